@@ -1,0 +1,1 @@
+"""Floor 5: click commands, one file each."""

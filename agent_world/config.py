@@ -1,0 +1,152 @@
+"""One frozen config a component, checked when built; presets MAINNET (the defaults) and MINIMAL (tests)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from agent_world.errors import UsageError
+from agent_world.wire import limits
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise UsageError with ``message`` unless the condition holds."""
+    if not condition:
+        raise UsageError(message)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class ConsensusConfig:
+    """Timing of the round engine; a node's own affair, not part of the world's rules."""
+
+    block_interval_ms: int = 200
+    """Pause between a commit and the next height's first proposal."""
+    create_empty_blocks: bool = True
+    empty_block_interval_ms: int = 5_000
+    """With nothing to order, a block is made this long after the last one."""
+    propose_timeout_ms: int = 1_000
+    """Wait for round 0's proposal; source: three times the slowest block of `make demo` (fetch + execute)."""
+    vote_timeout_ms: int = 500
+    """Wait for stragglers once votes of the required stake are there but do not agree."""
+    timeout_delta_ms: int = 250
+    """Every timeout grows by this much a round (linearly, D4)."""
+    rebroadcast_ms: int = 500
+    """Own messages are sent again at this interval until the height moves."""
+    drift_max_ms: int = 10_000
+    """How far ahead of the local clock a fresh proposal's time may be."""
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("propose_timeout_ms", "vote_timeout_ms", "rebroadcast_ms", "drift_max_ms"):
+            require(getattr(self, name) > 0, f"consensus.{name} must be above 0")
+        for name in ("block_interval_ms", "timeout_delta_ms", "empty_block_interval_ms"):
+            require(getattr(self, name) >= 0, f"consensus.{name} must not be negative")
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class BatchRules:
+    """What fits into one block; source: network-storage 6.3."""
+
+    max_actions: int = limits.BLOCK_ACTIONS_MAX
+    max_payload_bytes: int = limits.BLOCK_ACTION_BYTES_MAX
+    scan_past_misfits: int = 64
+    """Actions that do not fit may be passed over this many times for smaller ones (K-6.7); 0 ends at the first."""
+
+    def __attrs_post_init__(self) -> None:
+        require(self.max_actions > 0, "batch.max_actions must be above 0")
+        require(self.max_payload_bytes > 0, "batch.max_payload_bytes must be above 0")
+        require(self.scan_past_misfits >= 0, "batch.scan_past_misfits must not be negative")
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class MempoolConfig:
+    """Pending actions; source of the first two: network-storage 6.2."""
+
+    max_actions: int = 10_000
+    max_per_actor: int = 256
+    nonce_window: int = 256
+    """How far above the next nonce an action may be and still wait here."""
+    evict_oldest: bool = False
+    """When full: drop the oldest arrival (reference behaviour) instead of refusing the newcomer with ERR_BUSY,
+    which a flood of fresh actors cannot abuse (K-6.6)."""
+    drift_ms: int = 10_000
+    """An action's timestamp is clamped to its arrival +- this for ordering."""
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("max_actions", "max_per_actor", "nonce_window"):
+            require(getattr(self, name) > 0, f"mempool.{name} must be above 0")
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class NetConfig:
+    """The libp2p host; the reason for each default is in NETWORK measurements and docs/net.md."""
+
+    listen: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/0",)
+    bootstrap: tuple[str, ...] = ()
+    connections_max: int = 256
+    connections_per_ip_max: int = 64
+    upgrade_timeout_s: float = 5.0
+    dial_timeout_s: float = 5.0
+    redial_min_s: float = 0.2
+    redial_max_s: float = 5.0
+    heartbeat_s: float = 1.0
+    """Gossip heartbeat."""
+    hello_interval_s: float = 2.0
+    """Heads and peers are exchanged again this often."""
+    request_timeout_s: float = 10.0
+    requests_in_flight_per_peer_max: int = 64
+    peers_known_max: int = 1_024
+    """Learned addresses kept; source: network-storage 0.6."""
+    peer_ttl_s: float = 600.0
+    inbox_messages_max: int = 1_024
+    """Messages waiting in one subscription; the oldest is dropped and counted (network-storage 0.6)."""
+
+    def __attrs_post_init__(self) -> None:
+        for name in (
+            "connections_max",
+            "upgrade_timeout_s",
+            "dial_timeout_s",
+            "redial_min_s",
+            "request_timeout_s",
+        ):
+            require(getattr(self, name) > 0, f"net.{name} must be above 0")
+        require(self.redial_max_s >= self.redial_min_s, "net.redial_max_s must not be below net.redial_min_s")
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class StorageConfig:
+    """The storage role and the blob store."""
+
+    inline_bytes_max: int = 16 * 1024
+    """Blobs up to this size live in SQLite, larger ones as files; source: iroh-blobs' hybrid store."""
+    pull_attempts_max: int = 5
+    """After so many failed tries over all peers a blob is marked unavailable."""
+    pull_retry_ms: int = 1_000
+    """Pause before the second try; doubles with every further one."""
+
+    def __attrs_post_init__(self) -> None:
+        require(self.pull_attempts_max > 0, "storage.pull_attempts_max must be above 0")
+        require(self.pull_retry_ms > 0, "storage.pull_retry_ms must be above 0")
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class NodeConfig:
+    """Everything a node is run with."""
+
+    consensus: ConsensusConfig = ConsensusConfig()
+    batch: BatchRules = BatchRules()
+    mempool: MempoolConfig = MempoolConfig()
+    net: NetConfig = NetConfig()
+    storage: StorageConfig = StorageConfig()
+
+
+MAINNET: Final = NodeConfig()
+MINIMAL: Final = NodeConfig(
+    consensus=ConsensusConfig(
+        block_interval_ms=20, empty_block_interval_ms=200, propose_timeout_ms=300, vote_timeout_ms=150,
+        timeout_delta_ms=100, rebroadcast_ms=150,
+    ),
+    net=NetConfig(heartbeat_s=0.2, redial_min_s=0.05, redial_max_s=0.5, hello_interval_s=0.3, request_timeout_s=5.0),
+    storage=StorageConfig(pull_retry_ms=50),
+)  # fmt: skip
+"""Small and fast, for tests on loopback."""

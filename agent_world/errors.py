@@ -1,0 +1,145 @@
+"""The error tree. An error says whose fault it is; every class has one exit code and one wire code.
+
+AgentWorldError
+├── UsageError            you called it wrongly: command line, configuration, file you named      exit 64
+├── DataError             stored data are damaged or belong to something else                    exit 65
+│   ├── HomeError         the home directory is foreign, half made, locked or damaged
+│   ├── BlobNotFound      no blob of that hash here
+│   ├── BlobHashMismatch  bytes do not hash to their name
+│   └── ChainError        a block, certificate or root does not check out
+├── LocalError            our own code called out of turn: a bug                                  exit 70
+├── NotSafe               the vote guard refuses a signature that could contradict an earlier one exit 71
+├── RemoteError           a peer broke the protocol; ``rule`` names the README rule               exit 76
+│   └── DecodeError       bytes that are not what they claim to be
+├── Refused               a request was refused, with a code of ``ErrorCode``                     exit 75/69
+└── Unavailable           nobody could be asked, or nobody answered in time                       exit 75
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar, Final
+
+
+class ErrorCode(StrEnum):
+    """The ten wire codes of requests; source: network-storage 1.8."""
+
+    NOT_FOUND = "ERR_NOT_FOUND"
+    BAD_REQUEST = "ERR_BAD_REQUEST"
+    INVALID_HASH = "ERR_INVALID_HASH"
+    STATE_MISMATCH = "ERR_STATE_MISMATCH"
+    UNSUPPORTED = "ERR_UNSUPPORTED"
+    UNAUTHORIZED = "ERR_UNAUTHORIZED"
+    BUSY = "ERR_BUSY"
+    RATE_LIMITED = "ERR_RATE_LIMITED"
+    TIMEOUT = "ERR_TIMEOUT"
+    NOT_AVAILABLE = "ERR_NOT_AVAILABLE"
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later without being changed."""
+        return self in _RETRYABLE
+
+
+_RETRYABLE: Final = frozenset({ErrorCode.BUSY, ErrorCode.RATE_LIMITED, ErrorCode.TIMEOUT, ErrorCode.NOT_AVAILABLE})
+
+
+class AgentWorldError(Exception):
+    """Base of every error this program raises on purpose."""
+
+    exit_code: ClassVar[int] = 70
+    wire_code: ClassVar[ErrorCode] = ErrorCode.NOT_AVAILABLE
+
+
+class UsageError(AgentWorldError):
+    """The caller's fault: an option, a configuration value or a named file is wrong."""
+
+    exit_code = 64
+    wire_code = ErrorCode.BAD_REQUEST
+
+
+class DataError(AgentWorldError):
+    """What is stored here is damaged, or is not what it should be."""
+
+    exit_code = 65
+
+
+class HomeError(DataError):
+    """The home directory is foreign, half made, locked by another process or damaged."""
+
+
+class BlobNotFound(DataError):
+    """No blob of this content hash is stored here."""
+
+    wire_code = ErrorCode.NOT_FOUND
+
+
+class BlobHashMismatch(DataError):
+    """The bytes found do not hash to the name they were asked by."""
+
+    wire_code = ErrorCode.INVALID_HASH
+
+
+class ChainError(DataError):
+    """A block, certificate or root does not check out; ``height`` says where, ``what`` names the part."""
+
+    wire_code = ErrorCode.STATE_MISMATCH
+
+    def __init__(self, height: int, what: str, detail: str) -> None:
+        super().__init__(f"height {height}: {what}: {detail}")
+        self.height = height
+        self.what = what
+        self.detail = detail
+
+
+class LocalError(AgentWorldError):
+    """Our own code was called out of turn; never caused by what a peer or a user sent."""
+
+
+class NotSafe(AgentWorldError):
+    """The vote guard refuses: the signature could contradict one that was given before."""
+
+    exit_code = 71
+
+
+class RemoteError(AgentWorldError):
+    """A peer broke the protocol; ``rule`` names the rule of the protocol's README, such as "A3"."""
+
+    exit_code = 76
+    wire_code = ErrorCode.BAD_REQUEST
+
+    def __init__(self, rule: str, detail: str) -> None:
+        super().__init__(f"{rule}: {detail}")
+        self.rule = rule
+        self.detail = detail
+
+
+class DecodeError(RemoteError):
+    """Bytes that are not the strict encoding of what they claim to be."""
+
+
+class Refused(AgentWorldError):
+    """A request was refused by whoever was asked.
+
+    ``code`` is the wire code, ``rule`` the stable name of the broken rule (empty if none), ``retryable`` what
+    the answer said: trusted as sent, never recomputed (network-storage 1.8).
+    """
+
+    def __init__(self, code: ErrorCode, message: str, *, rule: str = "", retryable: bool | None = None) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.rule = rule
+        self.retryable = code.retryable if retryable is None else retryable
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """75 (try again later) or 69 (refused for good), after sysexits.h."""
+        return 75 if self.retryable else 69
+
+
+class Unavailable(AgentWorldError):
+    """Nobody could be asked, or nobody answered in time."""
+
+    exit_code = 75
+    wire_code = ErrorCode.NOT_AVAILABLE

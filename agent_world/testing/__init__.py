@@ -1,0 +1,1 @@
+"""Floor 5: simulation kit and invariant checkers."""

@@ -1,0 +1,43 @@
+"""Messages of protocols/hello: who is at the other end, of which world, and whom it knows."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import attrs
+
+from agent_world.wire.head import WorldHead
+from agent_world.wire.ids import U16, Hash32, PeerId, WorldId
+from agent_world.wire.record import V1
+
+
+class Role(StrEnum):
+    """What a node does besides verifying; any role may be a validator."""
+
+    SEQUENCER = "sequencer"
+    STORAGE = "storage"
+    OBSERVER = "observer"
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class PeerAddress:
+    """A peer to which the sender has had an authenticated connection, and where it can be dialled."""
+
+    peer_id: PeerId
+    address: str
+    """Multiaddr without the /p2p part."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Hello:
+    """Sent by both sides when a connection opens, and again every heartbeat."""
+
+    v: U16 = U16(V1)
+    world_id: WorldId
+    genesis_hash: Hash32
+    role: Role
+    listen: tuple[str, ...]
+    """Own listen multiaddrs."""
+    head: WorldHead
+    peers: tuple[PeerAddress, ...]
+    """Verified peers only, the most recently seen first."""

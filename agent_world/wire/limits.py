@@ -1,0 +1,72 @@
+"""Bounds of everything that can arrive from outside; each name ends in its unit and MAX.
+
+A decoder refuses what is above its bound before it looks at the content.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+U64_MAX: Final = 2**64 - 1
+I64_MAX: Final = 2**63 - 1
+
+CBOR_DEPTH_MAX: Final = 32
+"""Nesting of any record; the deepest of ours is a journal segment's event payload at 6."""
+
+ENVELOPE_BYTES_MAX: Final = 64 * KIB
+"""One signed action. Large data go by content hash (D2), so an action holds names and numbers."""
+PAYLOAD_BYTES_MAX: Final = 48 * KIB
+"""The body inside an action envelope; leaves room for the envelope around it."""
+BLOB_BYTES_MAX: Final = MIB
+"""One stored blob (D2); above it content travels as a file manifest of chunks."""
+CHUNK_BYTES: Final = 256 * KIB
+"""Chunk of a file manifest and bound of a snapshot's transfer pack (D2, D6)."""
+
+BLOCK_ACTIONS_MAX: Final = 512
+"""Actions in one block; source: network-storage 6.3."""
+BLOCK_ACTION_BYTES_MAX: Final = 512 * KIB
+"""Sum of the encoded actions of one block; source: network-storage 6.3."""
+HEADER_BYTES_MAX: Final = 4 * KIB
+"""A block header: 14 fixed fields, about 600 bytes."""
+VALIDATORS_MAX: Final = 256
+"""Members of one validator set; bounds a certificate to 256 x 100 bytes."""
+VOTE_BYTES_MAX: Final = KIB
+"""One signed vote, about 250 bytes."""
+PROPOSAL_BYTES_MAX: Final = 64 * KIB
+"""One signed proposal: header and up to 512 action hashes of 34 bytes."""
+CERTIFICATE_BYTES_MAX: Final = 64 * KIB
+"""One commit certificate: 256 signatures of about 110 bytes."""
+
+SEGMENT_EVENTS_MAX: Final = 256
+"""Events in one journal segment; source: network-storage 0.6."""
+STATE_KEY_BYTES_MAX: Final = 256
+"""Key in the state tree (D6)."""
+STATE_VALUE_BYTES_MAX: Final = KIB
+"""Inline value in the state tree (D6); larger ones go by link."""
+
+NAME_CHARS_MAX: Final = 64
+"""World ids, validator ids, agents' names, resource and object names."""
+
+RPC_FRAME_BYTES_MAX: Final = 80 * KIB
+"""One frame on the kept request stream; larger answers travel on a stream of their own (D7)."""
+RPC_INLINE_BYTES_MAX: Final = 64 * KIB
+"""Largest answer body on the kept stream (D7)."""
+RPC_BODY_BYTES_MAX: Final = 16 * MIB
+"""Largest answer body on a stream of its own."""
+RANGE_BLOCKS_MAX: Final = 64
+"""Blocks in one get_blocks answer; with the byte bound below an answer stays under RPC_BODY_BYTES_MAX."""
+RANGE_BYTES_MAX: Final = 8 * MIB
+"""Bytes after which a range answer stops; at least one block is always sent."""
+BLOBS_PER_REQUEST_MAX: Final = 1024
+"""Hashes in one fetch_blobs request."""
+GOSSIP_BYTES_MAX: Final = 100 * KIB
+"""One gossip message; source: NETWORK.md section 8 (bundles of 100-200 KiB)."""
+GOSSIP_ACTIONS_MAX: Final = 256
+"""Actions in one gossiped bundle."""
+ADDRESS_CHARS_MAX: Final = 256
+"""One multiaddr as text."""
+HELLO_PEERS_MAX: Final = 64
+"""Peers named in one hello."""

@@ -1,0 +1,163 @@
+"""Frozen records <-> strict bytes.
+
+A record is a frozen attrs class whose field names are the map keys. Unknown keys, missing keys, wrong types and
+out-of-range numbers are DecodeErrors; there are no defaults on the wire. A field ``v`` is the version of its
+record and must be the one this code knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+
+import cattrs
+from cattrs.errors import BaseValidationError
+from cattrs.gen import make_dict_structure_fn
+
+from agent_world.errors import DecodeError
+from agent_world.wire import cbor, ids
+from agent_world.wire.cid import HASH_BYTES, Cid, ContentHash
+from agent_world.wire.limits import I64_MAX, U64_MAX
+
+R = TypeVar("R")
+
+V1: Final = 1
+"""Version of every record so far."""
+
+
+def _integer(low: int, high: int) -> Callable[[Any, Any], int]:
+    def check(value: Any, _type: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise DecodeError("D8", f"{value!r:.40} is not an integer in {low}..{high}")
+        return value
+
+    return check
+
+
+def _octets(length: int | None) -> Callable[[Any, Any], bytes]:
+    def check(value: Any, _type: Any) -> bytes:
+        if type(value) is not bytes or (length is not None and len(value) != length):
+            raise DecodeError("D8", f"expected {'a byte string' if length is None else f'{length} bytes'}")
+        return value
+
+    return check
+
+
+def _text(rule: Callable[[str], str] | None = None) -> Callable[[Any, Any], str]:
+    def check(value: Any, _type: Any) -> str:
+        if type(value) is not str:
+            raise DecodeError("D8", f"expected text, not {type(value).__name__}")
+        return value if rule is None else rule(value)
+
+    return check
+
+
+def _exact(kind: type) -> Callable[[Any, Any], Any]:
+    def check(value: Any, _type: Any) -> Any:
+        if type(value) is not kind:
+            raise DecodeError("D8", f"expected {kind.__name__}, not {type(value).__name__}")
+        return value
+
+    return check
+
+
+def _enum(value: Any, kind: Any) -> Any:
+    try:
+        return kind(_exact(str)(value, str))
+    except ValueError:
+        raise DecodeError("D8", f"{value[:40]!r} is not a {kind.__name__}") from None
+
+
+_CHECKS: Final[dict[Any, Callable[[Any, Any], Any]]] = {
+    int: _integer(-(2**63), U64_MAX),
+    ids.U16: _integer(0, 2**16 - 1),
+    ids.U32: _integer(0, 2**32 - 1),
+    ids.U64: _integer(0, U64_MAX),
+    ids.I64: _integer(-(2**63), I64_MAX),
+    ids.TimeMs: _integer(0, I64_MAX),
+    bool: _exact(bool),
+    bytes: _octets(None),
+    ContentHash: _octets(HASH_BYTES),
+    ids.Hash32: _octets(HASH_BYTES),
+    ids.PublicKey: _octets(32),
+    ids.Signature: _octets(64),
+    Cid: _exact(Cid),
+    str: _text(),
+    ids.WorldId: _text(ids.check_word),
+    ids.ValidatorId: _text(ids.check_word),
+    ids.ActorId: _text(ids.check_actor_id),
+    ids.PeerId: _text(ids.check_peer_id),
+    ids.Name: _text(ids.check_name),
+    ids.Label: _text(ids.check_label),
+}
+
+_converter: Final = cattrs.Converter(forbid_extra_keys=True, detailed_validation=False, prefer_attrib_converters=False)
+for _type, _check in _CHECKS.items():
+    _converter.register_structure_hook(_type, _check)
+_converter.register_structure_hook_func(lambda kind: isinstance(kind, type) and issubclass(kind, StrEnum), _enum)
+
+
+@_converter.register_structure_hook_factory(lambda kind: getattr(kind, "__origin__", None) is tuple)
+def _tuple_factory(kind: Any) -> Callable[[Any, Any], tuple[Any, ...]]:
+    """``tuple[X, ...]`` from a list and from nothing else; cattrs would take any iterable, text too."""
+    element = kind.__args__[0]
+
+    def check(value: Any, _type: Any) -> tuple[Any, ...]:
+        if type(value) is not list:
+            raise DecodeError("D8", f"expected a list, not {type(value).__name__}")
+        return tuple(_converter.structure(item, element) for item in value)
+
+    return check
+
+
+@_converter.register_structure_hook_factory(lambda kind: hasattr(kind, "__attrs_attrs__"))
+def _record_factory(kind: Any) -> Callable[[Any, Any], Any]:
+    """A record from a map with exactly its keys; defaults of the Python class do not exist on the wire."""
+    names = frozenset(field.name for field in kind.__attrs_attrs__)
+    versioned = "v" in names
+    build = make_dict_structure_fn(kind, _converter, _cattrs_detailed_validation=False)
+
+    def check(value: Any, _type: Any) -> Any:
+        if type(value) is not dict:
+            raise DecodeError("D8", f"expected a map ({kind.__name__}), not {type(value).__name__}")
+        if value.keys() != names:
+            odd = sorted(value.keys() ^ names)
+            raise DecodeError("D9", f"{kind.__name__} has a missing or unknown key: {', '.join(odd)[:120]}")
+        if versioned and value["v"] != V1:
+            raise DecodeError("D10", f"{kind.__name__} version {value['v']!r:.20}; this node knows {V1}")
+        return build(value, kind)
+
+    return check
+
+
+def structure(value: cbor.Value, kind: type[R]) -> R:
+    """A decoded value -> record; raises DecodeError (D7 names, D8 types, D9 keys, D10 version)."""
+    try:
+        return _converter.structure(value, kind)
+    except DecodeError:
+        raise
+    except (BaseValidationError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DecodeError("D8", f"not a {kind.__name__}: {error}") from None
+
+
+def unstructure(record: object) -> cbor.Value:
+    """A record -> value that ``cbor.encode`` takes."""
+    if isinstance(record, StrEnum):
+        return record.value
+    if isinstance(record, (list, tuple)):
+        return [unstructure(item) for item in record]
+    fields = getattr(type(record), "__attrs_attrs__", None)
+    if fields is None or isinstance(record, Cid):
+        return record
+    return {field.name: unstructure(getattr(record, field.name)) for field in fields}
+
+
+def to_bytes(record: object) -> bytes:
+    """Canonical bytes of a record."""
+    return cbor.encode(unstructure(record))
+
+
+def from_bytes(kind: type[R], data: bytes, *, size_max: int) -> R:
+    """Strict inverse of ``to_bytes``; raises DecodeError, whatever the bytes are."""
+    return structure(cbor.decode(data, size_max=size_max), kind)

@@ -64,6 +64,8 @@ class MempoolConfig:
 
     max_actions: int = 10_000
     max_per_actor: int = 256
+    max_bytes: int = 64 * limits.MIB
+    """Encoded size of all pending actions; 10,000 of the largest would be 640 MB."""
     nonce_window: int = 256
     """How far above the next nonce an action may be and still wait here."""
     evict_oldest: bool = False
@@ -73,7 +75,7 @@ class MempoolConfig:
     """An action's timestamp is clamped to its arrival +- this for ordering."""
 
     def __attrs_post_init__(self) -> None:
-        for name in ("max_actions", "max_per_actor", "nonce_window"):
+        for name in ("max_actions", "max_per_actor", "max_bytes", "nonce_window"):
             require(getattr(self, name) > 0, f"mempool.{name} must be above 0")
 
 

@@ -4,13 +4,16 @@ AgentWorldError
 ├── UsageError            you called it wrongly: command line, configuration, file you named      exit 64
 ├── DataError             stored data are damaged or belong to something else                    exit 65
 │   ├── HomeError         the home directory is foreign, half made, locked or damaged
+│   │   └── DatabaseDamaged   a database file in it is half made or broken
 │   ├── BlobNotFound      no blob of that hash here
 │   ├── BlobHashMismatch  bytes do not hash to their name
+│   ├── BlobTooLarge      content above the size of one blob; it must travel as a file manifest
 │   └── ChainError        a block, certificate or root does not check out
 ├── LocalError            our own code called out of turn: a bug                                  exit 70
 ├── NotSafe               the vote guard refuses a signature that could contradict an earlier one exit 71
 ├── RemoteError           a peer broke the protocol; ``rule`` names the README rule               exit 76
 │   └── DecodeError       bytes that are not what they claim to be
+├── Ignored               a message is not for now: stale, early or already known; nobody's fault       exit 75
 ├── Refused               a request was refused, with a code of ``ErrorCode``                     exit 75/69
 └── Unavailable           nobody could be asked, or nobody answered in time                       exit 75
 """
@@ -68,6 +71,10 @@ class HomeError(DataError):
     """The home directory is foreign, half made, locked by another process or damaged."""
 
 
+class DatabaseDamaged(HomeError):
+    """A database file is half made or broken, whoever it belongs to; another copy of its content may help."""
+
+
 class BlobNotFound(DataError):
     """No blob of this content hash is stored here."""
 
@@ -78,6 +85,12 @@ class BlobHashMismatch(DataError):
     """The bytes found do not hash to the name they were asked by."""
 
     wire_code = ErrorCode.INVALID_HASH
+
+
+class BlobTooLarge(DataError):
+    """More than BLOB_BYTES_MAX bytes were offered as one blob; larger content is a file manifest of chunks (D2)."""
+
+    wire_code = ErrorCode.BAD_REQUEST
 
 
 class ChainError(DataError):
@@ -116,6 +129,17 @@ class RemoteError(AgentWorldError):
 
 class DecodeError(RemoteError):
     """Bytes that are not the strict encoding of what they claim to be."""
+
+
+class Ignored(AgentWorldError):
+    """A message that is not for now: stale, early or already known. Dropped without blame (Verdict.IGNORE)."""
+
+    exit_code = 75
+
+    def __init__(self, rule: str, detail: str) -> None:
+        super().__init__(f"{rule}: {detail}")
+        self.rule = rule
+        self.detail = detail
 
 
 class Refused(AgentWorldError):

@@ -22,6 +22,10 @@ that reads well through cattrs."""
 _LINK_TAG: Final = 42
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
+_CACHED_KEYS_MAX: Final = 32
+"""Map keys in one entry of the order cache; the widest record has 17."""
+_CACHED_KEY_CHARS_MAX: Final = 512
+"""Their characters in all, so that 4,096 entries stay below 10 MiB whatever peers send."""
 
 
 def _refuse(_value: object, _immutable: bool) -> NoReturn:
@@ -47,20 +51,34 @@ def _encode_cid(encoder: cbor2.CBOREncoder, value: object) -> None:
     encoder.encode(cbor2.CBORTag(_LINK_TAG, b"\x00" + value.to_bytes()))
 
 
-@functools.lru_cache(maxsize=4096)
-def _is_canonical_order(keys: tuple[str, ...]) -> bool:
-    """Map keys of DAG-CBOR ascend by length, then by bytes. Cached: records repeat their few sets of keys."""
+def _is_ascending(keys: tuple[str, ...]) -> bool:
+    """Map keys of DAG-CBOR ascend by length, then by bytes."""
     encoded = [key.encode() for key in keys]
     return encoded == sorted(encoded, key=lambda key: (len(key), key))
 
 
+_is_ascending_cached: Final = functools.lru_cache(maxsize=4096)(_is_ascending)
+
+
+def _is_canonical_order(keys: tuple[str, ...]) -> bool:
+    """Records repeat their few sets of short keys, so those are remembered; a peer's own long ones are not."""
+    if len(keys) <= _CACHED_KEYS_MAX and sum(map(len, keys)) <= _CACHED_KEY_CHARS_MAX:
+        return _is_ascending_cached(keys)
+    return _is_ascending(keys)
+
+
 def encode(value: Value) -> bytes:
-    """Canonical bytes of a value built from dict (text keys), list, str, bytes, int, bool, None and Cid."""
+    """Canonical bytes of a value built from dict (text keys), list, str, bytes, int, bool, None and Cid.
+
+    Raises LocalError for anything else: what is encoded is our own.
+    """
     try:
         _check(value)
+        return cbor2.dumps(value, canonical=True, default=_encode_cid)
     except DecodeError as error:
         raise LocalError(f"cannot encode: {error.detail}") from None
-    return cbor2.dumps(value, canonical=True, default=_encode_cid)
+    except UnicodeEncodeError:
+        raise LocalError("cannot encode: text with a lone surrogate") from None
 
 
 def decode(data: bytes, *, size_max: int) -> Value:

@@ -36,6 +36,8 @@ class Hello:
     world_id: WorldId
     genesis_hash: Hash32
     role: Role
+    validator: bool
+    """Whether consensus messages should be sent here directly; a claim, votes prove themselves."""
     listen: tuple[str, ...]
     """Own listen multiaddrs."""
     head: WorldHead

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 from typing import Final, NewType
 
@@ -20,7 +21,7 @@ ActorId = NewType("ActorId", str)
 PeerId = NewType("PeerId", str)
 """A node: libp2p peer id of its Ed25519 key as base58 text, ``12D3KooW...``."""
 Name = NewType("Name", str)
-"""What people call a thing: 1 to 64 printable characters."""
+"""What people call a thing: 1 to 64 visible characters, single words or several with spaces between."""
 Label = NewType("Label", str)
 """A fixed word of the protocol, such as an action kind or a reason code: lower-case words, dots, underscores."""
 
@@ -40,9 +41,18 @@ TimeMs = NewType("TimeMs", int)
 
 _WORD: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _LABEL: Final = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
+_NAME_CHAR: Final = (
+    r"[^\x00-\x20\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000"
+    r"\ud800-\uf8ff\ufeff\ufff0-\uffff\U000e0000-\U0010ffff]"
+)
+"""No control, space, invisible, direction or private-use character. A fixed set and not ``str.isprintable``: blocks
+are executed with names in them, and Python's Unicode tables differ from version to version."""
+_NAME: Final = re.compile(rf"{_NAME_CHAR}(?:(?: |{_NAME_CHAR})*{_NAME_CHAR})?")
 _ACTOR: Final = re.compile(r"[a-z2-7]{32}")
 _ED25519_PEER_PREFIX: Final = bytes.fromhex("002408011220")
 """Identity multihash of 36 bytes around the protobuf {Type: Ed25519, Data: 32 bytes}; source: libp2p peer-ids."""
+_PEER_ID_CHARS: Final = 52
+"""Every such peer id is as long: the first octets are the same."""
 
 
 def check_word(value: str) -> str:
@@ -54,8 +64,8 @@ def check_word(value: str) -> str:
 
 def check_name(value: str) -> str:
     """Names of agents, resources and objects; raises DecodeError."""
-    if not 1 <= len(value) <= NAME_CHARS_MAX or not value.isprintable() or value != value.strip():
-        raise DecodeError("D7", f"{value[:80]!r} is not a name of 1-{NAME_CHARS_MAX} printable characters")
+    if len(value) > NAME_CHARS_MAX or not _NAME.fullmatch(value):
+        raise DecodeError("D7", f"{value[:80]!r} is not a name of 1-{NAME_CHARS_MAX} visible characters")
     return value
 
 
@@ -85,13 +95,15 @@ def peer_id_of(node_key: PublicKey) -> PeerId:
 
 def node_key_of(peer_id: str) -> PublicKey:
     """Inverse of ``peer_id_of``; raises DecodeError when it is not the id of an Ed25519 key."""
-    try:
-        data = base58.b58decode(peer_id)
-    except ValueError:
-        data = b""
-    if len(data) != len(_ED25519_PEER_PREFIX) + 32 or not data.startswith(_ED25519_PEER_PREFIX):
+    # The length first, since base58 costs the square of it; the text last, since b58decode strips white space.
+    data = b""
+    if len(peer_id) == _PEER_ID_CHARS:
+        with contextlib.suppress(ValueError):
+            data = base58.b58decode(peer_id)
+    key = PublicKey(data[len(_ED25519_PEER_PREFIX) :])
+    if len(key) != 32 or peer_id_of(key) != peer_id:
         raise DecodeError("D7", f"{peer_id[:80]!r} is not the peer id of an Ed25519 key")
-    return PublicKey(data[len(_ED25519_PEER_PREFIX) :])
+    return key
 
 
 def check_peer_id(value: str) -> str:

@@ -30,7 +30,7 @@ BLOCK_ACTIONS_MAX: Final = 512
 BLOCK_ACTION_BYTES_MAX: Final = 512 * KIB
 """Sum of the encoded actions of one block; source: network-storage 6.3."""
 HEADER_BYTES_MAX: Final = 4 * KIB
-"""A block header: 14 fixed fields, about 600 bytes."""
+"""A block header: 16 fixed fields, about 600 bytes."""
 VALIDATORS_MAX: Final = 256
 """Members of one validator set; bounds a certificate to 256 x 100 bytes."""
 VOTE_BYTES_MAX: Final = KIB

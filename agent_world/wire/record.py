@@ -95,7 +95,8 @@ _CHECKS: Final[dict[Any, Callable[[Any, Any], Any]]] = {
 _converter: Final = cattrs.Converter(forbid_extra_keys=True, detailed_validation=False, prefer_attrib_converters=False)
 for _type, _check in _CHECKS.items():
     _converter.register_structure_hook(_type, _check)
-_converter.register_structure_hook_func(lambda kind: isinstance(kind, type) and issubclass(kind, StrEnum), _enum)
+# By class and not by a predicate: cattrs asks predicates last, and a StrEnum is a str, which has a hook already.
+_converter.register_structure_hook(StrEnum, _enum)
 
 
 @_converter.register_structure_hook_factory(lambda kind: getattr(kind, "__origin__", None) is tuple)

@@ -1,0 +1,165 @@
+"""agent-world action submit."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+from agent_world.cli.client import NodeClient, home_option
+from agent_world.cli.output import json_option, show, show_rows
+from agent_world.crypto.hashing import actor_id_of, hash32
+from agent_world.crypto.keys import KeyPair
+from agent_world.errors import DecodeError, ErrorCode, Refused, UsageError
+from agent_world.store import keyfile
+from agent_world.wire import record
+from agent_world.wire.action import PAYLOADS
+from agent_world.wire.cid import Cid
+from agent_world.wire.ids import Hash32, Label, WorldId
+from agent_world.world.admission import build_action
+
+_WAIT_MS = 30_000
+"""How long --wait waits for one receipt."""
+
+
+@attrs.frozen(slots=True)
+class Wanted:
+    """One action as a person wrote it."""
+
+    kind: str
+    payload: dict[str, Any]
+    key_file: Path
+    source: str
+
+
+class Signer:
+    """Signs actions for a world, counting each actor's nonces from what the node says once."""
+
+    def __init__(self, node: NodeClient) -> None:
+        status = node.get("/status")
+        self._world_id = WorldId(status["world_id"])
+        self._genesis_hash = Hash32(bytes.fromhex(status["genesis_hash"]))
+        self._node = node
+        self._keys: dict[Path, KeyPair] = {}
+        self._nonces: dict[Path, int] = {}
+
+    def sign(self, wanted: Wanted) -> bytes:
+        """The encoded signed action; raises UsageError naming what is wrong with the input."""
+        if wanted.key_file not in self._keys:
+            key = self._keys[wanted.key_file] = keyfile.read(wanted.key_file)
+            actor = self._node.get(f"/actors/{actor_id_of(key.public_key)}")
+            self._nonces[wanted.key_file] = actor["next_nonce"] + actor["pending"]
+        nonce = self._nonces[wanted.key_file]
+        self._nonces[wanted.key_file] += 1
+        return build_action(
+            self._keys[wanted.key_file],
+            self._genesis_hash,
+            self._world_id,
+            payload_record(wanted),
+            nonce=nonce,
+            timestamp_ms=time.time_ns() // 1_000_000,
+        )
+
+
+def payload_record(wanted: Wanted) -> object:
+    """The typed payload from JSON: hex for bytes, text for CIDs."""
+    kind = PAYLOADS.get(Label(wanted.kind))
+    if kind is None:
+        raise UsageError(f"{wanted.source}: unknown action kind {wanted.kind!r}; known: {', '.join(PAYLOADS)}")
+    values = dict(wanted.payload)
+    try:
+        if isinstance(values.get("public_key"), str):
+            values["public_key"] = bytes.fromhex(values["public_key"])
+        if isinstance(values.get("content"), str):
+            values["content"] = Cid.parse(values["content"])
+        return record.structure(values, kind)
+    except (DecodeError, ValueError) as error:
+        raise UsageError(f"{wanted.source}: the payload does not fit {wanted.kind}: {error}") from None
+
+
+def read_jsonl(path: Path, default_key: Path | None) -> Iterator[Wanted]:
+    """Lines {"kind": ..., "payload": {...}, "key": optional key file}; raises UsageError naming the line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}") from None
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield _wanted(line, default_key, f"{path}:{number}")
+
+
+def _wanted(line: str, default_key: Path | None, source: str) -> Wanted:
+    try:
+        item = json.loads(line)
+    except ValueError as error:
+        raise UsageError(f"{source}: not JSON: {error}") from None
+    if not isinstance(item, dict) or not isinstance(item.get("kind"), str) or not isinstance(item.get("payload"), dict):
+        raise UsageError(f'{source}: expected {{"kind": "...", "payload": {{...}}}}')
+    key = item.get("key", default_key)
+    if key is None:
+        raise UsageError(f'{source}: no "key" in the line and no --key')
+    return Wanted(kind=item["kind"], payload=item["payload"], key_file=Path(key), source=source)
+
+
+@click.command("submit")
+@click.option("--kind", help="Action kind, such as resource.transfer.")
+@click.option("--payload", help="JSON object with the fields of that kind.")
+@click.option("--file", "jsonl", type=click.Path(path_type=Path, dir_okay=False), help="JSONL file, an action a line.")
+@click.option("--key", "key_file", type=click.Path(path_type=Path, dir_okay=False), help="Key file that signs.")
+@click.option("--wait", is_flag=True, help="Wait until each action is committed and print its receipt.")
+@home_option
+@json_option
+def command(**options: Any) -> None:
+    """Sign one action (--kind, --payload) or a file of them (--file) and hand them to the node."""
+    wanted = _inputs(options["kind"], options["payload"], options["jsonl"], options["key_file"])
+    rows: list[dict[str, Any]] = []
+    with NodeClient(options["home"]) as node:
+        signer = Signer(node)
+        for item in wanted:
+            data = signer.sign(item)
+            rows.append(_submitted(node, data, item))
+        if options["wait"]:
+            for row in rows:
+                row.update(receipt_of(node, row["action_id"]))
+    _print(rows, wait=options["wait"], as_json=options["as_json"])
+
+
+def _inputs(kind: str | None, payload: str | None, jsonl: Path | None, key_file: Path | None) -> list[Wanted]:
+    if jsonl is not None:
+        if kind is not None or payload is not None:
+            raise UsageError("give either --file or --kind with --payload, not both")
+        return list(read_jsonl(jsonl, key_file))
+    if kind is None or payload is None or key_file is None:
+        raise UsageError("one action needs --kind, --payload and --key; many need --file")
+    return [_wanted(f'{{"kind": {json.dumps(kind)}, "payload": {payload}}}', key_file, "--payload")]
+
+
+def _submitted(node: NodeClient, data: bytes, item: Wanted) -> dict[str, Any]:
+    try:
+        answer = node.post_bytes("/actions", data)
+    except Refused as error:
+        raise Refused(
+            error.code, f"{item.source}: {error.message}", rule=error.rule, retryable=error.retryable
+        ) from None
+    if answer["action_id"] != hash32(data).hex():
+        raise Refused(ErrorCode.INVALID_HASH, f"{item.source}: the node answered for another action")
+    return {"action_id": answer["action_id"], "kind": item.kind}
+
+
+def receipt_of(node: NodeClient, action_id: str) -> dict[str, Any]:
+    """The receipt once the action is committed; raises Refused (ERR_TIMEOUT) if that takes too long."""
+    answer: dict[str, Any] = node.get(f"/receipts/{action_id}", wait_ms=_WAIT_MS)
+    return answer
+
+
+def _print(rows: list[dict[str, Any]], *, wait: bool, as_json: bool) -> None:
+    columns = ("action_id", "kind", "height", "outcome", "code") if wait else ("action_id", "kind")
+    if len(rows) == 1:
+        show(rows[0], as_json=as_json)
+    else:
+        show_rows(rows, columns, as_json=as_json)

@@ -1,0 +1,84 @@
+"""Talks to a running node over the Unix socket in its home directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import click
+import httpx
+
+from agent_world.errors import ErrorCode, Refused, Unavailable, UsageError
+
+CONTROL_SOCKET: Final = "control.sock"
+_TIMEOUT_S: Final = 60.0
+"""Above the longest wait a command asks the node for."""
+
+
+def home_option(function: Any) -> Any:
+    """``--home``: which node a command talks to."""
+    return click.option(
+        "--home",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="AGENT_WORLD_HOME",
+        required=True,
+        help="Home directory of the node (or AGENT_WORLD_HOME).",
+    )(function)
+
+
+class NodeClient:
+    """One node's control API. Use as a context manager."""
+
+    def __init__(self, home: Path) -> None:
+        if not home.is_dir():
+            raise UsageError(f"{home} is not a directory; make homes with: agent-world testnet init DIR")
+        self._home = home
+        self._http = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(home / CONTROL_SOCKET)),
+            base_url="http://node",
+            timeout=_TIMEOUT_S,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def get(self, path: str, **query: Any) -> Any:
+        """GET a JSON value."""
+        return self._send("GET", path, params={k: v for k, v in query.items() if v is not None}).json()
+
+    def get_bytes(self, path: str) -> bytes:
+        """GET raw bytes."""
+        return self._send("GET", path).content
+
+    def post_bytes(self, path: str, data: bytes) -> Any:
+        """POST raw bytes, get a JSON value."""
+        return self._send("POST", path, content=data).json()
+
+    def _send(self, verb: str, path: str, **arguments: Any) -> httpx.Response:
+        try:
+            response = self._http.request(verb, path, **arguments)
+        except httpx.TimeoutException:
+            raise Unavailable(f"the node at {self._home} did not answer within {_TIMEOUT_S:.0f} s") from None
+        except httpx.TransportError as error:
+            raise Unavailable(
+                f"no node is running at {self._home} ({error}); start it with: agent-world node run --home {self._home}"
+            ) from None
+        if response.is_success:
+            return response
+        raise _refused(response)
+
+
+def _refused(response: httpx.Response) -> Refused:
+    try:
+        error = response.json()["error"]
+        return Refused(
+            ErrorCode(error["code"]), error["message"], rule=error["rule"], retryable=bool(error["retryable"])
+        )
+    except (ValueError, KeyError, TypeError):
+        return Refused(ErrorCode.NOT_AVAILABLE, f"the node answered HTTP {response.status_code}: {response.text[:200]}")

@@ -1,0 +1,92 @@
+"""The command ``agent-world``: groups whose commands are imported when they are used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, Final
+
+import click
+
+from agent_world import __version__
+from agent_world.errors import AgentWorldError
+
+_COMMANDS: Final[dict[str, dict[str, str]]] = {
+    "keys": {"new": "keys_new", "show": "keys_show"},
+    "testnet": {"init": "testnet_init"},
+    "node": {"run": "node_run", "triad": "node_triad", "status": "node_status"},
+    "action": {"submit": "action_submit"},
+    "world": {
+        "head": "world_head",
+        "block": "world_block",
+        "state": "world_state",
+        "events": "world_events",
+        "verify": "world_verify",
+    },
+    "blob": {"get": "blob_get", "put": "blob_put"},
+}
+_GROUP_HELP: Final = {
+    "keys": "Make and show key files.",
+    "testnet": "Make the genesis and the node homes of a swarm.",
+    "node": "Run nodes and look into them.",
+    "action": "Sign actions and hand them to a node.",
+    "world": "Look at the world through a node, or verify a home.",
+    "blob": "Put content into a node's store and get it out.",
+}
+INTERRUPTED_EXIT: Final = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is named (D11: fast start, no libp2p)."""
+
+    def __init__(self, modules: dict[str, str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._modules = modules
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the table, not of the alphabet."""
+        return [*super().list_commands(ctx), *self._modules]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import ``agent_world.cli.<module>`` and take its ``command``."""
+        if cmd_name not in self._modules:
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(f"agent_world.cli.{self._modules[cmd_name]}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+
+def _build() -> click.Group:
+    root = LazyGroup(
+        {"demo": "demo"},
+        name="agent-world",
+        help="Agent World: a world that nobody has to trust.",
+        context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AGENT_WORLD"},
+    )
+    for group, modules in _COMMANDS.items():
+        root.add_command(LazyGroup(modules, name=group, help=_GROUP_HELP[group]))
+    return click.version_option(__version__, prog_name="agent-world")(root)
+
+
+cli: Final = _build()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; errors become one line on stderr and the exit code of their class."""
+    try:
+        code = cli.main(args=arguments, prog_name="agent-world", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED_EXIT)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(64 if isinstance(error, click.UsageError) else error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED_EXIT)
+    except AgentWorldError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,72 @@
+"""The stake kernel: how much stake decides, and whose turn it is to propose. Pure integers (consensus-ops 1.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+
+from blake3 import blake3
+
+from agent_world.config import require
+from agent_world.wire.ids import ValidatorId
+from agent_world.wire.limits import U64_MAX
+
+
+class PosStatus(StrEnum):
+    """What the votes counted so far decide."""
+
+    PENDING = "pending"
+    COMMITTED = "committed"
+    REJECTED = "rejected"
+
+
+def required_stake(total: int, numerator: int, denominator: int) -> int:
+    """Smallest integer >= total x numerator / denominator.
+
+    All in units of stake. Raises UsageError unless 0 < total <= 2^64-1 and 1/2 < numerator/denominator <= 1. The
+    round engine asks for more: ``ValidatorSet.require_byzantine_safe``.
+    """
+    require(0 < total <= U64_MAX, f"total stake {total} is not in 1..2^64-1")
+    require(0 < numerator <= denominator, f"supermajority {numerator}/{denominator} is not in (0, 1]")
+    require(2 * numerator > denominator, f"supermajority {numerator}/{denominator} does not exceed one half")
+    return -(-total * numerator // denominator)
+
+
+def decide_pos_status(total_stake: int, required_stake: int, approved_stake: int, rejected_stake: int) -> PosStatus:
+    """COMMITTED once the approvals suffice, REJECTED once they no longer can, else PENDING; all in units of stake."""
+    if approved_stake >= required_stake:
+        return PosStatus.COMMITTED
+    if max(total_stake - rejected_stake, 0) < required_stake:
+        return PosStatus.REJECTED
+    return PosStatus.PENDING
+
+
+def proposer_seed(slot: int) -> int:
+    """The number drawn for a slot: the first 8 bytes of BLAKE3(slot as 8 bytes little-endian), little-endian."""
+    require(0 <= slot <= U64_MAX, f"slot {slot} is not in 0..2^64-1")
+    return int.from_bytes(blake3(slot.to_bytes(8, "little")).digest()[:8], "little")
+
+
+def expected_proposer(
+    validators: Mapping[ValidatorId, int], slot: int, excluded: Collection[ValidatorId] = ()
+) -> ValidatorId | None:
+    """Draw the proposer of a slot, weighted by stake, from ``validators`` (id -> stake) without the ``excluded``.
+
+    Equal inputs give equal answers on every node. None if no stake is left to draw from.
+    """
+    # Sorted, never in the order of the mapping: nodes may have learnt the stakes in another order.
+    candidates = sorted((item for item in validators.items() if item[0] not in excluded), key=lambda c: c[0].encode())
+    total = sum(stake for _, stake in candidates)
+    if total == 0:
+        return None
+    target = proposer_seed(slot) % total
+    for validator_id, stake in candidates:
+        if target < stake:
+            return validator_id
+        target -= stake
+    raise AssertionError("the target is below the sum of all stakes")
+
+
+def slot_epoch(epoch_length_slots: int, slot: int) -> int:
+    """Number of the epoch that ``slot`` lies in; 0 if the length is 0."""
+    return slot // epoch_length_slots if epoch_length_slots else 0

@@ -1,0 +1,82 @@
+"""protocols/blob: content by its hash. Who asks hashes what it gets."""
+
+from __future__ import annotations
+
+from agent_world.crypto.hashing import content_hash
+from agent_world.errors import BlobHashMismatch, ErrorCode, Refused, RemoteError
+from agent_world.handlers.views import BlobView
+from agent_world.wire import record
+from agent_world.wire.blob import FetchBlobRequest, FetchBlobResponse, FetchBlobsRequest, FetchBlobsResponse
+from agent_world.wire.cid import ContentHash
+from agent_world.wire.ids import PeerId
+from agent_world.wire.limits import BLOBS_PER_REQUEST_MAX, RPC_BODY_BYTES_MAX, RPC_INLINE_BYTES_MAX
+
+_ANSWER_BYTES_MAX = RPC_BODY_BYTES_MAX // 2
+"""A multi answer stops adding blobs here, well under the body limit."""
+
+
+class BlobHandler:
+    """Serves blobs, one or many."""
+
+    def __init__(self, blobs: BlobView) -> None:
+        self._blobs = blobs
+
+    async def serve_blob(self, _peer: PeerId, data: bytes) -> bytes:
+        """fetch_blob."""
+        request = record.from_bytes(FetchBlobRequest, data, size_max=RPC_INLINE_BYTES_MAX)
+        try:
+            (blob,) = self._blobs.find_blobs([request.content_hash])
+        # [IGNORE] L3: stored bytes that do not verify are never served.
+        except BlobHashMismatch:
+            raise Refused(ErrorCode.NOT_AVAILABLE, "the stored bytes are damaged; ask elsewhere", rule="L3") from None
+        # [REJECT] L1: the blob is here.
+        if blob is None:
+            raise Refused(ErrorCode.NOT_FOUND, f"no blob {request.content_hash.hex()} here", rule="L1")
+        return record.to_bytes(FetchBlobResponse(content_hash=request.content_hash, blob=blob))
+
+    async def serve_blobs(self, _peer: PeerId, data: bytes) -> bytes:
+        """fetch_blobs: what is missing here, or no longer fits, is null."""
+        request = record.from_bytes(FetchBlobsRequest, data, size_max=RPC_INLINE_BYTES_MAX)
+        # [REJECT] L2: a bounded number of hashes.
+        if len(request.content_hashes) > BLOBS_PER_REQUEST_MAX:
+            raise Refused(ErrorCode.BAD_REQUEST, f"more than {BLOBS_PER_REQUEST_MAX} hashes", rule="L2")
+        found: list[bytes | None] = []
+        size = 0
+        for content in request.content_hashes:
+            blob = self._one(content) if size < _ANSWER_BYTES_MAX else None
+            size += len(blob or b"")
+            found.append(blob)
+        return record.to_bytes(FetchBlobsResponse(blobs=tuple(found)))
+
+    def _one(self, content: ContentHash) -> bytes | None:
+        try:
+            (blob,) = self._blobs.find_blobs([content])
+        except BlobHashMismatch:
+            return None  # quarantined and counted by the store; one bad blob never loses its neighbours
+        return blob
+
+
+def open_blob(answer: bytes, asked: ContentHash) -> bytes:
+    """The blob in an answer to fetch_blob; raises RemoteError if the peer sent other bytes."""
+    response = record.from_bytes(FetchBlobResponse, answer, size_max=RPC_BODY_BYTES_MAX)
+    _check_bytes(response.blob, asked)
+    return response.blob
+
+
+def open_blobs(answer: bytes, asked: list[ContentHash]) -> dict[ContentHash, bytes]:
+    """The blobs in an answer to fetch_blobs; raises RemoteError if any is not what was asked."""
+    response = record.from_bytes(FetchBlobsResponse, answer, size_max=RPC_BODY_BYTES_MAX)
+    if len(response.blobs) != len(asked):
+        raise RemoteError("L4", f"{len(response.blobs)} answers to {len(asked)} hashes")
+    found = {}
+    for content, blob in zip(asked, response.blobs, strict=True):
+        if blob is not None:
+            _check_bytes(blob, content)
+            found[content] = blob
+    return found
+
+
+def _check_bytes(blob: bytes, asked: ContentHash) -> None:
+    # [REJECT] L4: the bytes hash to what was asked.
+    if content_hash(blob) != asked:
+        raise RemoteError("L4", f"asked for {asked.hex()[:16]}, got other bytes")

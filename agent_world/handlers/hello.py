@@ -1,0 +1,57 @@
+"""protocols/hello: refuse foreigners with a reason that both sides can read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agent_world.errors import DecodeError, ErrorCode, Refused, UsageError
+from agent_world.net.address import parse_address
+from agent_world.wire import record
+from agent_world.wire.hello import Hello
+from agent_world.wire.ids import Hash32, PeerId, WorldId
+from agent_world.wire.limits import ADDRESS_CHARS_MAX, HELLO_PEERS_MAX, RPC_INLINE_BYTES_MAX
+
+
+def check_hello(hello: Hello, world_id: WorldId, genesis_hash: Hash32) -> None:
+    """Raise Refused under the first rule broken."""
+    # [REJECT] N1: the peer is of this world.
+    if hello.world_id != world_id:
+        raise Refused(ErrorCode.UNAUTHORIZED, f"this node is of world {world_id!r}, not {hello.world_id!r}", rule="N1")
+    # [REJECT] N2: the peer started from the same genesis.
+    if hello.genesis_hash != genesis_hash:
+        raise Refused(
+            ErrorCode.UNAUTHORIZED,
+            f"genesis {hello.genesis_hash.hex()[:16]} is not this world's {genesis_hash.hex()[:16]}",
+            rule="N2",
+        )
+    # [REJECT] N3: few peers, and addresses that can be dialled.
+    if len(hello.peers) > HELLO_PEERS_MAX or len(hello.listen) > HELLO_PEERS_MAX:
+        raise Refused(ErrorCode.BAD_REQUEST, f"more than {HELLO_PEERS_MAX} addresses", rule="N3")
+    for address in (*hello.listen, *(peer.address for peer in hello.peers)):
+        if len(address) > ADDRESS_CHARS_MAX:
+            raise Refused(ErrorCode.BAD_REQUEST, "an address is too long", rule="N3")
+        try:
+            parse_address(address)
+        except (UsageError, DecodeError) as error:
+            raise Refused(ErrorCode.BAD_REQUEST, str(error), rule="N3") from None
+
+
+class HelloHandler:
+    """Serves ``hello`` and judges answers to our own."""
+
+    def __init__(self, own: Callable[[], Hello], greeted: Callable[[PeerId, Hello], None]) -> None:
+        self.own = own
+        self._greeted = greeted
+
+    async def serve(self, peer: PeerId, data: bytes) -> bytes:
+        """Answer a peer's hello with ours, after its own has passed."""
+        self.judge(peer, data)
+        return record.to_bytes(self.own())
+
+    def judge(self, peer: PeerId, data: bytes) -> Hello:
+        """Decode and check a hello, tell the node; raises Refused or DecodeError."""
+        hello = record.from_bytes(Hello, data, size_max=RPC_INLINE_BYTES_MAX)
+        own = self.own()
+        check_hello(hello, own.world_id, own.genesis_hash)
+        self._greeted(peer, hello)
+        return hello

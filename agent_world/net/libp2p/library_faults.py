@@ -1,0 +1,350 @@
+"""Every workaround for a fault of py-libp2p 0.8.1, each a small function that names the fault.
+
+``repair_library`` changes the library for the whole process, once; the others change one host or one pubsub. All
+touch private names, so each has a test in tests/net/test_library_faults.py that fails when the name, the fault or
+the repair is gone. The library's version is pinned.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import libp2p.kad_dht.common as kad_common
+import libp2p.kad_dht.kad_dht as kad_dht
+import libp2p.kad_dht.peer_routing as kad_peer_routing
+import libp2p.kad_dht.provider_store as kad_provider_store
+import libp2p.kad_dht.value_store as kad_value_store
+import libp2p.network.connection.swarm_connection as swarm_connection
+import libp2p.network.swarm as swarm
+import libp2p.pubsub.gossipsub as gossipsub
+import libp2p.pubsub.pubsub as pubsub
+import libp2p.pubsub.rpc_queue as rpc_queue
+import trio
+from libp2p.custom_types import TProtocol
+from libp2p.network.exceptions import SwarmException
+from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
+
+from agent_world.net.counters import Counters
+from agent_world.wire.limits import KIB, MIB
+
+log: Final = logging.getLogger(__name__)
+
+KAD_PROTOCOL: Final = TProtocol("/aw/kad/1.0.0")
+"""Kademlia of this system; apart from the public /ipfs/kad/1.0.0."""
+GOSSIP_QUEUE_MAX: Final = 1_024
+"""Gossip RPCs waiting for one peer, and messages of all peers waiting to be judged."""
+CREDIT_BYTES: Final = 32 * KIB
+"""A yamux sender gets new credit after so many bytes; later, and one out of window would wait for its 10 ms poll."""
+FIRST_WINDOW_BYTES: Final = MIB
+"""Receive window from the first read on."""
+WINDOW_BYTES_MAX: Final = 4 * MIB
+"""The window doubles up to this; source: NETWORK measurements, 200-330 MiB/s on loopback."""
+CLOSE_TIME_MAX_S: Final = 1.0
+"""Time for the farewell frame of a closing connection."""
+RECORDS_CACHED_MAX: Final = 4_096
+"""Peer records known to be good; all are forgotten when there are more."""
+STREAMS_PER_PEER_MAX: Final = 192
+"""Inbound streams of one peer at a time: gossip, identify, DHT, kept streams and bodies of 64 requests in flight."""
+
+
+def _replace(owner: Any, name: str, replacement: Any) -> Any:
+    """Put ``replacement`` into the library's place and return what was there; AttributeError if nothing was."""
+    replaced = getattr(owner, name)
+    setattr(owner, name, replacement)
+    return replaced
+
+
+@functools.cache
+def repair_library() -> None:
+    """Apply the repairs that hold for the whole process."""
+    dial_without_pause()
+    deepen_queues()
+    credit_in_batches()
+    shield_frame_writes()
+    bound_connection_close()
+    verify_peer_record_once()
+    free_inbound_slot()
+    log_by_name()
+    use_own_kad_protocol()
+
+
+def dial_without_pause() -> None:
+    """Fault: a dial waits the whole 250 ms meant for a second address, even with one address and success."""
+    _replace(swarm, "_HAPPY_EYEBALLS_DELAY", 0.0)
+
+
+def deepen_queues() -> None:
+    """Fault: a queue of 32 towards each peer drops every longer burst; there is no constructor argument."""
+    rpc_queue.RpcQueue.__init__.__defaults__ = (GOSSIP_QUEUE_MAX, rpc_queue.DefaultMaxMessageSize)
+
+
+def credit_in_batches() -> None:
+    """Fault: every single read sends a WINDOW_UPDATE frame, two to three frames for each small message."""
+
+    async def credit(self: YamuxStream, *, bytes_read: int = 0) -> None:
+        self._pending_recv_release += bytes_read
+        increment = 0
+        if self.target_recv_window < FIRST_WINDOW_BYTES:
+            increment = FIRST_WINDOW_BYTES - self.target_recv_window
+            self.target_recv_window = FIRST_WINDOW_BYTES
+        elif self._pending_recv_release >= CREDIT_BYTES:
+            increment, self._pending_recv_release = self._pending_recv_release, 0
+            if self.target_recv_window < WINDOW_BYTES_MAX:
+                increment += self.target_recv_window
+                self.target_recv_window *= 2
+        if increment:
+            self.recv_window += increment
+            await self.send_window_update(increment)
+
+    _replace(YamuxStream, "_auto_tune_and_send_window_update", credit)
+
+
+def shield_frame_writes() -> None:
+    """Fault: a write cancelled half-way (a deadline, a full socket) leaves half an encrypted frame on the wire.
+
+    That breaks the whole connection with all its streams, so a frame that was begun is always finished.
+    """
+
+    async def write_frame(self: Yamux, data: bytes) -> None:
+        async with self._write_lock:
+            with trio.CancelScope(shield=True):
+                await self.secured_conn.write(data)
+        await trio.lowlevel.checkpoint()
+
+    _replace(Yamux, "_write_frame", write_frame)
+
+
+def bound_connection_close() -> None:
+    """Fault: closing first writes a farewell frame, and waits for ever when the peer does not read any more."""
+    close_politely = Yamux.close
+
+    async def close_socket_later(connection: Yamux) -> None:
+        await trio.sleep(CLOSE_TIME_MAX_S)
+        await connection.secured_conn.close()
+
+    async def close(self: Yamux, error_code: int = 0) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(close_socket_later, self)
+            await close_politely(self, error_code)
+            nursery.cancel_scope.cancel()
+
+    _replace(Yamux, "close", close)
+
+
+def verify_peer_record_once() -> None:
+    """Fault: a peer's signed address record rides on every gossip RPC and is verified and stored every time."""
+    good: dict[tuple[object, object], bytes] = {}
+
+    def consume_new(message: Any, host: Any, peer: Any) -> bool:
+        if not message.HasField("senderRecord"):
+            return True
+        key = (host.get_id(), peer)
+        if good.get(key) == message.senderRecord:
+            return True
+        if not consume(message, host, peer):
+            return False
+        if len(good) >= RECORDS_CACHED_MAX:
+            good.clear()
+        good[key] = message.senderRecord
+        return True
+
+    consume = _replace(pubsub, "maybe_consume_signed_record", consume_new)
+    _replace(gossipsub, "maybe_consume_signed_record", consume_new)
+
+
+def free_inbound_slot() -> None:
+    """Fault: an inbound connection keeps its slot and its task until the process ends, not until it closes.
+
+    After as many inbound connections as there are slots the listener refuses everybody for good.
+    """
+    upgrade = swarm.Swarm.upgrade_inbound_raw_conn
+
+    async def upgrade_and_wait(self: swarm.Swarm, raw_conn: Any, maddr: Any) -> Any:
+        muxed: Any = await upgrade(self, raw_conn, maddr)
+        await muxed.event_closed.wait()
+        raise SwarmException("the inbound connection has ended")
+
+    _replace(swarm.Swarm, "upgrade_inbound_raw_conn", upgrade_and_wait)
+
+
+def log_by_name() -> None:
+    """Fault: connections log through the root logger, which installs a handler on stderr when there is none."""
+    _replace(swarm_connection, "logging", logging.getLogger(swarm_connection.__name__))
+
+
+def use_own_kad_protocol() -> None:
+    """Fault: KadDHT takes a protocol prefix and ignores it; the name stands in five modules."""
+    for module in (
+        kad_common,
+        kad_dht,
+        kad_peer_routing,
+        kad_provider_store,
+        kad_value_store,
+    ):
+        _replace(module, "PROTOCOL_ID", KAD_PROTOCOL)
+
+
+def guard_stream_handlers(host: Any, counters: Counters) -> None:
+    """Fault: an exception in any stream handler ends the whole host; one of an ended stream leaves a zombie connection.
+
+    Also bounds the inbound streams of one peer, which the library does not.
+    """
+    handle = host._swarm_stream_handler
+    running: dict[object, int] = {}
+
+    async def guarded(stream: Any) -> None:
+        peer = stream.muxed_conn.peer_id
+        if running.get(peer, 0) >= STREAMS_PER_PEER_MAX:
+            counters.add("stream_limit")
+            await stream.reset()
+            return
+        running[peer] = running.get(peer, 0) + 1
+        try:
+            await handle(stream)
+        # Whatever a handler of ours or of the library raises, only its stream may die. Counted and logged here.
+        except Exception as error:  # noqa: BLE001
+            counters.add("stream_handler_failed")
+            log.debug("a stream handler failed: %r", error)
+            await stream.reset()
+        finally:
+            running[peer] -= 1
+            if not running[peer]:
+                del running[peer]
+
+    host.get_network().set_stream_handler(guarded)
+
+
+def limit_connections_per_address(host: Any, limit: int, counters: Counters) -> None:
+    """Fault: half-open connections of one address may take all slots; only a total limit exists."""
+    network = host.get_network()
+    accept = network._handle_inbound_connection
+    open_now: dict[str, int] = {}
+
+    async def accept_within_limit(connection: Any, maddr: Any) -> None:
+        remote = connection.get_remote_address()
+        address = remote[0] if remote else ""
+        if open_now.get(address, 0) >= limit:
+            counters.add("connection_limit_per_address")
+            await connection.close()
+            return
+        open_now[address] = open_now.get(address, 0) + 1
+        try:
+            await accept(connection, maddr)
+        finally:
+            open_now[address] -= 1
+            if not open_now[address]:
+                del open_now[address]
+
+    network._handle_inbound_connection = accept_within_limit
+
+
+def forget_failed_dials(host: Any, peer: object) -> None:
+    """Fault: after one failed dial every connect to the peer is refused for 60 s, also when it is back."""
+    host.get_network()._negative_peer_cache.evict(str(peer))
+
+
+def number_messages_from(service: pubsub.Pubsub, now_ns: int) -> None:
+    """Fault: message numbers start at the time in seconds, so a busy publisher that restarts repeats them.
+
+    Receivers take the repeated numbers for messages seen before and drop them.
+    """
+    service.counter = now_ns
+
+
+def guard_inbound_messages(service: pubsub.Pubsub, counters: Counters) -> Callable[[], Awaitable[None]]:
+    """Faults: a message with an undecodable key ends the pubsub service; every message starts a task that searches
+    all running tasks for its parent.
+
+    Call after the service has started, and run what is returned: one worker that takes the messages in order.
+    """
+    push = service.push_msg
+    run_task = service.manager.run_task
+    arrived, waiting = trio.open_memory_channel[tuple[Any, Any]](GOSSIP_QUEUE_MAX)
+
+    async def guarded(forwarder: Any, message: Any) -> None:
+        try:
+            await push(forwarder, message)
+        # Only the message may die of what a peer put into it. Counted and logged here.
+        except Exception as error:  # noqa: BLE001
+            counters.add("gossip_undecodable")
+            log.debug("a gossip message was dropped: %r", error)
+
+    def queue_instead(function: Any, *args: Any, **options: Any) -> None:
+        if function is not guarded:
+            run_task(function, *args, **options)
+            return
+        try:
+            arrived.send_nowait(args)
+        except trio.WouldBlock:
+            counters.add("gossip_overflow")
+
+    async def work() -> None:
+        async for forwarder, message in waiting:
+            await guarded(forwarder, message)
+
+    _replace(service, "push_msg", guarded)
+    _replace(service.manager, "run_task", queue_instead)
+    return work
+
+
+def deliver_at_once(service: pubsub.Pubsub, deliver: Callable[[Any], None]) -> None:
+    """Fault: one channel of 32 for all subscribers of a topic, own messages included, silent when full (K-1.5)."""
+    _replace(service, "notify_subscriptions", deliver)
+
+
+def count_dropped_messages(router: gossipsub.GossipSub, counters: Counters) -> None:
+    """Fault: what does not fit into a peer's queue is dropped without a count."""
+    handle = router._handle_dropped_rpc
+
+    def counted(peer: Any, rpc: Any, reason: str) -> None:
+        counters.add("gossip_queue_dropped")
+        handle(peer, rpc, reason)
+
+    _replace(router, "_handle_dropped_rpc", counted)
+
+
+def stop_seen_messages(service: pubsub.Pubsub) -> None:
+    """Fault: every Pubsub leaves a thread behind."""
+    service.seen_messages.stop()
+
+
+def trim_statistics(router: gossipsub.GossipSub) -> None:
+    """Fault: lists for a feature that is off grow by an entry for each message and connection, for ever."""
+    router.recent_message_deliveries.clear()
+    router.recent_peer_connections.clear()
+    router.recent_peer_disconnections.clear()
+
+
+def after_identify(host: Any, action: Callable[[Any], Awaitable[object]]) -> None:
+    """Fault: nothing tells that a peer's protocols are known, and KadDHT takes no peer before."""
+    identify = host._identify_peer
+
+    async def identify_and_tell(peer: Any, *, reason: str) -> None:
+        await identify(peer, reason=reason)
+        await action(peer)
+
+    _replace(host, "_identify_peer", identify_and_tell)
+
+
+def count_stored_copies(dht: kad_dht.KadDHT) -> Callable[[], int]:
+    """Fault: a put never says how many peers took the record. Returns the count of copies stored so far."""
+    store_at_peer = dht.value_store._store_at_peer
+    stored = 0
+
+    async def counted(*args: Any, **options: Any) -> bool:
+        nonlocal stored
+        success = await store_at_peer(*args, **options)
+        stored += bool(success)
+        return success
+
+    _replace(dht.value_store, "_store_at_peer", counted)
+    return lambda: stored
+
+
+def whole_seconds(duration_s: float) -> int:
+    """Fault: negotiation timeouts are cut to whole seconds, and a 0 means the default of 30."""
+    return max(1, math.ceil(duration_s))

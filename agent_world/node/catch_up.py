@@ -1,0 +1,174 @@
+"""Follows the network: asks for proof of higher heads and fetches, verifies and executes what is missing (D5).
+
+It runs on every node all the time. A validator that is one height behind is about to decide that height itself,
+so it gets a moment before the block is fetched; anything more is fetched at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+import trio
+
+from agent_world.errors import ChainError, ErrorCode, Refused, RemoteError
+from agent_world.handlers.head import HeadHandler
+from agent_world.net.interface import DistributedNetwork
+from agent_world.node.clock import Clock
+from agent_world.node.counters import Counters
+from agent_world.node.ledger import Ledger
+from agent_world.sync.gap import GapPlan
+from agent_world.sync.heads import HeadTracker
+from agent_world.wire import record, rpc
+from agent_world.wire.block import GetBlocksRequest, GetBlocksResponse
+from agent_world.wire.head import CertifiedHead, GetWorldHeadRequest, WorldHead
+from agent_world.wire.ids import U64, PeerId
+from agent_world.wire.limits import RANGE_BLOCKS_MAX, RPC_BODY_BYTES_MAX
+
+_log = structlog.get_logger("agent_world.catch_up")
+
+VOTING_GRACE_MS: Final = 300
+"""How long a voting validator may take to commit the very next height by itself."""
+
+
+class CatchUp:
+    """One node's way to the network's height."""
+
+    def __init__(self, ledger: Ledger, network: DistributedNetwork, clock: Clock, *, votes: bool) -> None:
+        self._ledger = ledger
+        self._network = network
+        self._clock = clock
+        self._grace_ms = VOTING_GRACE_MS if votes else 0
+        self.heads = HeadTracker()
+        self.handler = HeadHandler(ledger, self.learned)
+        self.plan = GapPlan()
+        self.counters = Counters()
+        self.target: int | None = None
+        """The height being caught up to, or None."""
+        self.advanced: Callable[[], None] = lambda: None
+        """Called after heights were committed here."""
+        self._poke = trio.Event()
+        self._asking: set[PeerId] = set()
+        self._claims_send, self._claims = trio.open_memory_channel[PeerId](256)
+
+    def learned(self, peer: PeerId, certified: CertifiedHead) -> None:
+        """A head whose certificate verified."""
+        self.heads.certify(peer, certified.head, self._clock.now_ms())
+        self._poke.set()
+
+    def claimed(self, peer: PeerId, head: WorldHead) -> None:
+        """A peer's word; proof is asked for if it would be news."""
+        if self.heads.claim(peer, head, self._clock.now_ms()) and head.height > self._ledger.height:
+            self.ask_proof(peer)
+
+    def ask_proof(self, peer: PeerId) -> None:
+        """Ask this peer for its certified head, once at a time."""
+        if peer in self._asking:
+            return
+        try:
+            self._claims_send.send_nowait(peer)
+        except trio.WouldBlock:
+            self.counters.add("sync.claims_dropped")
+        else:
+            self._asking.add(peer)
+
+    def status(self) -> dict[str, Any]:
+        """For ``node status``."""
+        return {
+            "catching_up": self.target is not None,
+            "target_height": self.target,
+            "attempts": self.plan.attempts,
+            "last_error": self.plan.last_error,
+        }
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._prove)
+            while True:
+                await self._wait_until_behind()
+                await self._close_gap()
+
+    async def _prove(self) -> None:
+        async with trio.open_nursery() as nursery:
+            async for peer in self._claims:
+                nursery.start_soon(self._prove_one, peer)
+
+    async def _prove_one(self, peer: PeerId) -> None:
+        request = record.to_bytes(GetWorldHeadRequest(world_id=self._ledger.world_id))
+        try:
+            certified = self.handler.open_head(await self._network.request(peer, rpc.GET_WORLD_HEAD, request))
+        except Refused as error:
+            self.counters.add(f"sync.head_refused.{error.code}")
+        except RemoteError as error:
+            self.counters.add(f"sync.head_wrong.{error.rule}")
+            _log.warning("peer claims a head it cannot prove", peer=peer, rule=error.rule, detail=error.detail)
+        else:
+            self.learned(peer, certified)
+        finally:
+            self._asking.discard(peer)
+
+    async def _wait_until_behind(self) -> None:
+        while True:
+            self._poke = trio.Event()
+            gap = self.heads.network_committed_height - self._ledger.height
+            if gap > 1:
+                return
+            if gap == 1:
+                with trio.move_on_after(self._grace_ms / 1000):
+                    await self._ledger.wait_above(self._ledger.height)
+                if self.heads.network_committed_height > self._ledger.height:
+                    return
+                continue
+            await self._poke.wait()
+
+    async def _close_gap(self) -> None:
+        while (target := self.heads.network_committed_height) > self._ledger.height:
+            self.target = target
+            height = self._ledger.height + 1
+            connected = {info.peer for info in self._network.peers()}
+            able = [peer for peer in self.heads.sources(height) if peer in connected]
+            peer = self.plan.choose(height, able, self._clock.now_ms())
+            if peer is None:
+                await self._pause(able)
+                continue
+            await self._fetch_from(peer, height, target)
+        self.target = None
+
+    async def _pause(self, able: list[PeerId]) -> None:
+        now = self._clock.now_ms()
+        seconds = max(0.01, (self.plan.wake_at_ms(able, now) - now) / 1000)
+        with trio.move_on_after(min(1.0, seconds)):
+            await self._ledger.wait_above(self._ledger.height)
+
+    async def _fetch_from(self, peer: PeerId, height: int, target: int) -> None:
+        last = min(target, height + RANGE_BLOCKS_MAX - 1)
+        request = GetBlocksRequest(world_id=self._ledger.world_id, from_height=U64(height), to_height=U64(last))
+        try:
+            answer = await self._network.request(peer, rpc.GET_BLOCKS, record.to_bytes(request))
+            response = record.from_bytes(GetBlocksResponse, answer, size_max=RPC_BODY_BYTES_MAX)
+            if not response.bundles:
+                raise RemoteError("B5", "an answer without blocks")
+            await self._apply(height, response)
+        except Refused as error:
+            self.counters.add(f"sync.refused.{error.code}")
+            if error.code is ErrorCode.NOT_FOUND:
+                self.plan.missing(peer, self._clock.now_ms())
+            else:
+                self.plan.failed(peer, str(error), self._clock.now_ms())
+        except (RemoteError, ChainError) as error:
+            self.counters.add("sync.wrong_blocks")
+            self.plan.failed(peer, str(error), self._clock.now_ms())
+            _log.warning("peer sent blocks that do not check out", peer=peer, height=height, error=str(error))
+        else:
+            self.plan.succeeded(peer)
+
+    async def _apply(self, height: int, response: GetBlocksResponse) -> None:
+        for offset, bundle in enumerate(response.bundles):
+            if height + offset <= self._ledger.height:
+                continue  # this node decided the height itself in the meantime
+            self._ledger.apply_bundle(height + offset, bundle)
+            self.counters.add("sync.heights")
+            self.advanced()
+            await trio.lowlevel.checkpoint()

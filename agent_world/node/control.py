@@ -1,0 +1,228 @@
+"""The control API of a running node: HTTP with JSON on a Unix socket in its home, for the CLI."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve
+from hypercorn.typing import ASGIFramework
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from agent_world.errors import AgentWorldError, DecodeError, ErrorCode, Refused
+from agent_world.node.task_status import TaskStatus
+from agent_world.wire.cid import Cid, ContentHash, parse_content_hash
+from agent_world.wire.ids import ActorId, Hash32, check_actor_id
+from agent_world.wire.jsonable import jsonable
+from agent_world.wire.limits import BLOB_BYTES_MAX, ENVELOPE_BYTES_MAX
+
+WAIT_MS_MAX: Final = 50_000
+"""Longest wait for a receipt; below the CLI's own time-out."""
+ROWS_MAX: Final = 10_000
+"""Rows in one answer."""
+
+_HTTP_STATUS: Final[Mapping[ErrorCode, int]] = {
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.BAD_REQUEST: 400,
+    ErrorCode.INVALID_HASH: 422,
+    ErrorCode.STATE_MISMATCH: 409,
+    ErrorCode.UNSUPPORTED: 501,
+    ErrorCode.UNAUTHORIZED: 403,
+    ErrorCode.BUSY: 503,
+    ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.TIMEOUT: 504,
+    ErrorCode.NOT_AVAILABLE: 503,
+}
+
+
+class ControlView(Protocol):
+    """What the API shows of a node; satisfied by ``node.views.NodeViews``."""
+
+    def status(self) -> dict[str, Any]:
+        """How the node is."""
+        ...
+
+    def head(self) -> dict[str, Any]:
+        """The last committed block in short."""
+        ...
+
+    def block(self, height: int) -> dict[str, Any]:
+        """One committed block."""
+        ...
+
+    def actor(self, actor_id: ActorId) -> dict[str, Any]:
+        """One actor."""
+        ...
+
+    def state_entry(self, namespace: str, key: str, *, proof: bool) -> dict[str, Any]:
+        """One key of the state."""
+        ...
+
+    def state_entries(self, namespace: str, limit: int) -> dict[str, Any]:
+        """The first entries of a namespace."""
+        ...
+
+    def events(self, from_height: int | None, limit: int) -> dict[str, Any]:
+        """Events from a height on."""
+        ...
+
+    def submit(self, data: bytes) -> Hash32:
+        """Admit an action."""
+        ...
+
+    async def receipt(self, action_id: Hash32, wait_ms: int) -> dict[str, Any]:
+        """A receipt, waited for."""
+        ...
+
+    async def blob(self, content: ContentHash) -> bytes:
+        """A blob from here or a peer."""
+        ...
+
+    def put_blob(self, data: bytes) -> Cid:
+        """Store a raw blob."""
+        ...
+
+
+class ControlApi:
+    """Routes -> views; every failure is a JSON error with its code."""
+
+    def __init__(self, view: ControlView) -> None:
+        self._view = view
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        get: dict[str, Callable[[Request], Awaitable[Response]]] = {
+            "/status": self._status,
+            "/head": self._head,
+            "/blocks/{height:int}": self._block,
+            "/actors/{actor_id}": self._actor,
+            "/state/{namespace}": self._state,
+            "/events": self._events,
+            "/receipts/{action_id}": self._receipt,
+            "/blobs/{content_hash}": self._blob,
+        }
+        routes = [Route(path, handler, methods=["GET"]) for path, handler in get.items()]
+        routes.append(Route("/actions", self._submit, methods=["POST"]))
+        routes.append(Route("/blobs", self._put_blob, methods=["POST"]))
+        return Starlette(routes=routes, exception_handlers={AgentWorldError: _error, HTTPException: _http_error})
+
+    async def _status(self, _request: Request) -> Response:
+        return JSONResponse(jsonable(self._view.status()))
+
+    async def _head(self, _request: Request) -> Response:
+        return JSONResponse(jsonable(self._view.head()))
+
+    async def _block(self, request: Request) -> Response:
+        return JSONResponse(jsonable(self._view.block(request.path_params["height"])))
+
+    async def _actor(self, request: Request) -> Response:
+        actor_id = ActorId(check_actor_id(request.path_params["actor_id"]))
+        return JSONResponse(jsonable(self._view.actor(actor_id)))
+
+    async def _state(self, request: Request) -> Response:
+        namespace = request.path_params["namespace"]
+        key = request.query_params.get("key")
+        if key is None:
+            return JSONResponse(jsonable(self._view.state_entries(namespace, _number(request, "limit", 100))))
+        proof = request.query_params.get("proof") == "1"
+        return JSONResponse(jsonable(self._view.state_entry(namespace, key, proof=proof)))
+
+    async def _events(self, request: Request) -> Response:
+        start = _number(request, "from_height", 0, high=2**63)
+        return JSONResponse(jsonable(self._view.events(start or None, _number(request, "limit", 100))))
+
+    async def _receipt(self, request: Request) -> Response:
+        action_id = Hash32(parse_content_hash(request.path_params["action_id"]))
+        wait_ms = _number(request, "wait_ms", 0, high=WAIT_MS_MAX)
+        return JSONResponse(jsonable(await self._view.receipt(action_id, wait_ms)))
+
+    async def _blob(self, request: Request) -> Response:
+        data = await self._view.blob(parse_content_hash(request.path_params["content_hash"]))
+        return Response(data, media_type="application/octet-stream")
+
+    async def _submit(self, request: Request) -> Response:
+        data = await _body(request, ENVELOPE_BYTES_MAX)
+        return JSONResponse({"action_id": self._view.submit(data).hex()})
+
+    async def _put_blob(self, request: Request) -> Response:
+        data = await _body(request, BLOB_BYTES_MAX)
+        cid = self._view.put_blob(data)
+        return JSONResponse({"content_hash": cid.digest.hex(), "cid": str(cid), "size_bytes": len(data)})
+
+
+def _number(request: Request, name: str, default: int, *, high: int = ROWS_MAX) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > 20 or int(text) > high:
+        raise Refused(ErrorCode.BAD_REQUEST, f"{name} must be an integer in 0..{high}")
+    return int(text)
+
+
+async def _body(request: Request, size_max: int) -> bytes:
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > size_max:
+            raise Refused(ErrorCode.BAD_REQUEST, f"the body is over the limit of {size_max} bytes", rule="A1")
+    return bytes(data)
+
+
+async def _error(_request: Request, error: Exception) -> Response:
+    if isinstance(error, Refused):
+        refused = error
+    else:
+        assert isinstance(error, AgentWorldError)
+        rule = error.rule if isinstance(error, DecodeError) else ""
+        refused = Refused(error.wire_code, str(error), rule=rule)
+    body = {
+        "code": refused.code.value,
+        "message": refused.message,
+        "retryable": refused.retryable,
+        "rule": refused.rule,
+    }
+    return JSONResponse({"error": body}, status_code=_HTTP_STATUS[refused.code])
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    body = {"code": ErrorCode.UNSUPPORTED.value, "message": error.detail, "retryable": False, "rule": ""}
+    return JSONResponse({"error": body}, status_code=error.status_code)
+
+
+async def serve_control(view: ControlView, socket: Path, *, task_status: TaskStatus[None]) -> None:
+    """Serve until cancelled; the socket is the owner's alone (0600) and is removed at the end."""
+    _remove(socket)  # left by a node that was killed; the home's lock shows that none runs now
+    config = Config()
+    # Relative to the working directory if that is shorter: a socket path may have at most 107 characters.
+    config.bind = [f"unix:{_short(socket)}"]
+    config.umask = 0o177
+    config.accesslog = None
+    config.errorlog = None
+    config.graceful_timeout = 0.2
+    try:
+        async with trio.open_nursery() as nursery:
+            # Hypercorn's own shutdown trigger never fires: the node ends by cancelling this nursery.
+            app = cast(ASGIFramework, ControlApi(view).app())
+            await nursery.start(partial(serve, app, config, shutdown_trigger=trio.sleep_forever))
+            task_status.started(None)
+    finally:
+        _remove(socket)
+
+
+def _short(path: Path) -> str:
+    relative = os.path.relpath(path)
+    return min(str(path), relative, key=len)
+
+
+def _remove(socket: Path) -> None:
+    socket.unlink(missing_ok=True)

@@ -1,0 +1,235 @@
+"""A running node: which handler is plugged where, and which tasks run (floor 4: composition)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import structlog
+import trio
+
+from agent_world.crypto.keys import KeyPair
+from agent_world.errors import BlobNotFound, UsageError
+from agent_world.handlers.action import ActionHandler
+from agent_world.handlers.blob import BlobHandler
+from agent_world.handlers.block import BlockHandler
+from agent_world.handlers.consensus import CHANNEL, ConsensusHandler
+from agent_world.handlers.hello import HelloHandler
+from agent_world.handlers.submit import Admitted, SubmitHandler
+from agent_world.net.interface import DistributedNetwork, Subscription, Validator
+from agent_world.node.announce import Announcer
+from agent_world.node.catch_up import CatchUp
+from agent_world.node.clock import Clock
+from agent_world.node.counters import Counters
+from agent_world.node.fetch import BlobFetcher
+from agent_world.node.ledger import Ledger
+from agent_world.node.peering import Peering
+from agent_world.node.pool import ActionPool
+from agent_world.node.pull import Puller
+from agent_world.node.settings import NodeSettings
+from agent_world.node.task_status import TaskStatus
+from agent_world.node.voting import Voting, VotingParts
+from agent_world.store.blobs import LocalCasStore
+from agent_world.store.chain import ChainStore
+from agent_world.store.content import ContentTable
+from agent_world.store.guard import GuardStore
+from agent_world.store.home import Home
+from agent_world.store.peers import PeerBook
+from agent_world.wire import rpc
+from agent_world.wire.cid import ContentHash
+from agent_world.wire.genesis import Genesis
+from agent_world.wire.hello import Hello, Role
+from agent_world.wire.ids import PeerId
+from agent_world.world.admission import SignedAction
+
+_log = structlog.get_logger("agent_world.node")
+
+
+class Node:
+    """One node over an open home and a network. Build it, then ``run`` it once."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        genesis: Genesis,
+        home: Home,
+        network: DistributedNetwork,
+        *,
+        validator_key: KeyPair | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock or Clock()
+        self.network = network
+        self._stack = ExitStack()
+        config = settings.config
+        self.blobs = LocalCasStore(home, config.storage)
+        self.ledger = Ledger(genesis, ChainStore(home, self.blobs), self.blobs)
+        self.pool = ActionPool(self.ledger, config.mempool, self.clock)
+        self.counters = Counters()
+        self.fetcher = BlobFetcher(network, self.counters)
+        self.peer_book = PeerBook(home, peers_max=config.net.peers_known_max, ttl_ms=int(config.net.peer_ttl_s * 1000))
+        self.peering = Peering(network, self.peer_book, config.net, self.clock)
+        self.announcer = Announcer(network, self.ledger, self.pool, self.clock)
+        self.content = ContentTable(home, config.storage)
+        self.puller = (
+            Puller(self.ledger, self.blobs, self.content, self.fetcher, self.clock)
+            if settings.role is Role.STORAGE
+            else None
+        )
+        self.voting = None if validator_key is None else self._voting(home, validator_key)
+        self.catch_up = CatchUp(self.ledger, network, self.clock, votes=self.voting is not None)
+        self._wire_up()
+
+    def _voting(self, home: Home, key: KeyPair) -> Voting | None:
+        own = self.ledger.validators.by_key(key.public_key)
+        if own is None:
+            raise UsageError(
+                f"the validator key in {home.files.validator_key} is not in this world's validator set;"
+                " remove the file to run without a vote, or put the right key there"
+            )
+        guard = self._stack.enter_context(GuardStore.open(home, key, committed_height=self.ledger.height))
+        return Voting(
+            VotingParts(
+                config=self.settings.config,
+                ledger=self.ledger,
+                pool=self.pool,
+                guard=guard,
+                network=self.network,
+                peering=self.peering,
+                fetcher=self.fetcher,
+                clock=self.clock,
+                own=own,
+            )
+        )
+
+    def _wire_up(self) -> None:
+        """Everything that one part tells another."""
+        self.pool.arrived = self._action_arrived
+        self.catch_up.advanced = self._advanced_by_sync
+        self.peering.gone = self.catch_up.heads.forget
+        self.announcer.announce_heads = self.voting is not None
+        if self.voting is not None:
+            self.voting.committed = self._after_height
+            self.voting.behind = self._seek_block
+
+    def _action_arrived(self, action: SignedAction, source: PeerId | None) -> None:
+        if source is None:
+            self.announcer.add(action.action_id)
+        if self.voting is not None and self.pool.mempool.has_ready:
+            self.voting.work_available()
+
+    def _advanced_by_sync(self) -> None:
+        self._after_height()
+        if self.voting is not None:
+            self.voting.height_moved()
+
+    def _after_height(self) -> None:
+        self.catch_up.heads.raise_to(self.ledger.height)
+        self.pool.committed(self.ledger.last_actions)
+
+    def _seek_block(self) -> None:
+        for peer in self.peering.validators():
+            self.catch_up.ask_proof(peer)
+
+    def hello(self) -> Hello:
+        """What this node says of itself."""
+        return Hello(
+            world_id=self.ledger.world_id,
+            genesis_hash=self.ledger.genesis_hash,
+            role=self.settings.role,
+            validator=self.voting is not None,
+            listen=self.network.listen_addresses(),
+            head=self.ledger.head,
+            peers=self.peering.known_addresses(),
+        )
+
+    def _greeted(self, peer: PeerId, hello: Hello) -> None:
+        self.peering.greeted(peer, hello)
+        self.catch_up.claimed(peer, hello.head)
+
+    def find_blobs(self, hashes: Sequence[ContentHash]) -> list[bytes | None]:
+        """Content this node can serve: stored blobs, and actions that wait or are being decided."""
+        return [self._find_blob(item) for item in hashes]
+
+    def _find_blob(self, content: ContentHash) -> bytes | None:
+        body = self.pool.find_body(content)
+        if body is None and self.voting is not None:
+            body = self.voting.find_body(content)
+        if body is not None:
+            return body
+        try:
+            return self.blobs.get(content)
+        except BlobNotFound:
+            return None
+
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled. The network must be running already."""
+        with self._stack:
+            self.catch_up.heads.raise_to(self.ledger.height)
+            subscriptions = await self._plug_in()
+            async with trio.open_nursery() as nursery:
+                for subscription in subscriptions:
+                    nursery.start_soon(_drain, subscription)
+                nursery.start_soon(self.peering.run)
+                nursery.start_soon(self.catch_up.run)
+                nursery.start_soon(self.announcer.run)
+                if self.puller is not None:
+                    nursery.start_soon(self.puller.run)
+                if self.voting is not None:
+                    nursery.start_soon(self.voting.run)
+                self.peering.dial_known()
+                _log.info(
+                    "node is up",
+                    node=self.settings.node_id,
+                    role=self.settings.role.value,
+                    peer_id=self.network.peer_id,
+                    height=self.ledger.height,
+                )
+                task_status.started(None)
+
+    async def _plug_in(self) -> list[Subscription]:
+        """Handlers onto methods, channels and topics."""
+        network, world = self.network, self.ledger.world_id
+        self.peering.use(HelloHandler(self.hello, self._greeted))
+        block = BlockHandler(self.ledger, lambda peer, _height: self.catch_up.ask_proof(peer))
+        blob = BlobHandler(self)
+        submit = SubmitHandler(self.ledger, self._submitted_by_peer, self.pool.pending_of)
+        network.serve(rpc.GET_WORLD_HEAD, self.catch_up.handler.serve_head)
+        network.serve(rpc.GET_BLOCK, block.serve_block)
+        network.serve(rpc.GET_BLOCKS, block.serve_blocks)
+        network.serve(rpc.FETCH_BLOB, blob.serve_blob)
+        network.serve(rpc.FETCH_BLOBS, blob.serve_blobs)
+        network.serve(rpc.SUBMIT_ACTION, submit.serve_submit)
+        network.serve(rpc.GET_RECEIPT, submit.serve_receipt)
+        network.serve(rpc.GET_ACTOR, submit.serve_actor)
+        topics: dict[str, Validator] = {
+            "action": ActionHandler(self.pool.admit).validate,
+            "head": self.catch_up.handler.validate,
+            "block": block.validate,
+        }
+        consensus = self._consensus_handler()
+        network.on_message(CHANNEL, consensus.on_message)
+        topics["consensus.proposal"] = consensus.validate
+        topics["consensus.attestation"] = consensus.validate
+        return [await network.subscribe(rpc.topic(world, kind), validator) for kind, validator in topics.items()]
+
+    def _consensus_handler(self) -> ConsensusHandler:
+        # A node without a vote checks and forwards consensus gossip too, so that the mesh stays whole.
+        take = self.voting.take if self.voting is not None else (lambda _message: None)
+        handler = ConsensusHandler(self.ledger.context, take)
+        handler.refused = lambda rule: self.counters.add(f"consensus.refused.{rule}")
+        return handler
+
+    def _submitted_by_peer(self, data: bytes, *, source: PeerId | None) -> Admitted:
+        """A peer handed the action to this node: gossip it on as if it had been handed in here."""
+        admitted = self.pool.admit(data, source=source)
+        if admitted.is_new:
+            self.announcer.add(admitted.action_id)
+        return admitted
+
+
+async def _drain(subscription: Subscription) -> None:
+    """Validators have done the work already; the queue only must not fill."""
+    async for _message in subscription:
+        pass

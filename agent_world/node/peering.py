@@ -1,0 +1,140 @@
+"""Greets every peer, learns addresses from verified ones, and keeps enough connections (Gap 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+import structlog
+import trio
+
+from agent_world.config import NetConfig
+from agent_world.errors import Refused, RemoteError
+from agent_world.handlers.hello import HelloHandler
+from agent_world.net.address import parse_address, parse_peer
+from agent_world.net.interface import DistributedNetwork, PeerDown, PeerUp
+from agent_world.node.clock import Clock
+from agent_world.node.counters import Counters
+from agent_world.store.peers import PeerBook
+from agent_world.wire import record, rpc
+from agent_world.wire.hello import Hello, PeerAddress
+from agent_world.wire.ids import PeerId
+from agent_world.wire.limits import HELLO_PEERS_MAX
+
+_log = structlog.get_logger("agent_world.peers")
+
+LINKS_WANTED: Final = 8
+"""Peers a node links to by itself; the graph stays sparse, as gossip costs 0.5-1 ms a link and message."""
+
+
+class Peering:
+    """One node's view of its neighbours; ``hellos`` holds the last hello of every connected peer."""
+
+    def __init__(self, network: DistributedNetwork, book: PeerBook, config: NetConfig, clock: Clock) -> None:
+        self._network = network
+        self._book = book
+        self._config = config
+        self._clock = clock
+        self._handler: HelloHandler | None = None
+        self.hellos: dict[PeerId, Hello] = {}
+        self._addresses: dict[PeerId, str] = {}
+        self._waiting: set[PeerId] = set()
+        self.counters = Counters()
+        self.gone: Callable[[PeerId], None] = lambda _peer: None
+        """Called when the last connection to a peer has ended."""
+
+    def use(self, handler: HelloHandler) -> None:
+        """The handler that serves and judges hellos."""
+        self._handler = handler
+        self._network.serve(rpc.HELLO, handler.serve)
+
+    def validators(self) -> list[PeerId]:
+        """Connected peers that take consensus messages directly."""
+        return [peer for peer, hello in self.hellos.items() if hello.validator]
+
+    def known_addresses(self) -> tuple[PeerAddress, ...]:
+        """Verified peers for our own hello, the connected ones."""
+        known = [PeerAddress(peer_id=peer, address=self._addresses[peer]) for peer in sorted(self._addresses)]
+        return tuple(known[:HELLO_PEERS_MAX])
+
+    def greeted(self, peer: PeerId, hello: Hello) -> None:
+        """A hello of this world: note it, learn where the peer and its friends listen."""
+        self.hellos[peer] = hello
+        seen_as = next((info.address for info in self._network.peers() if info.peer == peer), None)
+        for listen in hello.listen:
+            address = _reachable(listen, seen_as)
+            if address is not None:
+                self._addresses[peer] = address
+                self._book.seen(peer, (address,), self._clock.wall_ms(), verified=True)
+                break
+        for friend in hello.peers:
+            self._learn(friend)
+
+    def _learn(self, friend: PeerAddress) -> None:
+        if friend.peer_id == self._network.peer_id or friend.peer_id in self.hellos:
+            return
+        if len(self.hellos) < LINKS_WANTED:
+            # Both ends hear of each other at about the same time: the lower id dials at once, the other only if
+            # no link has come about by the next hello, so that pairs do not end up with two connections.
+            if self._network.peer_id < friend.peer_id or friend.peer_id in self._waiting:
+                self._network.dial(friend.peer_id, friend.address)
+            else:
+                self._waiting.add(friend.peer_id)
+
+    def dial_known(self) -> None:
+        """At the start: bootstrap nodes, then peers remembered from earlier runs."""
+        for text in self._config.bootstrap:
+            peer, address = parse_peer(text)
+            self._network.dial(peer, address)
+        for known in self._book.all(self._clock.wall_ms())[:LINKS_WANTED]:
+            for address in known.addresses:
+                self._network.dial(known.peer_id, address)
+
+    async def run(self) -> None:
+        """Until cancelled: greet who connects, and everybody again at the hello interval."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._greet_all_regularly)
+            async for event in self._network.peer_events():
+                match event:
+                    case PeerUp(peer=peer):
+                        nursery.start_soon(self.greet, peer)
+                    case PeerDown(peer=peer):
+                        self.hellos.pop(peer, None)
+                        self._addresses.pop(peer, None)
+                        self.gone(peer)
+
+    async def _greet_all_regularly(self) -> None:
+        while True:
+            await trio.sleep(self._config.hello_interval_s)
+            async with trio.open_nursery() as nursery:
+                for info in self._network.peers():
+                    nursery.start_soon(self.greet, info.peer)
+
+    async def greet(self, peer: PeerId) -> None:
+        """Exchange hellos with one peer; a foreigner is told why and left alone."""
+        assert self._handler is not None, "use() comes before run()"
+        own = record.to_bytes(self._handler.own())
+        try:
+            answer = await self._network.request(peer, rpc.HELLO, own)
+            self._handler.judge(peer, answer)
+        except Refused as error:
+            self.counters.add(f"hello.refused.{error.rule or error.code}")
+            if error.rule:
+                _log.warning("peer is not of this world", peer=peer, reason=error.message)
+                self._network.forget(peer)
+                await self._network.disconnect(peer)
+        except RemoteError as error:
+            self.counters.add(f"hello.broken.{error.rule}")
+            await self._network.disconnect(peer)
+
+
+def _reachable(listen: str, seen_as: str | None) -> str | None:
+    """Where a peer that listens on ``listen`` can be dialled; a wildcard host is the one its connection came from."""
+    address = parse_address(listen)
+    if address.is_dialable:
+        return str(address)
+    if seen_as is None or address.port == 0:
+        return None
+    seen = parse_address(seen_as)
+    return str(attrs.evolve(address, protocol=seen.protocol, host=seen.host))

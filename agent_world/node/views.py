@@ -1,0 +1,257 @@
+"""What the control API and reports show of a node; read-only but for submit and put."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import trio
+
+from agent_world import __version__
+from agent_world.errors import ErrorCode, Refused
+from agent_world.net.address import format_peer
+from agent_world.node.node import Node
+from agent_world.store.chain import StoredBlock
+from agent_world.wire import cbor, record
+from agent_world.wire.cid import Cid, Codec, ContentHash
+from agent_world.wire.consensus import CommitCertificate
+from agent_world.wire.ids import ActorId, Hash32, Label
+from agent_world.wire.limits import BLOB_BYTES_MAX, CERTIFICATE_BYTES_MAX, ENVELOPE_BYTES_MAX
+from agent_world.world import queries
+from agent_world.world.events import EVENTS
+from agent_world.world.journal import assemble_journal
+from agent_world.world.records import NAMESPACES
+from agent_world.world.replay import action_hashes
+
+RECENT_BLOCKS: Final = 20
+"""Blocks whose events are shown if no height is given."""
+
+
+class NodeViews:
+    """Satisfies ``control.ControlView``."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._started_ms = node.clock.now_ms()
+        self._started_wall_ms = node.clock.wall_ms()
+
+    def status(self) -> dict[str, Any]:
+        """How the node is: heights, peers, pool, storage, counters."""
+        node = self._node
+        settings = node.settings
+        peer_id = node.network.peer_id
+        return {
+            "version": __version__,
+            "node_id": settings.node_id,
+            "role": settings.role.value,
+            "topology": settings.topology.value,
+            "world_id": node.ledger.world_id,
+            "genesis_hash": node.ledger.genesis_hash,
+            "peer_id": peer_id,
+            "multiaddrs": [format_peer(peer_id, address) for address in node.network.listen_addresses()],
+            "running": True,
+            "started_ms": self._started_wall_ms,
+            "uptime_ms": node.clock.now_ms() - self._started_ms,
+            "consensus": self._consensus(),
+            "peers": self._peers(),
+            "mempool": {"actions": len(node.pool.mempool), "bytes": node.pool.mempool.size_bytes},
+            "storage": self._storage(),
+            "last_error": node.catch_up.plan.last_error,
+            "counters": self._counters(),
+        }
+
+    def _consensus(self) -> dict[str, Any]:
+        node = self._node
+        ledger, heads = node.ledger, node.catch_up.heads
+        header = ledger.header
+        peer_heads = [
+            {
+                "peer_id": peer,
+                "height": told.head.height,
+                "block_hash": told.head.block_hash,
+                "state_root": told.head.state_root,
+                "certified_height": told.certified_height,
+            }
+            for peer, told in heads.heads().items()
+        ]
+        voting = {} if node.voting is None else node.voting.status()
+        return {
+            "mode": "bft",
+            "validator_id": None,
+            "committed_height": ledger.height,
+            "network_committed_height": max(heads.network_committed_height, ledger.height),
+            "last_status": "committed" if ledger.height else "pending",
+            "last_block_hash": ledger.head.block_hash,
+            "last_committed_at_ms": ledger.timestamp_ms if ledger.height else None,
+            "last_execution_height": ledger.state.clock.height,
+            "last_execution_state_root": ledger.state.root,
+            "slot": 0 if header is None else header.slot,
+            "epoch": 0 if header is None else header.epoch,
+            "known_peer_heads": len(peer_heads),
+            "peer_heads": peer_heads,
+            **node.catch_up.status(),
+            **voting,
+        }
+
+    def _peers(self) -> list[dict[str, Any]]:
+        rows = []
+        for info in self._node.network.peers():
+            hello = self._node.peering.hellos.get(info.peer)
+            rows.append(
+                {
+                    "peer_id": info.peer,
+                    "address": info.address,
+                    "outbound": info.outbound,
+                    "role": None if hello is None else hello.role.value,
+                    "validator": None if hello is None else hello.validator,
+                    "connected_s": round(info.connected_s, 1),
+                    "latency_ms": info.latency_ms,
+                }
+            )
+        return rows
+
+    def _storage(self) -> dict[str, Any]:
+        usage = self._node.blobs.usage()
+        own = {} if self._node.puller is None else self._node.puller.status()
+        return {"blobs": usage.blobs, "bytes": usage.size_bytes, **own}
+
+    def _counters(self) -> dict[str, int]:
+        node = self._node
+        merged: dict[str, int] = dict(node.counters)
+        for part in (node.pool.counters, node.peering.counters, node.announcer.counters, node.catch_up.counters):
+            merged.update(part)
+        if node.voting is not None:
+            merged.update(node.voting.counters)
+        if node.puller is not None:
+            merged.update(node.puller.counters)
+        merged.update({f"mempool.{name}": count for name, count in node.pool.mempool.counters().items()})
+        merged.update({f"store.{name}": count for name, count in node.blobs.counters().items()})
+        merged.update({f"net.{name}": count for name, count in node.network.counters().items()})
+        return dict(sorted(merged.items()))
+
+    def head(self) -> dict[str, Any]:
+        """The last committed block in short."""
+        ledger = self._node.ledger
+        shown: dict[str, Any] = {**record.unstructure(ledger.head)}
+        if ledger.header is not None:
+            stored = ledger.stored(ledger.height)
+            assert stored is not None, "the head is stored"
+            shown["proposer_id"] = ledger.header.proposer_id
+            shown["certified_by"] = self._signers(stored)
+        return shown
+
+    def _signers(self, stored: StoredBlock) -> list[str]:
+        certificate = record.from_bytes(CommitCertificate, stored.certificate, size_max=CERTIFICATE_BYTES_MAX)
+        members = (self._node.ledger.validators.by_key(signature.key) for signature in certificate.signatures)
+        return [member.validator_id for member in members if member is not None]
+
+    def block(self, height: int) -> dict[str, Any]:
+        """One block with its actions and receipts; raises Refused if it is not committed here."""
+        stored = self._node.ledger.stored(height)
+        if stored is None:
+            raise Refused(ErrorCode.NOT_FOUND, f"height {height} is not committed here", rule="B5")
+        receipts = self._node.ledger.receipts(stored)
+        actions = []
+        for content, receipt in zip(action_hashes(stored.header, self._node.blobs.get), receipts, strict=True):
+            signed = cbor.decode(self._node.blobs.get(content), size_max=ENVELOPE_BYTES_MAX)
+            envelope = cbor.decode(signed["body"], size_max=ENVELOPE_BYTES_MAX)
+            payload = cbor.decode(envelope.pop("payload_cbor"), size_max=ENVELOPE_BYTES_MAX)
+            actions.append({**envelope, "payload": payload, **record.unstructure(receipt)})
+        return {
+            "block_hash": stored.block_hash,
+            "block": record.unstructure(stored.header),
+            "certified_by": self._signers(stored),
+            "actions": actions,
+        }
+
+    def actor(self, actor_id: ActorId) -> dict[str, Any]:
+        """An actor with balances; raises Refused if it is not registered."""
+        state = self._node.ledger.state
+        found = queries.actor(state, actor_id)
+        if found is None:
+            raise Refused(ErrorCode.NOT_FOUND, f"no actor {actor_id} in this world", rule="S4")
+        return {
+            "actor_id": actor_id,
+            **record.unstructure(found.actor),
+            "position": None if found.position is None else record.unstructure(found.position),
+            "next_nonce": found.next_nonce,
+            "pending": self._node.pool.pending_of(actor_id),
+        }
+
+    def state_entry(self, namespace: str, key: str, *, proof: bool) -> dict[str, Any]:
+        """One key of the state, with its proof if asked; raises Refused for an unknown key without proof."""
+        state = self._node.ledger.state
+        label, raw = _namespace(namespace), key.encode()
+        value = state.value(label, raw)
+        if value is None and not proof:
+            raise Refused(ErrorCode.NOT_FOUND, f"no {key!r} in namespace {namespace}")
+        shown = {"height": self._node.ledger.height, "state_root": state.root, "key": key, "value": value}
+        if proof:
+            shown["proof"] = record.unstructure(state.prove(label, raw))
+        return shown
+
+    def state_entries(self, namespace: str, limit: int) -> dict[str, Any]:
+        """The first entries of a namespace, in the trie's order."""
+        state = self._node.ledger.state
+        entries: list[dict[str, Any]] = []
+        for key, value in state.items(_namespace(namespace)):
+            if len(entries) >= limit:
+                break
+            entries.append({"key": key.decode(errors="replace"), "value": value})
+        return {"height": self._node.ledger.height, "state_root": state.root, "entries": entries}
+
+    def events(self, from_height: int | None, limit: int) -> dict[str, Any]:
+        """Events from a height on, oldest first."""
+        ledger = self._node.ledger
+        height = max(1, ledger.height - RECENT_BLOCKS + 1) if from_height is None else from_height
+        rows: list[dict[str, Any]] = []
+        while height <= ledger.height and len(rows) < limit:
+            stored = ledger.stored(height)
+            if stored is None:
+                break
+            for event in assemble_journal(stored.header.journal_ref, height, self._node.blobs.get):
+                payload: object = record.from_bytes(EVENTS[event.kind], event.payload_cbor, size_max=BLOB_BYTES_MAX)
+                shown = record.unstructure(event)
+                del shown["payload_cbor"]
+                rows.append({**shown, "payload": record.unstructure(payload)})
+            height += 1
+        return {"height": ledger.height, "events": rows[:limit]}
+
+    def submit(self, data: bytes) -> Hash32:
+        """Admit an action handed in here; raises Refused with the rule."""
+        return self._node.pool.admit(data, source=None).action_id
+
+    async def receipt(self, action_id: Hash32, wait_ms: int) -> dict[str, Any]:
+        """The receipt, waited for; raises Refused (ERR_NOT_FOUND, or ERR_TIMEOUT while the action is pending)."""
+        ledger = self._node.ledger
+        try:
+            with trio.fail_after(wait_ms / 1000):
+                while (found := ledger.receipt(action_id)) is None:
+                    await ledger.wait_above(ledger.height)
+        except trio.TooSlowError:
+            raise self._no_receipt(action_id) from None
+        return {"height": found[0], **record.unstructure(found[1])}
+
+    def _no_receipt(self, action_id: Hash32) -> Refused:
+        if self._node.pool.get(action_id) is not None:
+            return Refused(ErrorCode.TIMEOUT, f"action {action_id.hex()} is pending, not committed yet", rule="S2")
+        return Refused(ErrorCode.NOT_FOUND, f"action {action_id.hex()} is neither committed nor pending", rule="S2")
+
+    async def blob(self, content: ContentHash) -> bytes:
+        """A blob from here, else from any connected peer; raises Refused if nobody has it."""
+        (found,) = self._node.find_blobs([content])
+        if found is None:
+            got = await self._node.fetcher.fetch([content], self._node.fetcher.peers())
+            found = got.get(content)
+        if found is None:
+            raise Refused(ErrorCode.NOT_FOUND, f"neither this node nor a connected peer has {content.hex()}", rule="L1")
+        return found
+
+    def put_blob(self, data: bytes) -> Cid:
+        """Store a raw blob."""
+        return Cid(Codec.RAW, self._node.blobs.put(data))
+
+
+def _namespace(name: str) -> Label:
+    if name not in NAMESPACES:
+        raise Refused(ErrorCode.BAD_REQUEST, f"no namespace {name!r}; known: {', '.join(NAMESPACES)}")
+    return Label(name)

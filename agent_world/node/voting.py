@@ -1,0 +1,251 @@
+"""Carries out what the round engine asks for: executes, has signed, sends, commits (D4, D5)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+import structlog
+import trio
+
+from agent_world.config import NodeConfig
+from agent_world.consensus import events
+from agent_world.consensus.engine import Engine
+from agent_world.consensus.messages import EarlyMessage, Message, VerifiedProposal, VerifiedVote
+from agent_world.errors import ChainError, DataError, NotSafe, Refused
+from agent_world.handlers.consensus import CHANNEL
+from agent_world.net.interface import DistributedNetwork
+from agent_world.node.clock import Clock
+from agent_world.node.counters import Counters
+from agent_world.node.fetch import BlobFetcher
+from agent_world.node.ledger import Ledger
+from agent_world.node.peering import Peering
+from agent_world.node.pool import ActionPool
+from agent_world.store.guard import GuardStore
+from agent_world.wire import rpc
+from agent_world.wire.block import WorldBlock
+from agent_world.wire.cid import ContentHash
+from agent_world.wire.consensus import ValidatorEntry
+from agent_world.wire.ids import TimeMs
+from agent_world.world.admission import SignedAction, open_action
+
+_log = structlog.get_logger("agent_world.consensus")
+
+INBOX_MAX: Final = 4_096
+"""Inputs waiting for the engine; above it the newest is dropped and counted, and sent again by its sender."""
+BODIES_TIMEOUT_S: Final = 3.0
+"""How long a proposal's missing action bodies are looked for before the block is judged invalid."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class VotingParts:
+    """What voting works with."""
+
+    config: NodeConfig
+    ledger: Ledger
+    pool: ActionPool
+    guard: GuardStore
+    network: DistributedNetwork
+    peering: Peering
+    fetcher: BlobFetcher
+    clock: Clock
+    own: ValidatorEntry
+
+
+class Voting:
+    """Runs the engine of one validator."""
+
+    def __init__(self, parts: VotingParts) -> None:
+        self._parts = parts
+        self._ledger = parts.ledger
+        self._engine = Engine(parts.config.consensus, parts.own.validator_id)
+        self._send, self._inbox = trio.open_memory_channel[events.Input](INBOX_MAX)
+        self._pending: deque[events.Input] = deque()
+        self._bodies: dict[ContentHash, SignedAction] = {}
+        self._sent: set[bytes] = set()
+        self._nursery: trio.Nursery | None = None
+        self._started = 0
+        self.counters = Counters()
+        self.committed: Callable[[], None] = lambda: None
+        """Called after a height was committed here."""
+        self.behind: Callable[[], None] = lambda: None
+        """Called when a certificate proves that this node lacks a block."""
+        self.last_status = "pending"
+
+    def status(self) -> dict[str, Any]:
+        """For ``node status``."""
+        run = self._engine.run
+        place = {} if run is None else {"deciding_height": run.context.height, "round": run.round}
+        return {"validator_id": self._parts.own.validator_id, "last_status": self.last_status, **place}
+
+    def take(self, message: Message) -> None:
+        """A verified message of a peer."""
+        match message:
+            case VerifiedVote():
+                self._feed(events.VoteReceived(message))
+            case VerifiedProposal():
+                self._feed(events.ProposalReceived(message))
+            case EarlyMessage():
+                self._feed(events.EarlyReceived(message))
+
+    def work_available(self) -> None:
+        """Actions wait in the pool."""
+        self._feed(events.WorkAvailable())
+
+    def height_moved(self) -> None:
+        """A height was committed by catch-up."""
+        self._feed(events.StartHeight(self._ledger.context()))
+
+    def find_body(self, content: ContentHash) -> bytes | None:
+        """An action of a block being decided here, so that others can fetch it."""
+        action = self._bodies.get(content)
+        return None if action is None else action.data
+
+    def _feed(self, item: events.Input) -> None:
+        try:
+            self._send.send_nowait(item)
+        except trio.WouldBlock:
+            self.counters.add("consensus.inbox_full")
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._start_height(restored=True)
+            await self._settle()
+            while True:
+                wake = self._engine.wake_at_ms
+                timeout = float("inf") if wake is None else max(0.0, (wake - self._parts.clock.now_ms()) / 1000)
+                item: events.Input = events.Wake()
+                with trio.move_on_after(timeout):
+                    item = await self._inbox.receive()
+                self._pending.append(item)
+                await self._settle()
+
+    async def _settle(self) -> None:
+        """Step until nothing is left to answer; inputs made by effects come before those from outside."""
+        while self._pending:
+            item = self._pending.popleft()
+            if isinstance(item, events.StartHeight):
+                if item.context.height != self._ledger.height + 1 or item.context.height <= self._started:
+                    continue  # a later height was committed while this waited, or it is being decided already
+                self._started = item.context.height
+            for effect in self._engine.step(self._parts.clock.now_ms(), item):
+                await self._carry_out(effect)
+        await trio.lowlevel.checkpoint()
+
+    def _start_height(self, *, restored: bool = False) -> None:
+        self._sent.clear()
+        self._bodies.clear()
+        state = self._parts.guard.load() if restored else None
+        self._pending.append(events.StartHeight(self._ledger.context(), state))
+        if self._parts.pool.mempool.has_ready:
+            self._pending.append(events.WorkAvailable())
+
+    async def _carry_out(self, effect: events.Effect) -> None:
+        match effect:
+            case events.BuildBlock():
+                self._build(effect)
+            case events.JudgeBlock():
+                assert self._nursery is not None
+                self._nursery.start_soon(self._judge, effect)
+            case events.Sign(request=request):
+                try:
+                    self._pending.append(events.OwnSigned(self._parts.guard.permit(request)))
+                except NotSafe as error:
+                    self.counters.add("consensus.not_safe")
+                    _log.error("the vote guard refuses a signature", error=str(error))
+            case events.Broadcast(data=data):
+                await self._broadcast(data)
+            case events.Commit():
+                self._commit(effect)
+            case events.NeedBlock():
+                self.counters.add("consensus.block_missing")
+                self.behind()
+            case events.EvidenceFound():
+                self.counters.add("consensus.equivocation_seen")
+                _log.warning("a validator signed two different messages", first=effect.first.hex()[:64])
+            case events.Dropped(reason=reason, detail=detail):
+                self.counters.add(f"consensus.dropped.{reason}")
+                _log.debug("dropped", reason=reason, detail=detail)
+
+    def _build(self, effect: events.BuildBlock) -> None:
+        if effect.height != self._ledger.height + 1:
+            return
+        batch = self._parts.pool.batch(self._parts.config.batch)
+        actions = [action for item in batch.actions if (action := self._parts.pool.get(item.action_id)) is not None]
+        own = self._parts.own.validator_id
+        built = self._ledger.build(own, effect.round, TimeMs(self._parts.clock.wall_ms()), actions)
+        self._remember(actions)
+        ids = tuple(ContentHash(action.action_id) for action in actions)
+        self._pending.append(events.BlockBuilt(effect.height, effect.round, built, ids))
+
+    def _remember(self, actions: list[SignedAction]) -> None:
+        for action in actions:
+            self._bodies[ContentHash(action.action_id)] = action
+
+    async def _judge(self, effect: events.JudgeBlock) -> None:
+        valid = False
+        try:
+            valid = await self._is_valid(effect)
+        except (ChainError, DataError, Refused) as error:
+            self.counters.add("consensus.block_refused")
+            _log.warning("a proposed block is refused", height=effect.height, error=str(error))
+        self._feed(events.BlockJudged(effect.height, effect.block_hash, valid))
+
+    async def _is_valid(self, effect: events.JudgeBlock) -> bool:
+        actions = await self._actions_of(effect)
+        if actions is None or effect.height != self._ledger.height + 1:
+            self.counters.add("consensus.bodies_missing")
+            return False
+        block = self._ledger.verify(effect.block, actions)
+        return not effect.fresh or self._is_timely(block)
+
+    def _is_timely(self, block: WorldBlock) -> bool:
+        # [IGNORE] P16: a fresh block's time is not too far ahead of the local clock.
+        limit = self._parts.clock.wall_ms() + self._parts.config.consensus.drift_max_ms
+        if block.timestamp_ms <= max(self._ledger.timestamp_ms + 1, limit):
+            return True
+        self.counters.add("consensus.block_from_future")
+        return False
+
+    async def _actions_of(self, effect: events.JudgeBlock) -> list[SignedAction] | None:
+        """The proposal's actions in order; None if bodies could not be had in time."""
+        pool = self._parts.pool
+        missing = [item for item in effect.actions if item not in self._bodies and pool.get(item) is None]
+        if missing:
+            self.counters.add("consensus.bodies_fetched", len(missing))
+            with trio.move_on_after(BODIES_TIMEOUT_S):
+                peers = self._parts.fetcher.peers(self._parts.peering.validators())
+                found = await self._parts.fetcher.fetch(missing, peers, timeout_s=BODIES_TIMEOUT_S / 2)
+                ledger = self._ledger
+                self._remember([open_action(data, ledger.world_id, ledger.genesis_hash) for data in found.values()])
+        actions = [self._bodies.get(item) or pool.get(item) for item in effect.actions]
+        whole = [action for action in actions if action is not None]
+        self._remember(whole)
+        return whole if len(whole) == len(actions) else None
+
+    async def _broadcast(self, data: bytes) -> None:
+        validators = self._parts.peering.validators()
+        for peer in validators:
+            if not await self._parts.network.send(peer, CHANNEL, data):
+                self.counters.add("consensus.send_failed")
+        again = data in self._sent
+        self._sent.add(data)
+        # Gossip carries what the direct links do not: validators out of reach, and messages that did not help
+        # the first time (D7).
+        if again or len(validators) < len(self._ledger.validators.record.validators) - 1:
+            kind = "consensus.proposal" if len(data) > 600 else "consensus.attestation"
+            await self._parts.network.publish(rpc.topic(self._ledger.world_id, kind), data)
+            self.counters.add("consensus.gossiped")
+
+    def _commit(self, effect: events.Commit) -> None:
+        if effect.height == self._ledger.height + 1:
+            bodies = [self._bodies.get(item) or self._parts.pool.get(item) for item in effect.actions]
+            self._ledger.commit(effect.block, effect.certificate, [action for action in bodies if action is not None])
+            self.last_status = "committed"
+            self.counters.add("consensus.committed")
+            self.committed()
+        self._start_height()

@@ -1,0 +1,126 @@
+"""The blobs that are files, and the quarantine. Knows names and durability, not which blobs exist."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from agent_world.errors import DecodeError, HomeError
+from agent_world.store.durable import TEMPORARY_PREFIX, FaultHook, fsync_directory, write_temporary
+from agent_world.wire.cid import ContentHash, parse_content_hash
+from agent_world.wire.limits import BLOB_BYTES_MAX
+
+QUARANTINE_FILES_MAX: Final = 256
+"""Corrupt blobs kept for inspection, at most 256 MiB; above it the oldest goes."""
+
+
+class BlobFiles:
+    """Files ``<blobs>/ab/<64 hex digits>``. Raises HomeError for what the disk refuses."""
+
+    def __init__(self, blobs: Path, quarantine: Path, fault: FaultHook) -> None:
+        self._blobs = blobs
+        self._quarantine = quarantine
+        self._fault = fault
+
+    def path(self, content_hash: ContentHash) -> Path:
+        """Where this blob's file is, if it is one."""
+        name = content_hash.hex()
+        return self._blobs / name[:2] / name
+
+    def write(self, blobs: Mapping[ContentHash, bytes]) -> None:
+        """Write all durably: each file is fsynced before it gets its name, each directory once at the end."""
+        if not blobs:
+            return
+        written: dict[ContentHash, Path] = {}
+        try:
+            self._blobs.mkdir(exist_ok=True)
+            for content_hash, data in blobs.items():
+                written[content_hash] = write_temporary(self._blobs, data)
+            self._fault("blob_files_written")
+            changed = self._rename(written)
+            self._fault("blob_files_renamed")
+            for directory in changed:
+                fsync_directory(directory)
+        except OSError as error:
+            for temporary in written.values():
+                temporary.unlink(missing_ok=True)
+            raise HomeError(f"{self._blobs}: cannot store a blob: {error.strerror}; check space and rights") from error
+        self._fault("blob_files_durable")
+
+    def read(self, content_hash: ContentHash) -> bytes | None:
+        """The file's bytes as they are (not verified), at most one byte above the limit; None if there is no file."""
+        try:
+            with self.path(content_hash).open("rb") as file:
+                return file.read(BLOB_BYTES_MAX + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise HomeError(f"{self.path(content_hash)} cannot be read: {error.strerror}") from error
+
+    def delete(self, content_hash: ContentHash) -> None:
+        """Remove the file; nothing if there is none."""
+        try:
+            self.path(content_hash).unlink(missing_ok=True)
+        except OSError as error:
+            raise HomeError(f"{self.path(content_hash)} cannot be removed: {error.strerror}") from error
+
+    def quarantine(self, content_hash: ContentHash, data: bytes | None) -> int:
+        """Put corrupt bytes aside: ``data``, or with None the file itself. Returns how many old ones had to go."""
+        try:
+            self._quarantine.mkdir(exist_ok=True)
+            target = self._free_name(content_hash)
+            if data is None:
+                self.path(content_hash).replace(target)
+            else:
+                write_temporary(self._quarantine, data).replace(target)
+            return self._trim_quarantine()
+        except OSError as error:
+            raise HomeError(f"{self._quarantine}: cannot put a corrupt blob aside: {error.strerror}") from error
+
+    def remove_unfinished(self) -> int:
+        """Remove what a crash left half written; returns how many."""
+        if not self._blobs.is_dir():
+            return 0
+        unfinished = list(self._blobs.glob(f"{TEMPORARY_PREFIX}*"))
+        for path in unfinished:
+            path.unlink(missing_ok=True)
+        return len(unfinished)
+
+    def iterate(self) -> Iterator[ContentHash]:
+        """Every blob file, ascending; other files are passed over."""
+        if not self._blobs.is_dir():
+            return
+        for directory in sorted(path for path in self._blobs.iterdir() if path.is_dir()):
+            for path in sorted(directory.iterdir()):
+                try:
+                    yield parse_content_hash(path.name)
+                except DecodeError:
+                    continue  # not ours: somebody else's file is left alone
+
+    def _rename(self, written: Mapping[ContentHash, Path]) -> list[Path]:
+        """Give the temporary files their names; returns the directories to be fsynced, children first."""
+        changed: dict[Path, None] = {}
+        for content_hash, temporary in written.items():
+            target = self.path(content_hash)
+            if not target.parent.is_dir():
+                target.parent.mkdir()
+            temporary.replace(target)
+            changed[target.parent] = None
+        return [*changed, self._blobs]
+
+    def _free_name(self, content_hash: ContentHash) -> Path:
+        """One blob can be corrupted more than once; every finding is kept under its own number."""
+        for number in itertools.count():
+            path = self._quarantine / f"{content_hash.hex()}.{number}"
+            if not path.exists():
+                return path
+        raise AssertionError("count() does not end")
+
+    def _trim_quarantine(self) -> int:
+        kept = sorted(self._quarantine.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        excess = kept[: max(0, len(kept) - QUARANTINE_FILES_MAX)]
+        for path in excess:
+            path.unlink(missing_ok=True)
+        return len(excess)

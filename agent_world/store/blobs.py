@@ -1,0 +1,283 @@
+"""Content by its hash: small blobs in SQLite, larger ones as files (D9).
+
+Bytes are verified whenever they are read, so what ``get`` returns hashes to its name whatever happened to the disk
+(I-1). A blob that does not is put into quarantine and is then absent, which lets it be fetched again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, Protocol
+
+import attrs
+
+from agent_world.config import StorageConfig
+from agent_world.crypto.hashing import content_hash as hash_of
+from agent_world.crypto.hashing import verify_blob
+from agent_world.errors import BlobHashMismatch, BlobNotFound, BlobTooLarge
+from agent_world.store.blob_files import BlobFiles
+from agent_world.store.database import Row
+from agent_world.store.durable import FaultHook, no_fault
+from agent_world.store.home import Home
+from agent_world.wire.cid import ContentHash
+from agent_world.wire.limits import BLOB_BYTES_MAX
+
+_PAGE_ROWS: Final = 256
+"""Rows a query takes at a time: at most 4 MiB of inline data in memory."""
+
+
+@attrs.frozen(slots=True)
+class BlobStat:
+    """What is known of a blob without reading it."""
+
+    content_hash: ContentHash
+    size_bytes: int
+    is_file: bool
+
+
+@attrs.frozen(slots=True)
+class BlobUsage:
+    """All blobs of a store together."""
+
+    blobs: int
+    size_bytes: int
+
+
+class BlobStore(Protocol):
+    """What parts that store or fetch content ask of a store."""
+
+    def put(self, data: bytes) -> ContentHash:
+        """Store durably; the same content twice is stored once. Raises BlobTooLarge."""
+        ...
+
+    def put_many(self, blobs: Iterable[bytes]) -> tuple[ContentHash, ...]:
+        """Store all or none, in one durable batch; hashes in the order given. Raises BlobTooLarge."""
+        ...
+
+    def get(self, content_hash: ContentHash) -> bytes:
+        """Verified bytes. Raises BlobNotFound, BlobHashMismatch."""
+        ...
+
+    def get_many(self, content_hashes: Iterable[ContentHash]) -> dict[ContentHash, bytes]:
+        """Those that are here and verify; one bad blob does not lose its neighbours."""
+        ...
+
+    def has(self, content_hash: ContentHash) -> bool:
+        """Whether it is stored; its bytes are not looked at."""
+        ...
+
+    def has_many(self, content_hashes: Iterable[ContentHash]) -> frozenset[ContentHash]:
+        """Those that are stored."""
+        ...
+
+    def stat(self, content_hash: ContentHash) -> BlobStat:
+        """Raises BlobNotFound."""
+        ...
+
+    def iterate(self, after: ContentHash | None = None) -> Iterator[ContentHash]:
+        """All hashes above ``after``, ascending."""
+        ...
+
+    def delete(self, content_hash: ContentHash) -> bool:
+        """Remove; whether it was there."""
+        ...
+
+
+@attrs.frozen(slots=True)
+class PreparedBlobs:
+    """Checked blobs whose files are already durable; ``LocalCasStore.insert`` makes them exist."""
+
+    rows: tuple[tuple[ContentHash, int, bytes | None], ...]
+    """(hash, size in bytes, data or None for a file) of what is new or healed."""
+
+
+class LocalCasStore:
+    """The BlobStore of one home."""
+
+    def __init__(self, home: Home, config: StorageConfig | None = None, *, fault: FaultHook = no_fault) -> None:
+        self._database = home.database
+        self._files = BlobFiles(home.files.blobs, home.files.quarantine, fault)
+        self._inline_bytes_max = (config or StorageConfig()).inline_bytes_max
+        self._counters: Counter[str] = Counter()
+        if home.writable:
+            self._counters["unfinished_removed"] = self._files.remove_unfinished()
+
+    def put(self, data: bytes) -> ContentHash:
+        """Store one blob durably, healing a corrupt one of that hash; raises BlobTooLarge, HomeError (disk)."""
+        return self.put_many((data,))[0]
+
+    def put_many(self, blobs: Iterable[bytes]) -> tuple[ContentHash, ...]:
+        """Store all or none with one transaction; hashes in the order given; raises BlobTooLarge, HomeError."""
+        hashed = [(hash_of(data), data) for data in blobs]
+        prepared = self.prepare(dict(hashed))
+        if prepared.rows:
+            with self._database.transaction():
+                self.insert(prepared)
+        return tuple(content_hash for content_hash, _ in hashed)
+
+    def prepare(self, blobs: Mapping[ContentHash, bytes]) -> PreparedBlobs:
+        """First half of a put: check every hash and size, and make the files durable.
+
+        A crash before ``insert`` leaves files without a row: they do not exist for any reader, and the next put of
+        the same content takes their name. Raises BlobHashMismatch, BlobTooLarge, HomeError.
+        """
+        for content_hash, data in blobs.items():
+            if len(data) > BLOB_BYTES_MAX:
+                raise BlobTooLarge(f"{len(data)} bytes are above the blob limit of {BLOB_BYTES_MAX}; use a manifest")
+            verify_blob(data, content_hash)
+        unharmed = self._unharmed(blobs)
+        missing = {key: data for key, data in blobs.items() if key not in unharmed}
+        self._files.write({key: data for key, data in missing.items() if len(data) > self._inline_bytes_max})
+        return PreparedBlobs(
+            tuple(
+                (key, len(data), data if len(data) <= self._inline_bytes_max else None) for key, data in missing.items()
+            )
+        )
+
+    def insert(self, prepared: PreparedBlobs) -> None:
+        """Second half of a put, inside the caller's transaction: from its commit on the blobs exist."""
+        self._database.execute_many(
+            "INSERT INTO blobs VALUES (?, ?, ?) ON CONFLICT (content_hash) DO UPDATE SET"
+            " size_bytes = excluded.size_bytes, data = excluded.data",
+            prepared.rows,
+        )
+        self._counters["stored"] += len(prepared.rows)
+
+    def get(self, content_hash: ContentHash) -> bytes:
+        """Verified bytes. Raises BlobNotFound, or BlobHashMismatch once: the blob is then in quarantine."""
+        rows = self._database.query("SELECT data FROM blobs WHERE content_hash = ?", (content_hash,))
+        if not rows:
+            raise BlobNotFound(f"no blob {content_hash.hex()} is stored here")
+        return self._verified(content_hash, rows[0][0])
+
+    def get_many(self, content_hashes: Iterable[ContentHash]) -> dict[ContentHash, bytes]:
+        """Those that are here and verify, in the order asked; corrupt ones go to quarantine and are counted."""
+        wanted = dict.fromkeys(content_hashes)
+        found: dict[ContentHash, bytes] = {}
+        rows: dict[ContentHash, object] = dict(self._rows("content_hash, data", wanted))
+        for content_hash in wanted:
+            if content_hash not in rows:
+                continue
+            try:
+                found[content_hash] = self._verified(content_hash, rows[content_hash])
+            except (BlobNotFound, BlobHashMismatch):
+                continue  # counted where it was raised
+        return found
+
+    def has(self, content_hash: ContentHash) -> bool:
+        """Whether it is stored; its bytes are not looked at."""
+        return bool(self._database.query("SELECT 1 FROM blobs WHERE content_hash = ?", (content_hash,)))
+
+    def has_many(self, content_hashes: Iterable[ContentHash]) -> frozenset[ContentHash]:
+        """Those that are stored."""
+        return frozenset(row[0] for row in self._rows("content_hash", dict.fromkeys(content_hashes)))
+
+    def stat(self, content_hash: ContentHash) -> BlobStat:
+        """Size and place; raises BlobNotFound."""
+        rows = self._database.query(
+            "SELECT size_bytes, data IS NULL FROM blobs WHERE content_hash = ?", (content_hash,)
+        )
+        if not rows:
+            raise BlobNotFound(f"no blob {content_hash.hex()} is stored here")
+        return BlobStat(content_hash, rows[0][0], bool(rows[0][1]))
+
+    def usage(self) -> BlobUsage:
+        """Number and bytes of all blobs; costs one row."""
+        rows = self._database.query("SELECT blobs, size_bytes FROM blob_usage")
+        return BlobUsage(*rows[0])
+
+    def iterate(self, after: ContentHash | None = None) -> Iterator[ContentHash]:
+        """All hashes above ``after``, ascending; read in pages, so the store may change meanwhile."""
+        last = b"" if after is None else bytes(after)
+        while True:
+            rows = self._database.query(
+                "SELECT content_hash FROM blobs WHERE content_hash > ? ORDER BY content_hash LIMIT ?",
+                (last, _PAGE_ROWS),
+            )
+            for (content_hash,) in rows:
+                yield ContentHash(content_hash)
+            if len(rows) < _PAGE_ROWS:
+                return
+            last = rows[-1][0]
+
+    def delete(self, content_hash: ContentHash) -> bool:
+        """Remove; whether it was there."""
+        return self.delete_many((content_hash,)) == 1
+
+    def delete_many(self, content_hashes: Iterable[ContentHash]) -> int:
+        """Remove all in one transaction; returns how many were there. Files go last: a row never lacks its file."""
+        wanted = list(dict.fromkeys(content_hashes))
+        with self._database.transaction():
+            removed = self._database.execute_many("DELETE FROM blobs WHERE content_hash = ?", [(h,) for h in wanted])
+        for content_hash in wanted:
+            self._files.delete(content_hash)
+        return removed
+
+    def remove_orphan_files(self) -> int:
+        """Remove files that no row names, left by a crash between file and row; returns how many."""
+        orphans = [content_hash for content_hash in self._files.iterate() if not self._is_file(content_hash)]
+        for content_hash in orphans:
+            self._files.delete(content_hash)
+        self._counters["orphans_removed"] += len(orphans)
+        return len(orphans)
+
+    def counters(self) -> Mapping[str, int]:
+        """Since start: stored, corrupt, healed, file_missing, quarantine_dropped, unfinished_removed, orphans_removed.
+
+        Every name counts blobs or files; names that never happened are absent.
+        """
+        return dict(self._counters)
+
+    def _is_file(self, content_hash: ContentHash) -> bool:
+        sql = "SELECT 1 FROM blobs WHERE content_hash = ? AND data IS NULL"
+        return bool(self._database.query(sql, (content_hash,)))
+
+    def _rows(self, columns: str, wanted: Iterable[ContentHash]) -> Iterator[Row]:
+        """Rows of these blobs, in any order; in pages, as a statement's parameters are limited."""
+        keys = list(wanted)
+        for start in range(0, len(keys), _PAGE_ROWS):
+            page = keys[start : start + _PAGE_ROWS]
+            marks = ", ".join("?" * len(page))
+            yield from self._database.query(f"SELECT {columns} FROM blobs WHERE content_hash IN ({marks})", page)
+
+    def _verified(self, content_hash: ContentHash, inline: object) -> bytes:
+        """The bytes of a row, or the typed error; what is corrupt or lost no longer exists afterwards."""
+        data = self._files.read(content_hash) if inline is None else _as_bytes(inline)
+        if data is None:
+            self._counters["file_missing"] += 1
+            self._forget(content_hash)
+            raise BlobNotFound(f"the file of blob {content_hash.hex()} is gone; it has to be fetched again")
+        try:
+            return verify_blob(data, content_hash)
+        except BlobHashMismatch as error:
+            self._set_aside(content_hash, None if inline is None else data)
+            raise BlobHashMismatch(f"{error}; the damaged bytes are in quarantine/") from None
+
+    def _set_aside(self, content_hash: ContentHash, inline: bytes | None) -> None:
+        self._counters["corrupt"] += 1
+        if not self._database.read_only:
+            self._counters["quarantine_dropped"] += self._files.quarantine(content_hash, inline)
+            self._forget(content_hash)
+
+    def _forget(self, content_hash: ContentHash) -> None:
+        if not self._database.read_only:
+            with self._database.transaction():
+                self._database.execute("DELETE FROM blobs WHERE content_hash = ?", (content_hash,))
+
+    def _unharmed(self, offered: Mapping[ContentHash, bytes]) -> frozenset[ContentHash]:
+        """Which of the offered blobs are stored with exactly these bytes; a differing one is set aside (K-2.3)."""
+        unharmed: set[ContentHash] = set()
+        for key, inline in list(self._rows("content_hash, data", offered)):
+            try:
+                self._verified(key, inline)
+            except (BlobNotFound, BlobHashMismatch):
+                self._counters["healed"] += 1
+            else:
+                unharmed.add(key)
+        return frozenset(unharmed)
+
+
+def _as_bytes(value: object) -> bytes:
+    """A damaged page can make a column of any type; as bytes it fails the hash check like other damage."""
+    return value if isinstance(value, bytes) else repr(value).encode()

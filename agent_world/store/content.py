@@ -1,0 +1,163 @@
+"""Content that the storage role pulls: wanted, here, or not to be had at the moment.
+
+Nothing waits for content: what cannot be had is set aside as unavailable and can be taken up again later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Final
+
+import attrs
+
+from agent_world.config import StorageConfig
+from agent_world.errors import DecodeError, HomeError, LocalError
+from agent_world.store.database import Row
+from agent_world.store.home import Home
+from agent_world.wire.cid import Cid
+from agent_world.wire.ids import TimeMs
+from agent_world.wire.limits import I64_MAX
+
+PAGE_ROWS_MAX: Final = 1024
+"""Rows in one answer; source: one fetch_blobs request (BLOBS_PER_REQUEST_MAX)."""
+RETRY_MS_MAX: Final = 60_000
+"""The pause between tries doubles up to this."""
+ERROR_CHARS_MAX: Final = 200
+"""Of an error's text this much is kept; the rest says nothing more."""
+
+
+class ContentState(StrEnum):
+    """Where a piece of content is in its life."""
+
+    WANTED = "wanted"
+    HAVE = "have"
+    UNAVAILABLE = "unavailable"
+    """Given up after pull_attempts_max tries; ``reopen`` makes it wanted again."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Content:
+    """One row: what is wanted, and how the search goes."""
+
+    cid: Cid
+    size_bytes: int
+    """As stated by whoever referred to it; checked when the bytes are here."""
+    state: ContentState
+    attempts: int
+    next_try_ms: TimeMs
+    last_error: str
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class ContentCount:
+    """How much is in one state."""
+
+    items: int = 0
+    size_bytes: int = 0
+
+
+class ContentTable:
+    """The table of one home. Times are the wall clock's, since they outlive the process."""
+
+    def __init__(self, home: Home, config: StorageConfig | None = None) -> None:
+        self._database = home.database
+        self._config = config or StorageConfig()
+
+    def want(self, items: Iterable[tuple[Cid, int]], now_ms: int) -> int:
+        """Ask for content (CID, stated size in bytes) from now on; known content stays as it is. Returns the new."""
+        rows = [(cid.to_bytes(), min(size, I64_MAX), ContentState.WANTED, 0, now_ms, "") for cid, size in items]
+        with self._database.transaction():
+            return self._database.execute_many(
+                "INSERT INTO content VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (cid) DO NOTHING", rows
+            )
+
+    def get(self, cid: Cid) -> Content | None:
+        """What is known of ``cid``; None if nobody wanted it."""
+        rows = self._database.query(f"SELECT {_COLUMNS} FROM content WHERE cid = ?", (cid.to_bytes(),))
+        return _content(rows[0]) if rows else None
+
+    def due(self, now_ms: int, limit: int) -> tuple[Content, ...]:
+        """Wanted content whose next try is due, longest due first; at most ``limit`` and PAGE_ROWS_MAX."""
+        rows = self._database.query(
+            f"SELECT {_COLUMNS} FROM content WHERE state = ? AND next_try_ms <= ? ORDER BY next_try_ms, cid LIMIT ?",
+            (ContentState.WANTED, now_ms, min(limit, PAGE_ROWS_MAX)),
+        )
+        return tuple(map(_content, rows))
+
+    def next_due_ms(self) -> TimeMs | None:
+        """When the next try is due; None if nothing is wanted."""
+        rows = self._database.query("SELECT min(next_try_ms) FROM content WHERE state = ?", (ContentState.WANTED,))
+        return None if rows[0][0] is None else TimeMs(rows[0][0])
+
+    def list(self, state: ContentState, limit: int) -> tuple[Content, ...]:
+        """Content in one state, longest due first; at most ``limit`` and PAGE_ROWS_MAX."""
+        rows = self._database.query(
+            f"SELECT {_COLUMNS} FROM content WHERE state = ? ORDER BY next_try_ms, cid LIMIT ?",
+            (state, min(limit, PAGE_ROWS_MAX)),
+        )
+        return tuple(map(_content, rows))
+
+    def mark_have(self, cids: Iterable[Cid]) -> None:
+        """The bytes are stored and verified; unknown CIDs are passed over."""
+        with self._database.transaction():
+            self._database.execute_many(
+                "UPDATE content SET state = ?, last_error = '' WHERE cid = ?",
+                [(ContentState.HAVE, cid.to_bytes()) for cid in cids],
+            )
+
+    def mark_failed(self, cid: Cid, error: str, now_ms: int, *, jitter_ms: int = 0) -> ContentState:
+        """A try over all peers failed: wanted again after a doubling pause plus ``jitter_ms``, in the end unavailable.
+
+        Returns the new state; raises LocalError for content that is not wanted.
+        """
+        content = self.get(cid)
+        if content is None or content.state is not ContentState.WANTED:
+            raise LocalError(f"{cid} was tried, but it is not wanted")
+        attempts = content.attempts + 1
+        given_up = attempts >= self._config.pull_attempts_max
+        state = ContentState.UNAVAILABLE if given_up else ContentState.WANTED
+        # Beyond 2^32 the pause is at its maximum anyway; without the bound a large attempts_max makes huge numbers.
+        pause_ms = min(self._config.pull_retry_ms << min(content.attempts, 32), RETRY_MS_MAX) + jitter_ms
+        with self._database.transaction():
+            self._database.execute(
+                "UPDATE content SET state = ?, attempts = ?, next_try_ms = ?, last_error = ? WHERE cid = ?",
+                (state, attempts, now_ms + pause_ms, error[:ERROR_CHARS_MAX], cid.to_bytes()),
+            )
+        return state
+
+    def mark_lost(self, cid: Cid, now_ms: int) -> bool:
+        """What was here is not any more (quarantine, deletion): wanted again. Whether it was here."""
+        return self._reset("cid = ? AND state = ?", (cid.to_bytes(), ContentState.HAVE), now_ms) == 1
+
+    def reopen(self, now_ms: int, limit: int) -> int:
+        """Try unavailable content again, the longest given up first, such as when a new peer appears."""
+        chosen = "cid IN (SELECT cid FROM content WHERE state = ? ORDER BY next_try_ms, cid LIMIT ?)"
+        return self._reset(chosen, (ContentState.UNAVAILABLE, min(limit, PAGE_ROWS_MAX)), now_ms)
+
+    def counts(self) -> dict[ContentState, ContentCount]:
+        """Items and stated bytes in every state; costs three rows, whatever the size of the table."""
+        rows = self._database.query("SELECT state, items, size_bytes FROM content_counts")
+        return {ContentState(state): ContentCount(items=items, size_bytes=size) for state, items, size in rows}
+
+    def _reset(self, where: str, parameters: tuple[object, ...], now_ms: int) -> int:
+        with self._database.transaction():
+            return self._database.execute(
+                f"UPDATE content SET state = ?, attempts = 0, next_try_ms = ?, last_error = '' WHERE {where}",
+                (ContentState.WANTED, now_ms, *parameters),
+            )
+
+
+_COLUMNS: Final = "cid, size_bytes, state, attempts, next_try_ms, last_error"
+
+
+def _content(row: Row) -> Content:
+    """Raises HomeError for a damaged row."""
+    cid, size_bytes, state, attempts, next_try_ms, last_error = row
+    try:
+        return Content(
+            cid=Cid.from_bytes(cid), size_bytes=size_bytes, state=ContentState(state), attempts=attempts,
+            next_try_ms=next_try_ms, last_error=last_error,
+        )  # fmt: skip
+    except (DecodeError, ValueError, TypeError) as error:
+        raise HomeError(f"the table of content is damaged: {error}; restore the home from a copy") from None

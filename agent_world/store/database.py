@@ -1,0 +1,265 @@
+"""One SQLite file in WAL mode: its schema with migrations, transactions, and errors that say what to do.
+
+Calls are synchronous. Every sqlite3 error leaves here as a HomeError (the file or the disk) or a LocalError (our
+own statement broke a constraint), so no other module knows sqlite3's exceptions.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from agent_world.errors import DatabaseDamaged, HomeError, LocalError
+from agent_world.wire.ids import Hash32
+from agent_world.wire.limits import MIB
+
+Row = tuple[Any, ...]
+
+BUSY_TIMEOUT_MS: Final = 5_000
+"""Wait for another process's short write; the home's lock keeps long ones out."""
+QUICK_CHECK_BYTES_MAX: Final = 64 * MIB
+"""Files up to this size are checked as a whole when opened (about 0.1 s); larger ones by ``check``."""
+WAL_BYTES_KEPT_MAX: Final = 64 * MIB
+"""The write-ahead log is cut back to this after a checkpoint."""
+_MAGIC: Final = b"SQLite format 3\x00"
+_GENESIS_HASH: Final = "genesis_hash"
+_META: Final = "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID"
+_RESTORE: Final = "restore the home from a copy, or make a new one and let it sync"
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Schema:
+    """What a database file is and how it came to be; version n is the first n ``migrations`` applied in order."""
+
+    application_id: int
+    """SQLite's 32-bit tag of the file's kind, so that a foreign database is never touched."""
+    migrations: tuple[tuple[str, ...], ...]
+    """SQL statements; a released migration is never changed, only followed by another."""
+
+    @property
+    def version(self) -> int:
+        """The newest version this program knows."""
+        return len(self.migrations)
+
+
+class Database:
+    """An open database of one world. Made by ``create`` and ``open``; close it."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, *, read_only: bool) -> None:
+        self.path = path
+        self.read_only = read_only
+        self._connection = connection
+        self._depth = 0
+
+    @classmethod
+    def create(cls, path: Path, schema: Schema, genesis_hash: Hash32) -> Database:
+        """Make a new file for the world of ``genesis_hash``; raises HomeError if the name is taken."""
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        except FileExistsError:
+            raise HomeError(f"{path} exists already; it is not overwritten") from None
+        except OSError as error:
+            raise HomeError(f"{path} cannot be made: {error.strerror}") from None
+        database = cls(path, _connect(path, "rw"), read_only=False)
+        try:
+            database._tune()
+            with database.transaction():
+                database.execute(f"PRAGMA application_id = {schema.application_id}")
+                database.execute(_META)
+                database.execute("INSERT INTO meta VALUES (?, ?)", (_GENESIS_HASH, genesis_hash))
+                database._migrate(schema, 0)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    @classmethod
+    def open(
+        cls, path: Path, schema: Schema, genesis_hash: Hash32 | None = None, *, read_only: bool = False
+    ) -> Database:
+        """Open an existing file, migrating an older schema.
+
+        Raises HomeError, and has changed nothing, for a file that is missing, half made, damaged, of another kind,
+        of a newer schema, or of another world than ``genesis_hash`` (None: any world).
+        """
+        _check_magic(path)
+        database = cls(path, _connect(path, _read_mode(path) if read_only else "rw"), read_only=read_only)
+        try:
+            version = database._identify(schema, genesis_hash)
+            if path.stat().st_size <= QUICK_CHECK_BYTES_MAX:
+                database.check()
+            database._tune()
+            if version < schema.version:
+                if read_only:
+                    raise HomeError(
+                        f"{path} has the older schema {version}; start the node once to bring it up to date"
+                    )
+                with database.transaction():
+                    database._migrate(schema, version)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    @property
+    def genesis_hash(self) -> Hash32:
+        """The world this file was made for."""
+        rows = self.query("SELECT value FROM meta WHERE key = ?", (_GENESIS_HASH,))
+        if len(rows) != 1 or not isinstance(rows[0][0], bytes) or len(rows[0][0]) != 32:
+            raise DatabaseDamaged(f"{self.path} is half made: it does not name its world; {_RESTORE}")
+        return Hash32(rows[0][0])
+
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """All rows of a SELECT; the statement bounds them."""
+        with self._reported():
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        """Run one statement, inside the open transaction if there is one; returns the rows changed."""
+        with self._reported():
+            return self._connection.execute(sql, parameters).rowcount
+
+    def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> int:
+        """Run one statement for every row of parameters; returns the rows changed in all."""
+        with self._reported():
+            return self._connection.executemany(sql, rows).rowcount
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, durable when the block ends; an exception undoes it.
+
+        Nested, the inner one is a savepoint: it can fail alone, and becomes durable with the outermost.
+        """
+        if self.read_only:
+            raise LocalError(f"a write to {self.path}, which is open for reading only")
+        name = f"nested_{self._depth}"
+        self.execute(f"SAVEPOINT {name}" if self._depth else "BEGIN IMMEDIATE")
+        self._depth += 1
+        try:
+            yield
+        except BaseException:
+            self._depth -= 1
+            self._undo(name)
+            raise
+        self._depth -= 1
+        try:
+            self.execute(f"RELEASE {name}" if self._depth else "COMMIT")
+        except HomeError:
+            self._undo(name)  # such as a full disk: the transaction is still open and must not leak into the next
+            raise
+
+    def check(self) -> None:
+        """Walk the whole file for damage; raises HomeError with what SQLite found."""
+        with self._reported():
+            found = [row[0] for row in self._connection.execute("PRAGMA quick_check(3)")]
+        if found != ["ok"]:
+            raise DatabaseDamaged(f"{self.path} is damaged ({'; '.join(map(str, found))}); {_RESTORE}")
+
+    def close(self) -> None:
+        """Close; further use raises LocalError. The last closer folds the write-ahead log into the file."""
+        self._connection.close()
+
+    def _undo(self, name: str) -> None:
+        if self._depth:
+            self.execute(f"ROLLBACK TO {name}")
+            self.execute(f"RELEASE {name}")
+        elif self._connection.in_transaction:  # SQLite itself rolls back after some errors
+            self.execute("ROLLBACK")
+
+    def _identify(self, schema: Schema, genesis_hash: Hash32 | None) -> int:
+        """The file's schema version, once kind, version and world are the expected ones."""
+        kind = self.query("PRAGMA application_id")[0][0]
+        version = self.query("PRAGMA user_version")[0][0]
+        if kind == 0 and version == 0:
+            raise DatabaseDamaged(f"{self.path} is half made: it has no schema; {_RESTORE}")
+        if kind != schema.application_id:
+            raise HomeError(f"{self.path} is a database of something else; nothing was changed")
+        if version > schema.version:
+            raise HomeError(
+                f"{self.path} has schema {version}, this program knows up to {schema.version}; use a newer agent-world"
+            )
+        stored = self.genesis_hash
+        if genesis_hash is not None and stored != genesis_hash:
+            raise HomeError(
+                f"{self.path} belongs to another world (genesis {stored.hex()[:16]}…, asked for "
+                f"{genesis_hash.hex()[:16]}…); use that world's genesis.toml or another home"
+            )
+        return int(version)
+
+    def _tune(self) -> None:
+        self.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        self.execute("PRAGMA cell_size_check = ON")
+        if self.read_only:
+            self.execute("PRAGMA query_only = ON")
+            return
+        self.query("PRAGMA journal_mode = WAL")
+        self.execute("PRAGMA synchronous = FULL")  # a commit that was acknowledged survives power loss
+        self.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT_MAX}")
+
+    def _migrate(self, schema: Schema, version: int) -> None:
+        for statements in schema.migrations[version:]:
+            for statement in statements:
+                self.execute(statement)
+        self.execute(f"PRAGMA user_version = {schema.version}")
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError) as error:
+            raise LocalError(f"{self.path.name}: {error}") from error
+        except sqlite3.Error as error:
+            kind, advice = _JUDGED.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, (DatabaseDamaged, _RESTORE))
+            raise kind(f"{self.path}: {error}; {advice}") from error
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Without ``isolation_level`` Python starts no transactions of its own; modes ro and rw never create a file."""
+    try:
+        return sqlite3.connect(f"{path.absolute().as_uri()}?{_URI_MODES[mode]}", uri=True, isolation_level=None)
+    except sqlite3.Error as error:
+        raise HomeError(f"{path} cannot be opened: {error}; check that you may read it and its directory") from None
+
+
+_URI_MODES: Final = {"rw": "mode=rw", "ro": "mode=ro", "immutable": "mode=ro&immutable=1"}
+
+
+def _read_mode(path: Path) -> str:
+    """A reader of a WAL database needs its -shm file; where none may be made, the file is at rest and read as is."""
+    at_rest = not path.with_name(path.name + "-wal").exists()
+    return "immutable" if at_rest and not os.access(path.parent, os.W_OK) else "ro"
+
+
+def _check_magic(path: Path) -> None:
+    """Look before SQLite does, which takes an empty file for a new database."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_MAGIC))
+    except FileNotFoundError:
+        raise DatabaseDamaged(f"{path} is missing: the home is half made; {_RESTORE}") from None
+    except OSError as error:
+        raise HomeError(f"{path} cannot be read: {error.strerror}") from None
+    if not start:
+        raise DatabaseDamaged(f"{path} is half made: it is empty; {_RESTORE}")
+    if start != _MAGIC:
+        raise DatabaseDamaged(f"{path} is damaged or not a database; nothing was changed; {_RESTORE}")
+
+
+_ACCESS: Final = "check that you may read and write it and its directory"
+_BUSY: Final = "another program has it open; close that one and try again"
+_JUDGED: Final[dict[int, tuple[type[HomeError], str]]] = {
+    sqlite3.SQLITE_FULL: (HomeError, "free space on its disk and start again; nothing was lost"),
+    sqlite3.SQLITE_IOERR: (HomeError, "the disk reports an error; check it, then start again"),
+    sqlite3.SQLITE_BUSY: (HomeError, _BUSY),
+    sqlite3.SQLITE_LOCKED: (HomeError, _BUSY),
+    sqlite3.SQLITE_READONLY: (HomeError, _ACCESS),
+    sqlite3.SQLITE_PERM: (HomeError, _ACCESS),
+    sqlite3.SQLITE_CANTOPEN: (HomeError, _ACCESS),
+}
+"""What SQLite's primary error codes mean for us; any other says that the file is broken."""

@@ -1,0 +1,80 @@
+"""Files that survive a crash: written whole under a temporary name, fsynced, then renamed into place."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+FaultHook = Callable[[str], None]
+"""Called with the name of each persistence step just done; tests crash or copy the home there."""
+
+TEMPORARY_PREFIX: Final = ".tmp-"
+"""Names that start so are unfinished writes; nobody reads them."""
+
+
+def no_fault(_step: str) -> None:
+    """The hook of production: nothing."""
+
+
+SET_ASIDE_MAX: Final = 8
+"""Damaged files of one name that are kept for inspection; above it the oldest goes."""
+
+
+def set_aside(path: Path) -> None:
+    """Move a damaged file out of the way as ``<name>.damaged-<number>``; nothing if there is none. Raises OSError."""
+    if not path.exists():
+        return
+    kept = sorted(path.parent.glob(f"{path.name}.damaged-*"), key=_number)
+    for old in kept[: max(0, len(kept) - SET_ASIDE_MAX + 1)]:
+        old.unlink()
+    path.replace(path.with_name(f"{path.name}.damaged-{_number(kept[-1]) + 1 if kept else 1}"))
+    fsync_directory(path.parent)
+
+
+def _number(path: Path) -> int:
+    digits = path.name.rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else 0
+
+
+def fsync_directory(path: Path) -> None:
+    """Make renames and creations inside ``path`` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_temporary(directory: Path, data: bytes) -> Path:
+    """Write and fsync a unique file (mode 0600) in ``directory``; the caller renames it. Raises OSError."""
+    descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=directory)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        os.unlink(name)
+        raise
+    return Path(name)
+
+
+def write_new_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Create ``path`` whole and durable; raises FileExistsError rather than replace what is there."""
+    temporary = write_temporary(path.parent, data)
+    try:
+        temporary.chmod(mode)
+        os.link(temporary, path)  # link, not rename: it fails if the name is taken, without a race
+    finally:
+        temporary.unlink()
+    fsync_directory(path.parent)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put a new content in place of ``path`` at once: after a crash it is the old or the new one, never a mix."""
+    temporary = write_temporary(path.parent, data)
+    temporary.replace(path)
+    fsync_directory(path.parent)

@@ -1,0 +1,109 @@
+"""guard.db: the vote guard's records in an SQLite file of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from agent_world.consensus.guard import GuardState, apply
+from agent_world.consensus.guard_records import GuardRecord
+from agent_world.crypto.hashing import hash32
+from agent_world.errors import DatabaseDamaged, DataError, HomeError
+from agent_world.store import schema
+from agent_world.store.database import Database, Row
+from agent_world.store.durable import FaultHook
+from agent_world.wire.ids import Hash32, PublicKey
+
+
+@attrs.frozen(slots=True)
+class DatabaseContent:
+    """What could be read."""
+
+    state: GuardState
+    """After the records up to the first damage."""
+    damage: str
+    """What is wrong with a record; empty if nothing is."""
+    touched_height: int
+    """Highest height named by any row, also behind the damage."""
+
+
+class GuardDatabase:
+    """An open guard.db."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def create(
+        cls, path: Path, genesis_hash: Hash32, validator_key: PublicKey, records: tuple[GuardRecord, ...]
+    ) -> GuardDatabase:
+        """Make the file with these records; raises HomeError if the name is taken."""
+        database = Database.create(path, schema.GUARD, genesis_hash)
+        made = cls(database)
+        with database.transaction():
+            database.execute("INSERT INTO identity VALUES (1, ?)", (validator_key,))
+            made._insert(records)
+        return made
+
+    @classmethod
+    def open(cls, path: Path, genesis_hash: Hash32, validator_key: PublicKey) -> GuardDatabase:
+        """Raises DatabaseDamaged, or HomeError if it belongs to another world or key."""
+        database = Database.open(path, schema.GUARD, genesis_hash)
+        try:
+            rows = database.query("SELECT validator_key FROM identity")
+            if not rows:
+                raise DatabaseDamaged(f"{path} is half made: it does not name its validator")
+            if rows[0][0] != validator_key:
+                raise HomeError(f"{path} belongs to another validator key; it is neither used nor changed")
+        except BaseException:
+            database.close()
+            raise
+        return cls(database)
+
+    def read(self) -> DatabaseContent:
+        """Fold all records; damage to one is reported, not raised."""
+        state, damage, touched = GuardState(), "", 0
+        for row in self._database.query("SELECT sequence, height, record, checksum FROM records ORDER BY sequence"):
+            try:
+                made = _record(row)
+                touched = max(touched, made.entry.height if made.entry else 0)
+                state = state if damage else apply(state, made)
+            except DataError as error:
+                damage = damage or str(error)
+                touched = max(touched, row[1] if isinstance(row[1], int) else 0)
+        return DatabaseContent(state, damage, touched)
+
+    def append(self, made: GuardRecord, lowest_height: int, fault: FaultHook) -> None:
+        """Store one record durably, and drop those of heights below ``lowest_height``; raises HomeError."""
+        with self._database.transaction():
+            self._insert((made,))
+            self._database.execute("DELETE FROM records WHERE height < ?", (lowest_height,))
+            fault("guard_database_begun")
+
+    def replace(self, records: tuple[GuardRecord, ...]) -> None:
+        """Store these records instead of all there are, in one transaction."""
+        with self._database.transaction():
+            self._database.execute("DELETE FROM records")
+            self._insert(records)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _insert(self, records: tuple[GuardRecord, ...]) -> None:
+        rows = []
+        for made in records:
+            data = made.to_bytes()
+            rows.append((made.sequence, made.entry.height if made.entry else 0, data, hash32(data)))
+        self._database.execute_many("INSERT INTO records VALUES (?, ?, ?, ?)", rows)
+
+
+def _record(row: Row) -> GuardRecord:
+    sequence, _, data, checksum = row
+    if not isinstance(data, bytes) or hash32(data) != checksum:
+        raise DataError(f"record {sequence} does not match its checksum")
+    made = GuardRecord.from_bytes(data)
+    if made.sequence != sequence:
+        raise DataError(f"record {made.sequence} is stored as {sequence}")
+    return made

@@ -1,0 +1,236 @@
+"""A node's home directory: what lies where, who may open it, and what makes it unusable.
+
+Opening refuses, with a HomeError that says what is wrong and what to do, rather than repair or overwrite anything.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import attrs
+
+from agent_world.crypto.keys import KeyPair
+from agent_world.errors import HomeError, UsageError
+from agent_world.store import keyfile, schema
+from agent_world.store.database import Database
+from agent_world.store.durable import TEMPORARY_PREFIX, fsync_directory, write_new_file
+from agent_world.wire.ids import Hash32
+from agent_world.wire.limits import MIB
+
+SETTINGS_BYTES_MAX: Final = MIB
+"""Largest node.toml or genesis.toml that is read; 256 validators take about 40 KiB."""
+
+
+@attrs.frozen(slots=True)
+class HomeLayout:
+    """Where everything lies inside a home; exists without the home being opened."""
+
+    path: Path
+
+    @property
+    def node_toml(self) -> Path:
+        """The node's own settings."""
+        return self.path / "node.toml"
+
+    @property
+    def genesis_toml(self) -> Path:
+        """The world's genesis, the same text on every node."""
+        return self.path / "genesis.toml"
+
+    @property
+    def node_key(self) -> Path:
+        """Key of the network identity, mode 0600."""
+        return self.path / "node.key"
+
+    @property
+    def validator_key(self) -> Path:
+        """Key of the votes, mode 0600; only validators have it."""
+        return self.path / "validator.key"
+
+    @property
+    def world_db(self) -> Path:
+        """Blobs, blocks, content, peers."""
+        return self.path / "world.db"
+
+    @property
+    def guard_db(self) -> Path:
+        """What this validator has signed."""
+        return self.path / "guard.db"
+
+    @property
+    def guard_log(self) -> Path:
+        """The guard's append-only twin."""
+        return self.path / "guard.log"
+
+    @property
+    def blobs(self) -> Path:
+        """Blobs too large for the database: ``ab/<64 hex digits>``."""
+        return self.path / "blobs"
+
+    @property
+    def quarantine(self) -> Path:
+        """Bytes that did not hash to their name, kept for inspection."""
+        return self.path / "quarantine"
+
+    @property
+    def control_socket(self) -> Path:
+        """Socket of the running node."""
+        return self.path / "control.sock"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one process that runs this home."""
+        return self.path / "lock"
+
+
+class Home:
+    """An open home: its layout and its world database. Use as a context manager or call ``close``."""
+
+    def __init__(self, files: HomeLayout, database: Database, lock: int | None) -> None:
+        self.files = files
+        self.database = database
+        self.writable = lock is not None
+        self.genesis_hash = database.genesis_hash
+        self._lock = lock
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        genesis_hash: Hash32,
+        genesis_toml: str,
+        node_toml: str,
+        node_key: KeyPair,
+        validator_key: KeyPair | None = None,
+    ) -> None:
+        """Make a new home, whole or not at all; ``path`` must be absent or an empty directory (HomeError)."""
+        if path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
+            raise HomeError(f"{path} exists already; it is not overwritten: choose another directory")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name}-", dir=path.parent))
+        try:
+            files = HomeLayout(building)
+            write_new_file(files.genesis_toml, genesis_toml.encode())
+            write_new_file(files.node_toml, node_toml.encode())
+            keyfile.write(files.node_key, node_key)
+            if validator_key is not None:
+                keyfile.write(files.validator_key, validator_key)
+            files.blobs.mkdir()
+            files.quarantine.mkdir()
+            Database.create(files.world_db, schema.WORLD, genesis_hash).close()
+            fsync_directory(building)
+            # The one step that makes it a home: a crash before leaves nothing under its name.
+            building.replace(path)
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
+        fsync_directory(path.parent)
+
+    @classmethod
+    def open(cls, path: Path, genesis_hash: Hash32) -> Home:
+        """Open for running a node of the world of ``genesis_hash``; holds the lock until ``close``.
+
+        Raises HomeError for what is not a home, is half made or damaged, belongs to another world, has a newer
+        schema, or is run by another process.
+        """
+        files = _require_home(path)
+        lock = _acquire(files.lock)
+        try:
+            database = Database.open(files.world_db, schema.WORLD, genesis_hash)
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(files, database, lock)
+
+    @classmethod
+    def read_only(cls, path: Path, genesis_hash: Hash32 | None = None) -> Home:
+        """Open for looking (verify, inspect), also while a node runs on it; takes no lock and writes nothing.
+
+        ``genesis_hash`` None accepts any world; see the attribute ``genesis_hash``. Raises HomeError as ``open``.
+        """
+        files = _require_home(path)
+        return cls(files, Database.open(files.world_db, schema.WORLD, genesis_hash, read_only=True), None)
+
+    def node_key(self) -> KeyPair:
+        """The network identity; raises HomeError or UsageError as ``keyfile.read``."""
+        return keyfile.read(self.files.node_key)
+
+    def validator_key(self) -> KeyPair | None:
+        """The voting key, None if this node is no validator."""
+        return keyfile.read(self.files.validator_key) if self.files.validator_key.exists() else None
+
+    def node_toml(self) -> str:
+        """Text of node.toml."""
+        return _read_text(self.files.node_toml)
+
+    def genesis_toml(self) -> str:
+        """Text of genesis.toml."""
+        return _read_text(self.files.genesis_toml)
+
+    def close(self) -> None:
+        """Close the database, then let go of the lock; may be called twice."""
+        self.database.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _require_home(path: Path) -> HomeLayout:
+    """The layout of ``path`` if everything a home must have is there."""
+    files = HomeLayout(path)
+    if not path.is_dir():
+        raise HomeError(f"there is no home at {path}; make one with: agent-world init")
+    needed = (files.genesis_toml, files.node_toml, files.node_key, files.world_db)
+    missing = [file.name for file in needed if not file.is_file()]
+    if len(missing) == len(needed):
+        raise HomeError(f"{path} is not a home of agent-world; make one in another directory with: agent-world init")
+    if missing:
+        raise HomeError(
+            f"{path} is half made: {', '.join(missing)} missing; restore it from a copy, or make a new home"
+        )
+    return files
+
+
+def _acquire(path: Path) -> int:
+    """An exclusive lock that the system frees when the process ends, however it ends; returns its descriptor."""
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise HomeError(f"{path} cannot be opened: {error.strerror}; check that you may write there") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(lock)
+        raise HomeError(f"{path.parent} is in use by another process ({holder}); stop it first") from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"pid {os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _read_text(path: Path) -> str:
+    """A settings file; raises UsageError for one that is not readable text of a sensible size."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(SETTINGS_BYTES_MAX + 1)
+        text = data.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as text: {error}") from None
+    if len(data) > SETTINGS_BYTES_MAX:
+        raise UsageError(f"{path} is larger than {SETTINGS_BYTES_MAX} bytes: not a settings file")
+    return text

@@ -1,0 +1,114 @@
+"""Tables of a node's two databases, as migrations; the newest version is the sum of all."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from agent_world.store.database import Schema
+
+_BLOBS: Final = (
+    # data is NULL for a blob that is a file; the row is still what says that it is here.
+    """CREATE TABLE blobs (
+        content_hash BLOB PRIMARY KEY CHECK (length(content_hash) = 32),
+        size_bytes INTEGER NOT NULL,
+        data BLOB
+    ) STRICT""",
+    # Kept by triggers, as content_counts below: the quota asks on every write.
+    "CREATE TABLE blob_usage (id INTEGER PRIMARY KEY CHECK (id = 1), blobs INTEGER, size_bytes INTEGER) STRICT",
+    "INSERT INTO blob_usage VALUES (1, 0, 0)",
+    """CREATE TRIGGER blob_added AFTER INSERT ON blobs BEGIN
+        UPDATE blob_usage SET blobs = blobs + 1, size_bytes = size_bytes + NEW.size_bytes;
+    END""",
+    """CREATE TRIGGER blob_changed AFTER UPDATE OF size_bytes ON blobs BEGIN
+        UPDATE blob_usage SET size_bytes = size_bytes - OLD.size_bytes + NEW.size_bytes;
+    END""",
+    """CREATE TRIGGER blob_removed AFTER DELETE ON blobs BEGIN
+        UPDATE blob_usage SET blobs = blobs - 1, size_bytes = size_bytes - OLD.size_bytes;
+    END""",
+)
+_CHAIN: Final = (
+    # certificate_hash: signatures are not covered by the block hash, so damage to them is found by their own hash.
+    """CREATE TABLE blocks (
+        height INTEGER PRIMARY KEY CHECK (height > 0),
+        block_hash BLOB NOT NULL UNIQUE,
+        block BLOB NOT NULL,
+        certificate BLOB NOT NULL,
+        certificate_hash BLOB NOT NULL,
+        first_event_id INTEGER,
+        last_event_id INTEGER
+    ) STRICT""",
+    "CREATE UNIQUE INDEX blocks_by_event ON blocks (first_event_id) WHERE first_event_id IS NOT NULL",
+    # The committed floor lives apart from the blocks, so that removing old blocks can never lower it (I-4).
+    """CREATE TABLE chain_head (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        base_height INTEGER NOT NULL,
+        height INTEGER NOT NULL,
+        block_hash BLOB NOT NULL
+    ) STRICT""",
+    """CREATE TRIGGER chain_head_never_falls BEFORE UPDATE ON chain_head
+        WHEN NEW.height <= OLD.height OR NEW.base_height < OLD.base_height
+        BEGIN SELECT RAISE(ABORT, 'the committed height never falls'); END""",
+    """CREATE TRIGGER chain_head_stays BEFORE DELETE ON chain_head
+        BEGIN SELECT RAISE(ABORT, 'the committed height never falls'); END""",
+    """CREATE TABLE receipts (
+        action_id BLOB PRIMARY KEY CHECK (length(action_id) = 32),
+        height INTEGER NOT NULL,
+        position INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+)
+_CONTENT: Final = (
+    """CREATE TABLE content (
+        cid BLOB PRIMARY KEY,
+        size_bytes INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        attempts INTEGER NOT NULL,
+        next_try_ms INTEGER NOT NULL,
+        last_error TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX content_by_state ON content (state, next_try_ms, cid)",
+    # Kept by triggers: a status page must not count a million rows, and a rolled back change must not be counted.
+    """CREATE TABLE content_counts (
+        state TEXT PRIMARY KEY, items INTEGER NOT NULL, size_bytes INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    "INSERT INTO content_counts VALUES ('wanted', 0, 0), ('have', 0, 0), ('unavailable', 0, 0)",
+    """CREATE TRIGGER content_added AFTER INSERT ON content BEGIN
+        UPDATE content_counts SET items = items + 1, size_bytes = size_bytes + NEW.size_bytes WHERE state = NEW.state;
+    END""",
+    """CREATE TRIGGER content_moved AFTER UPDATE ON content BEGIN
+        UPDATE content_counts SET items = items - 1, size_bytes = size_bytes - OLD.size_bytes WHERE state = OLD.state;
+        UPDATE content_counts SET items = items + 1, size_bytes = size_bytes + NEW.size_bytes WHERE state = NEW.state;
+    END""",
+    """CREATE TRIGGER content_removed AFTER DELETE ON content BEGIN
+        UPDATE content_counts SET items = items - 1, size_bytes = size_bytes - OLD.size_bytes WHERE state = OLD.state;
+    END""",
+)
+_PEERS: Final = (
+    """CREATE TABLE peers (
+        peer_id TEXT PRIMARY KEY,
+        addresses BLOB NOT NULL,
+        last_seen_ms INTEGER NOT NULL,
+        verified INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX peers_by_age ON peers (verified, last_seen_ms)",
+)
+
+WORLD: Final = Schema(application_id=0x4157_5744, migrations=((*_BLOBS, *_CHAIN, *_CONTENT, *_PEERS),))
+"""world.db ("AWWD"): blobs, blocks, content to pull, peers."""
+
+GUARD: Final = Schema(
+    application_id=0x4157_4744,
+    migrations=(
+        (
+            "CREATE TABLE identity (id INTEGER PRIMARY KEY CHECK (id = 1), validator_key BLOB NOT NULL) STRICT",
+            # height is that of the record's entry, 0 without one; checksum is BLAKE3 of record.
+            """CREATE TABLE records (
+                sequence INTEGER PRIMARY KEY,
+                height INTEGER NOT NULL,
+                record BLOB NOT NULL,
+                checksum BLOB NOT NULL
+            ) STRICT""",
+            "CREATE INDEX records_by_height ON records (height)",
+        ),
+    ),
+)
+"""guard.db ("AWGD"): what this validator has signed."""

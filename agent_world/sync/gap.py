@@ -1,0 +1,90 @@
+"""Which peer to ask for a missing height, how often and when (Gap 3). Pure: time and choices are arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+
+from agent_world.wire.ids import PeerId
+
+ATTEMPTS_PER_HEIGHT_MAX: Final = 3
+"""Tries for one height before the pause; source: seed 000 Gap 3."""
+PAUSE_MS: Final = 1_000
+"""Pause after the tries for a height are used up, before they begin anew."""
+BACK_OFF_BASE_MS: Final = 100
+"""A peer that failed is left alone this long, twice as long after every further failure."""
+BACK_OFF_MAX_MS: Final = 10_000
+
+
+@attrs.define(slots=True)
+class _PeerRecord:
+    failures: int = 0
+    ready_at_ms: int = 0
+
+
+class GapPlan:
+    """Chooses sources for one height after the other; no peer twice before all able ones were asked."""
+
+    def __init__(self) -> None:
+        self._peers: dict[PeerId, _PeerRecord] = {}
+        self._height = 0
+        self._attempts = 0
+        self._asked: set[PeerId] = set()
+        self._paused_until_ms = 0
+        self.last_error: str | None = None
+        """Last failure, kept until the next success and shown in status."""
+
+    @property
+    def attempts(self) -> int:
+        """Tries used for the current height."""
+        return self._attempts
+
+    def choose(self, height: int, able: Sequence[PeerId], now_ms: int) -> PeerId | None:
+        """The peer to ask for ``height`` now, or None: nobody is ready (see ``wake_at_ms``)."""
+        if height != self._height:
+            self._height, self._attempts, self._paused_until_ms = height, 0, 0
+            self._asked.clear()
+        if now_ms < self._paused_until_ms:
+            return None
+        fresh = [peer for peer in able if peer not in self._asked]
+        if not fresh:
+            self._asked.clear()
+            fresh = list(able)
+        for peer in fresh:
+            if self._peers.setdefault(peer, _PeerRecord()).ready_at_ms <= now_ms:
+                self._asked.add(peer)
+                return peer
+        return None
+
+    def wake_at_ms(self, able: Sequence[PeerId], now_ms: int) -> int:
+        """When ``choose`` is worth another call."""
+        if now_ms < self._paused_until_ms:
+            return self._paused_until_ms
+        ready = [self._peers[peer].ready_at_ms for peer in able if peer in self._peers]
+        return min(ready, default=now_ms + PAUSE_MS)
+
+    def succeeded(self, peer: PeerId) -> None:
+        """The peer gave what was asked."""
+        self._peers.pop(peer, None)
+        self.last_error = None
+
+    def failed(self, peer: PeerId, reason: str, now_ms: int) -> None:
+        """The peer did not; after the last attempt the height is left alone for a while, never for good."""
+        record = self._peers.setdefault(peer, _PeerRecord())
+        record.failures += 1
+        pause = min(BACK_OFF_MAX_MS, BACK_OFF_BASE_MS * 2 ** min(record.failures - 1, 16))
+        record.ready_at_ms = now_ms + pause
+        self._attempts += 1
+        self.last_error = (
+            f"height {self._height}, attempt {min(self._attempts, ATTEMPTS_PER_HEIGHT_MAX)}/{ATTEMPTS_PER_HEIGHT_MAX},"
+            f" peer {peer}: {reason}"
+        )
+        if self._attempts >= ATTEMPTS_PER_HEIGHT_MAX:
+            self._attempts = 0
+            self._paused_until_ms = now_ms + PAUSE_MS
+
+    def missing(self, peer: PeerId, now_ms: int) -> None:
+        """The peer does not have the height: not a fault (G3.3), it is asked again later."""
+        self._peers.setdefault(peer, _PeerRecord()).ready_at_ms = now_ms + PAUSE_MS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -30,7 +31,7 @@ def show(data: Mapping[str, Any], *, as_json: bool) -> None:
     table.add_column(overflow="fold")
     for key, value in flatten(jsonable(data)):
         table.add_row(key, value)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
@@ -43,7 +44,7 @@ def show_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_j
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(text_of(jsonable(row.get(column))) for column in columns))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def text_of(value: Any) -> str:

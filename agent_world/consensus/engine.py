@@ -139,8 +139,11 @@ class Engine:
             return
         except RemoteError as error:
             raise LocalError(f"the guard returned a message that breaks our own rules: {error}") from None
-        if isinstance(message, EarlyMessage) or run.own is None or message.validator != run.own:
+        if isinstance(message, EarlyMessage) or message.validator.validator_id != self._own:
             raise LocalError("the guard returned a message that was not asked for")
+        if run.own is None:
+            run.out.append(Dropped(Drop.KEY_ELSEWHERE, "signed before it was noticed; not sent"))
+            return
         run.on_signed(message)
 
     def _keep_early(self, run: HeightRun, early: EarlyMessage) -> None:

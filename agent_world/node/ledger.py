@@ -20,7 +20,7 @@ from agent_world.wire.block import BlockBundle, Receipt, ReceiptList, WorldBlock
 from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.consensus import Proposal
 from agent_world.wire.genesis import Genesis
-from agent_world.wire.head import CertifiedHead
+from agent_world.wire.head import CertifiedHead, WorldHead
 from agent_world.wire.ids import U32, U64, ActorId, Hash32, TimeMs, ValidatorId
 from agent_world.wire.limits import BLOB_BYTES_MAX
 from agent_world.world import queries
@@ -84,17 +84,7 @@ class Ledger:
 
     def context(self) -> HeightContext:
         """What the next height starts from."""
-        return HeightContext(
-            world_id=self.world_id,
-            genesis_hash=self.genesis_hash,
-            height=self.height + 1,
-            parent_hash=self.head.block_hash,
-            parent_slot=0 if self.header is None else self.header.slot,
-            parent_timestamp_ms=self.head.timestamp_ms,
-            validators=self.validators,
-            next_validators_hash=self.validators.hash,
-            epoch_length_slots=self.genesis.epoch_length_slots,
-        )
+        return height_context(self.genesis, self.validators, self.head, self.header)
 
     def build(self, own: ValidatorId, round: int, wall_ms: TimeMs, actions: Sequence[SignedAction]) -> bytes:
         """Execute ``actions`` on the head and seal the block this node proposes; returns its bytes."""
@@ -230,6 +220,23 @@ class Ledger:
         """The nonce of the actor's next action; None for an unknown actor."""
         found = queries.actor(self.state, actor_id)
         return None if found is None else found.next_nonce
+
+
+def height_context(
+    genesis: Genesis, validators: ValidatorSet, parent: WorldHead, parent_block: WorldBlock | None
+) -> HeightContext:
+    """What the height after ``parent`` starts from; ``parent_block`` is None at genesis."""
+    return HeightContext(
+        world_id=genesis.world_id,
+        genesis_hash=genesis_hash(genesis),
+        height=parent.height + 1,
+        parent_hash=parent.block_hash,
+        parent_slot=0 if parent_block is None else parent_block.slot,
+        parent_timestamp_ms=parent.timestamp_ms,
+        validators=validators,
+        next_validators_hash=validators.hash,
+        epoch_length_slots=genesis.epoch_length_slots,
+    )
 
 
 def check_seat(block: bytes, action_ids: Sequence[bytes], context: HeightContext) -> None:

@@ -20,7 +20,7 @@ from agent_world.node.fetch import BlobFetcher
 from agent_world.node.ledger import Ledger
 from agent_world.store.blobs import BlobStore
 from agent_world.store.content import Content, ContentState, ContentTable
-from agent_world.wire.cid import Cid, Codec, ContentHash
+from agent_world.wire.cid import Cid, Codec
 
 _log = structlog.get_logger("agent_world.storage")
 
@@ -139,20 +139,3 @@ class Puller:
         missing = [(link, 0) for link in links if not self._blobs.has(link.digest)]
         if missing:
             self._table.want(missing, self._clock.wall_ms())
-
-
-def held_and_reachable(ledger: Ledger, blobs: BlobStore) -> tuple[int, int]:
-    """How many of the blobs that the whole chain reaches are here, and how many it reaches."""
-
-    def get(cid: Cid) -> bytes | None:
-        digest = ContentHash(cid.digest)
-        if cid.codec is Codec.RAW:
-            return b"" if blobs.has(digest) else None
-        try:
-            return blobs.get(digest)
-        except (BlobNotFound, BlobHashMismatch):
-            return None
-
-    roots = [link for height in range(1, ledger.height + 1) for link in ledger.links(height)]
-    found = [data is not None for _cid, data in reachable(roots, get)]
-    return sum(found), len(found)

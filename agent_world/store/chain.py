@@ -187,6 +187,19 @@ class ChainStore:
         )
         return int(rows[0][0]) if rows and rows[0][1] >= event_id else None
 
+    def event_range(self, height: int) -> tuple[int, int] | None:
+        """First and last event id of a held block; None if it has no events or is not held."""
+        rows = self._database.query(
+            "SELECT first_event_id, last_event_id FROM blocks WHERE height = ?", (_bound(height),)
+        )
+        return None if not rows or rows[0] == (None, None) else (rows[0][0], rows[0][1])
+
+    def row_counts(self) -> tuple[int, int]:
+        """Rows of blocks and of receipts; for finding rows that no block accounts for."""
+        counts = (self._database.query(f"SELECT count(*) FROM {table}")[0][0] for table in ("blocks", "receipts"))
+        blocks, receipts = counts
+        return int(blocks), int(receipts)
+
     def _store(self, committed: CommittedHeight, header: WorldBlock, block_hash: Hash32) -> None:
         # Files first, rows after: a crash in between leaves files that nobody can see.
         prepared = self._blobs.prepare(committed.blobs)

@@ -212,7 +212,10 @@ class Database:
     def _reported(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError) as error:
+        except UnicodeDecodeError as error:
+            # The sqlite3 module meets damaged text in a row, or in its own error message about damage.
+            raise DatabaseDamaged(f"{self.path} is damaged: text that is not UTF-8; {_RESTORE}") from error
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, OverflowError) as error:
             raise LocalError(f"{self.path.name}: {error}") from error
         except sqlite3.Error as error:
             kind, advice = _JUDGED.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, (DatabaseDamaged, _RESTORE))

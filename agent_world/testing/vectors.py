@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import click
 
+from agent_world.testing.record_catalogue import CATALOGUE
 from agent_world.testing.vectors_action import admission_vectors
 from agent_world.testing.vectors_certificate import certificate_vectors
 from agent_world.testing.vectors_codec import name_vectors, signature_vectors, strict_decode_vectors
 from agent_world.testing.vectors_records import record_vectors
-from agent_world.testing.record_catalogue import CATALOGUE
 
 PROTOCOLS: Final = Path(__file__).parents[2] / "protocols"
 

@@ -40,8 +40,8 @@ def certificate_vectors() -> dict[str, Any]:
         for names in ("ab", "abcd", "acd")
     ]
     return {
-        "about": "Whether `certificate` commits `block_hash` at `height` by the validators of `genesis` (stakes a 40, b 30, "
-        "c 20, d 10; required 67): yes, or no by exactly the rule `rule`.",
+        "about": "Whether `certificate` commits `block_hash` at `height` by the validators of `genesis` (stakes a 40, "
+        "b 30, c 20, d 10; required 67): yes, or no by exactly the rule `rule`.",
         "genesis": record.to_bytes(example_genesis()).hex(),
         "genesis_hash": genesis_hash(example_genesis()).hex(),
         "height": _HEIGHT,

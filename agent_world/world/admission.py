@@ -56,7 +56,7 @@ def open_action(data: bytes, world_id: WorldId, genesis_hash: Hash32) -> SignedA
         _refuse(ErrorCode.UNSUPPORTED, "A4", f"action kind {envelope.action_kind} is unknown here")
     # [REJECT] A5: the payload is strictly the record of its kind.
     try:
-        payload = record.from_bytes(kind, envelope.payload_cbor, size_max=PAYLOAD_BYTES_MAX)
+        payload: object = record.from_bytes(kind, envelope.payload_cbor, size_max=PAYLOAD_BYTES_MAX)
     except DecodeError as error:
         _refuse(ErrorCode.BAD_REQUEST, "A5", f"not a payload of {envelope.action_kind}: {error}")
     # [REJECT] A6: the signature is the key's, for this purpose and this genesis.

@@ -1,7 +1,8 @@
-"""The journal of a block: its events in segments of at most 256, and the index that links them (network-storage 2.8)."""
+"""The journal of a block: its events in segments, and the index that links them (network-storage 2.8)."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from agent_world.crypto.hashing import cid_of, hash32
@@ -60,7 +61,7 @@ def assemble_journal(journal_ref: Cid, height: int, source: NodeSource) -> tuple
         if (segment[0].event_id, segment[-1].event_id) != (ref.from_event_id, ref.to_event_id):
             raise ChainError(height, what, "its first and last event are not those that the index says")
         events.extend(segment)
-    for before, event in zip(events, events[1:], strict=False):
+    for before, event in itertools.pairwise(events):
         if event.event_id != before.event_id + 1:
             raise ChainError(height, "journal", f"event {event.event_id} follows event {before.event_id}")
     return tuple(events)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agent_world.crypto.hashing import cid_of, hash32
+from agent_world.crypto.hashing import hash32
 from agent_world.errors import ChainError, Refused
 from agent_world.wire import record
 from agent_world.wire.block import ActionList, WorldBlock

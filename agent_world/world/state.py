@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar, cast
@@ -9,10 +10,10 @@ from typing import Any, Final, TypeVar, cast
 import attrs
 
 from agent_world.crypto.hashing import cid_of, hash32, verify_blob
-from agent_world.errors import BlobHashMismatch, ChainError, DecodeError, LocalError
+from agent_world.errors import BlobHashMismatch, BlobNotFound, ChainError, DecodeError, LocalError
 from agent_world.wire import cbor, record
 from agent_world.wire.block import NamespaceRoot, StateRoot
-from agent_world.wire.cid import Cid
+from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.ids import Hash32, Label
 from agent_world.wire.limits import BLOB_BYTES_MAX
 from agent_world.world.records import CLOCK, VALIDATORS, WORLD, ClockRecord, Table, WorldRecord
@@ -185,17 +186,21 @@ def _state_root(roots: Mapping[Label, Cid]) -> StateRoot:
 
 def empty_state(namespaces: Sequence[Label]) -> tuple[Cid, Blobs]:
     """State root and blobs of a state that has these namespaces and nothing in them."""
-    root, blobs = Trie(None, NodeCache({}.__getitem__)).flush()
+    root, blobs = Trie(None, NodeCache(_nothing_stored)).flush()
     data = record.to_bytes(_state_root(dict.fromkeys(namespaces, root)))
     blobs[cid_of(data).digest] = data
     return cid_of(data), blobs
+
+
+def _nothing_stored(content_hash: ContentHash) -> bytes:
+    raise BlobNotFound(content_hash.hex())
 
 
 def read_state_root(data: bytes) -> StateRoot:
     """A stored StateRoot; raises DecodeError (T6: namespaces do not ascend)."""
     content = record.from_bytes(StateRoot, data, size_max=BLOB_BYTES_MAX)
     names = [entry.name for entry in content.namespaces]
-    if any(first >= second for first, second in zip(names, names[1:], strict=False)):
+    if any(first >= second for first, second in itertools.pairwise(names)):
         raise DecodeError("T6", "the namespaces of a state root do not ascend")
     return content
 

@@ -121,7 +121,7 @@ class Trie:
         hashed = key_hash(key)
         element: Bucket | Cid | Node | None = self._root
         level = prefix = 0
-        while element is not None and type(element) is not tuple:
+        while element is not None and not isinstance(element, tuple):
             slot = slot_at(hashed, level) if level < LEVELS_MAX else 0
             element = _load(self._nodes, element, level, prefix).element(slot)
             prefix = prefix << BIT_WIDTH | slot
@@ -190,7 +190,7 @@ class Trie:
         self, element: Bucket | Cid | Node | None, level: int, prefix: int, changes: list[_Change]
     ) -> Bucket | Cid | Node | None:
         """A slot's content after the changes; the very same object if nothing changes."""
-        if element is not None and type(element) is not tuple:
+        if element is not None and not isinstance(element, tuple):
             child = _load(self._nodes, element, level + 1, prefix)
             changed = self._apply(child, level + 1, prefix, changes)
             return element if changed is child else collapsed(changed)
@@ -226,7 +226,7 @@ def entries_below(
     nodes: NodeCache, element: Bucket | Cid | Node | None, level: int, prefix: int
 ) -> Iterator[tuple[bytes, cbor.Value]]:
     """Stored entries under an element whose node, if it is one, belongs at ``level`` and ``prefix``."""
-    if element is None or type(element) is tuple:
+    if element is None or isinstance(element, tuple):
         yield from element or ()
         return
     for slot, below in _load(nodes, element, level, prefix).by_slot().items():

@@ -172,7 +172,10 @@ def free_inbound_slot() -> None:
 
 
 def log_by_name() -> None:
-    """Fault: connections log through the root logger, which installs a handler on stderr when there is none."""
+    """Faults: connections log through the root logger, which installs a handler on stderr when there is none; and
+    the normal end of every DHT stream is a warning.
+    """
+    logging.getLogger(kad_dht.__name__).setLevel(logging.ERROR)
     _replace(swarm_connection, "logging", logging.getLogger(swarm_connection.__name__))
 
 

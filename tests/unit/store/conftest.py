@@ -48,7 +48,7 @@ def block_bytes(height: int, parent: Hash32 = GENESIS, *, salt: bytes = b"") -> 
     return record.to_bytes(
         WorldBlock(
             world_id=WorldId("w"), height=U64(height), slot=U64(height), round=U32(0), epoch=U64(0),
-            prev_block_hash=parent, proposer_id=ValidatorId("v1"), timestamp_ms=TimeMs(height),
+            prev_block_hash=parent, proposer_id=ValidatorId("v1"), timestamp_ms=TimeMs(1_000),
             validators_hash=hash32(b"set"), next_validators_hash=hash32(b"set"), action_root=link,
             event_root=hash32(b"events"), receipts_root=link, journal_ref=link, state_root=link,
         )
@@ -74,6 +74,21 @@ def chain_of(length: int) -> list[CommittedHeight]:
         heights.append(committed(height, parent, blobs=(b"small %d" % height, b"large %d" % height * 4000)))
         parent = hash32(heights[-1].block)
     return heights
+
+
+@pytest.fixture(name="chain_of")
+def chain_of_fixture() -> Callable[[int], list[CommittedHeight]]:
+    return chain_of
+
+
+@pytest.fixture(name="height_of")
+def height_of_fixture() -> Callable[..., CommittedHeight]:
+    return committed
+
+
+@pytest.fixture
+def crash_images(home_path: Path, tmp_path: Path) -> CrashImages:
+    return CrashImages(home_path, tmp_path / "images")
 
 
 class CrashImages:

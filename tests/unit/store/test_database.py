@@ -4,12 +4,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from conftest import GENESIS
 
 from agent_world.crypto.hashing import hash32
 from agent_world.errors import DatabaseDamaged, HomeError, LocalError
 from agent_world.store.database import Database, Schema
 
+GENESIS = hash32(b"genesis")
 TABLE = ("CREATE TABLE t (n INTEGER PRIMARY KEY, x TEXT) STRICT",)
 V1 = Schema(application_id=77, migrations=(TABLE,))
 V2 = Schema(application_id=77, migrations=(TABLE, ("ALTER TABLE t ADD COLUMN y TEXT",)))
@@ -20,6 +20,12 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "x.db"
     Database.create(path, V1, GENESIS).close()
     return path
+
+
+def insert_and_fail(database: Database, number: int) -> None:
+    with database.transaction():
+        database.execute("INSERT INTO t VALUES (?, 'a')", (number,))
+        raise KeyError
 
 
 def test_create_replaces_nothing(path: Path) -> None:
@@ -43,9 +49,8 @@ def test_a_commit_is_durable_and_in_wal_mode(path: Path) -> None:
 
 def test_an_exception_undoes_everything(path: Path) -> None:
     database = Database.open(path, V1, GENESIS)
-    with pytest.raises(KeyError), database.transaction():
-        database.execute("INSERT INTO t VALUES (1, 'a')")
-        raise KeyError
+    with pytest.raises(KeyError):
+        insert_and_fail(database, 1)
     assert database.query("SELECT * FROM t") == []
     database.close()
 
@@ -54,9 +59,8 @@ def test_a_nested_transaction_can_fail_alone(path: Path) -> None:
     database = Database.open(path, V1, GENESIS)
     with database.transaction():
         database.execute("INSERT INTO t VALUES (1, 'a')")
-        with pytest.raises(KeyError), database.transaction():
-            database.execute("INSERT INTO t VALUES (2, 'b')")
-            raise KeyError
+        with pytest.raises(KeyError):
+            insert_and_fail(database, 2)
         with database.transaction():
             database.execute("INSERT INTO t VALUES (3, 'c')")
     assert database.query("SELECT n FROM t ORDER BY n") == [(1,), (3,)]

@@ -8,11 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import GENESIS, NODE_KEY, VALIDATOR_KEY
 
 from agent_world.crypto.hashing import hash32
+from agent_world.crypto.keys import KeyPair
 from agent_world.errors import HomeError, UsageError
 from agent_world.store.home import SETTINGS_BYTES_MAX, Home, HomeLayout
+
+GENESIS = hash32(b"genesis")
+NODE_KEY = KeyPair(bytes(range(32)))
+VALIDATOR_KEY = KeyPair(bytes(range(32, 64)))
 
 
 def content_of(path: Path) -> dict[str, bytes]:

@@ -4,10 +4,13 @@ import stat
 from pathlib import Path
 
 import pytest
-from conftest import NODE_KEY, VALIDATOR_KEY
 
+from agent_world.crypto.keys import KeyPair
 from agent_world.errors import HomeError, UsageError
 from agent_world.store import keyfile
+
+NODE_KEY = KeyPair(bytes(range(32)))
+VALIDATOR_KEY = KeyPair(bytes(range(32, 64)))
 
 
 def test_round_trip_with_mode_0600(tmp_path: Path) -> None:

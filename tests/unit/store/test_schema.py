@@ -3,11 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import GENESIS
 
+from agent_world.crypto.hashing import hash32
 from agent_world.errors import LocalError
 from agent_world.store import schema
 from agent_world.store.database import Database
+
+GENESIS = hash32(b"genesis")
 
 
 def test_kinds_are_told_apart() -> None:

@@ -1,0 +1,262 @@
+"""``world verify``: everything in a home checked without trusting anything but its genesis.
+
+The chain is executed again from genesis on a state held in memory; every certificate, header and root is compared,
+and every stored row and blob must be what the execution says. Damage is reported with its height; as much as
+possible is checked after the first finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from agent_world.consensus.certificate import verify_certificate
+from agent_world.consensus.validators import ValidatorSet
+from agent_world.errors import (
+    AgentWorldError,
+    BlobHashMismatch,
+    BlobNotFound,
+    ChainError,
+    DecodeError,
+    HomeError,
+    RemoteError,
+)
+from agent_world.node.ledger import check_seat, height_context
+from agent_world.store.blobs import LocalCasStore
+from agent_world.store.chain import ChainStore, StoredBlock
+from agent_world.store.home import Home
+from agent_world.wire import record
+from agent_world.wire.cid import Cid, ContentHash
+from agent_world.wire.genesis import Genesis
+from agent_world.wire.head import WorldHead
+from agent_world.wire.ids import Hash32
+from agent_world.wire.limits import BLOB_BYTES_MAX
+from agent_world.world.block import SealedBlock
+from agent_world.world.events import OBJECT_CREATED, ObjectCreated
+from agent_world.world.genesis import genesis_hash, genesis_head, initial_state, parse_genesis
+from agent_world.world.replay import action_hashes, open_actions, replay_block
+from agent_world.world.trie import NodeCache
+
+PROBLEMS_MAX: Final = 100
+"""Findings listed; further ones are only counted."""
+
+
+@attrs.frozen(slots=True)
+class Problem:
+    """One finding: ``height`` is None for a blob that no block refers to."""
+
+    height: int | None
+    what: str
+    detail: str
+
+
+@attrs.define(slots=True)
+class Report:
+    """What a verification found."""
+
+    world_id: str
+    genesis_hash: Hash32
+    height: int = 0
+    """Height up to which everything was executed and compared."""
+    stored_height: int = 0
+    state_root: Cid | None = None
+    actions: int = 0
+    blobs_checked: int = 0
+    content_missing: int = 0
+    """Content of objects that is not stored here; only storage nodes hold it."""
+    watched_root: Cid | None = None
+    """State root at the height that was asked for."""
+    reachable: int = 0
+    """Blobs that the executed chain refers to."""
+    held: int = 0
+    """How many of them are here and sound."""
+    problem_count: int = 0
+    problems: list[Problem] = attrs.Factory(list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return self.problem_count == 0
+
+    def add(self, height: int | None, what: str, detail: str) -> None:
+        """Note a finding."""
+        self.problem_count += 1
+        if len(self.problems) < PROBLEMS_MAX:
+            self.problems.append(Problem(height, what, detail))
+
+
+def verify_home(
+    path: Path, progress: Callable[[int, int], None] = lambda _done, _all: None, *, watch_height: int = 0
+) -> Report:
+    """Verify a home, also while a node runs on it; raises HomeError if it cannot even be read as one.
+
+    ``progress`` is called with heights done and heights in all. The root at ``watch_height`` is reported apart.
+    """
+    with Home.read_only(path) as home:
+        genesis = parse_genesis(home.genesis_toml(), str(home.files.genesis_toml))
+        report = Report(world_id=genesis.world_id, genesis_hash=genesis_hash(genesis))
+        if home.genesis_hash != report.genesis_hash:
+            report.add(None, "genesis.toml", f"the home was made for genesis {home.genesis_hash.hex()}")
+            return report
+        try:
+            verification = _Verification(home, genesis, report, watch_height)
+        except ChainError as error:
+            report.add(error.height, error.what, error.detail)
+        else:
+            verification.run(progress)
+        return report
+
+
+class _Verification:
+    def __init__(self, home: Home, genesis: Genesis, report: Report, watch_height: int) -> None:
+        self._watch_height = watch_height
+        self._database = home.database
+        self._genesis = genesis
+        self._report = report
+        self._blobs = LocalCasStore(home)
+        self._chain = ChainStore(home, self._blobs)
+        self._validators = ValidatorSet(genesis.validators)
+        self._referrer: dict[ContentHash, int] = {}
+        self._sound: set[ContentHash] = set()
+
+    def run(self, progress: Callable[[int, int], None]) -> None:
+        report = self._report
+        report.stored_height = self._chain.committed_height
+        self._replay(progress)
+        report.reachable = len(self._referrer) + report.content_missing
+        report.held = len(self._sound)
+        self._check_rows()
+        self._check_all_blobs()
+
+    def _replay(self, progress: Callable[[int, int], None]) -> None:
+        report = self._report
+        state_root, nodes = initial_state(self._genesis)
+        for digest in nodes:
+            self._expect(digest, 0)
+        memory = NodeCache(_Memory(nodes))
+        parent: WorldHead = genesis_head(self._genesis)
+        parent_block: StoredBlock | None = None
+        report.state_root = state_root
+        for height in range(1, report.stored_height + 1):
+            try:
+                stored = self._chain.block(height)
+                if stored is None:
+                    raise ChainError(height, "block", "the row is missing")
+                sealed = self._replay_one(stored, parent, parent_block, memory)
+            except ChainError as error:
+                report.add(height, error.what, error.detail)
+                return
+            except (AgentWorldError, ValueError) as error:
+                report.add(height, type(error).__name__, str(error))
+                return
+            nodes.update(sealed.execution.blobs)
+            self._note(height, sealed)
+            parent, parent_block = sealed.head, stored
+            report.height, report.state_root = height, sealed.block.state_root
+            if height == self._watch_height:
+                report.watched_root = sealed.block.state_root
+            report.actions += len(sealed.execution.receipts)
+            progress(height, report.stored_height)
+
+    def _replay_one(
+        self, stored: StoredBlock, parent: WorldHead, parent_block: StoredBlock | None, memory: NodeCache
+    ) -> SealedBlock:
+        height = stored.height
+        try:
+            verify_certificate(
+                stored.certificate,
+                self._genesis.world_id,
+                self._report.genesis_hash,
+                self._validators,
+                height=height,
+                block_hash=stored.block_hash,
+            )
+        except RemoteError as error:
+            raise ChainError(height, "certificate", str(error)) from None
+        try:
+            hashes = action_hashes(stored.header, self._blobs.get)
+            bodies = [self._blobs.get(content) for content in hashes]
+        except (BlobNotFound, BlobHashMismatch, DecodeError) as error:
+            raise ChainError(height, "actions", str(error)) from None
+        actions = open_actions(bodies, height, self._genesis.world_id, genesis_hash(self._genesis))
+        header = None if parent_block is None else parent_block.header
+        check_seat(stored.block, list(hashes), height_context(self._genesis, self._validators, parent, header))
+        return replay_block(parent, stored.block, actions, memory)
+
+    def _note(self, height: int, sealed: SealedBlock) -> None:
+        """Everything this height put into the store must be there, byte for byte."""
+        for digest in sealed.blobs:
+            self._expect(digest, height)
+        for event in sealed.execution.events:
+            if event.kind == OBJECT_CREATED:
+                created = record.from_bytes(ObjectCreated, event.payload_cbor, size_max=BLOB_BYTES_MAX)
+                if self._blobs.has(created.content.digest):
+                    self._expect(created.content.digest, height)
+                else:
+                    self._report.content_missing += 1
+        events = sealed.execution.events
+        self._compare(
+            height,
+            "event range",
+            self._chain.event_range(height),
+            (events[0].event_id, events[-1].event_id) if events else None,
+        )
+        for position, receipt in enumerate(sealed.execution.receipts):
+            found = self._chain.receipt_position(receipt.action_id)
+            place = None if found is None else (found.height, found.position)
+            self._compare(height, f"receipt row of {receipt.action_id.hex()}", place, (height, position))
+
+    def _compare(self, height: int, what: str, found: object, expected: object) -> None:
+        if found != expected:
+            self._report.add(height, what, f"stored {found}, execution gives {expected}")
+
+    def _expect(self, digest: ContentHash, height: int) -> None:
+        """A blob that ``height`` needs; the first height that does is the one named."""
+        if digest in self._referrer:
+            return
+        self._referrer[digest] = height
+        try:
+            self._blobs.get(digest)
+        except (BlobNotFound, BlobHashMismatch) as error:
+            self._report.add(height, "blob", str(error))
+        else:
+            self._sound.add(digest)
+            self._report.blobs_checked += 1
+
+    def _check_rows(self) -> None:
+        blocks, receipts = self._chain.row_counts()
+        report = self._report
+        if report.height == report.stored_height:
+            self._compare(report.height, "receipt rows", receipts, report.actions)
+        self._compare(report.stored_height, "block rows", blocks, report.stored_height)
+        try:
+            self._database.check()
+        except HomeError as error:
+            report.add(None, "world.db", str(error))
+
+    def _check_all_blobs(self) -> None:
+        """The blobs that no executed height named: content held for others, or of heights beyond the damage."""
+        for digest in list(self._blobs.iterate()):
+            if digest in self._referrer:
+                continue
+            self._report.blobs_checked += 1
+            try:
+                self._blobs.get(digest)
+            except (BlobNotFound, BlobHashMismatch) as error:
+                self._report.add(None, "blob", f"{error} (no verified block refers to it)")
+
+
+class _Memory:
+    """State nodes that the replay itself has made; nothing of the state is read from the home."""
+
+    def __init__(self, nodes: dict[ContentHash, bytes]) -> None:
+        self.nodes = nodes
+
+    def __call__(self, digest: ContentHash) -> bytes:
+        try:
+            return self.nodes[digest]
+        except KeyError:
+            raise BlobNotFound(f"state node {digest.hex()} is unknown to the replay") from None

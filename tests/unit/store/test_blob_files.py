@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agent_world.crypto.hashing import content_hash
+from agent_world.errors import HomeError
+from agent_world.store import blob_files
+from agent_world.store.blob_files import BlobFiles
+from agent_world.store.durable import no_fault
+
+ONE, TWO = b"one" * 100, b"two" * 100
+
+
+def files_in(tmp_path: Path) -> BlobFiles:
+    return BlobFiles(tmp_path / "blobs", tmp_path / "quarantine", no_fault)
+
+
+def test_a_file_lies_under_the_first_two_digits_of_its_hash(tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    files.write({content_hash(ONE): ONE})
+    name = content_hash(ONE).hex()
+    assert (tmp_path / "blobs" / name[:2] / name).read_bytes() == ONE
+    assert files.read(content_hash(ONE)) == ONE
+    assert files.read(content_hash(TWO)) is None
+    assert list(files.iterate()) == [content_hash(ONE)]
+
+
+def test_every_file_is_synced_before_it_is_named_and_each_directory_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    real_fsync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}").removeprefix(str(tmp_path)))
+        real_fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    blobs = {content_hash(data): data for data in (bytes([number]) * 50 for number in range(5))}
+    files_in(tmp_path).write(blobs)
+    temporary = [path for path in synced if "/.tmp-" in path]
+    directories = sorted(path for path in synced if "/.tmp-" not in path)
+    assert len(temporary) == 5
+    assert synced[:5] == temporary
+    assert directories == sorted({"/blobs", *(f"/blobs/{key.hex()[:2]}" for key in blobs)})
+
+
+def test_unfinished_and_foreign_files_are_not_blobs(tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    files.write({content_hash(ONE): ONE})
+    (tmp_path / "blobs" / ".tmp-abc").write_bytes(b"half")
+    (tmp_path / "blobs" / content_hash(ONE).hex()[:2] / "README").write_bytes(b"mine")
+    assert list(files.iterate()) == [content_hash(ONE)]
+    assert files.remove_unfinished() == 1
+    assert files.remove_unfinished() == 0
+
+
+def test_a_disk_that_refuses_is_a_home_error_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    files = files_in(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(HomeError, match="No space left"):
+            files.write({content_hash(ONE): ONE, content_hash(TWO): TWO})
+    assert [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()] == []
+
+
+def test_quarantine_keeps_every_finding_up_to_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blob_files, "QUARANTINE_FILES_MAX", 3)
+    files = files_in(tmp_path)
+    dropped = [files.quarantine(content_hash(ONE), b"bad %d" % number) for number in range(5)]
+    assert dropped == [0, 0, 0, 1, 1]
+    kept = sorted(path.read_bytes() for path in (tmp_path / "quarantine").iterdir())
+    assert kept == [b"bad 2", b"bad 3", b"bad 4"]
+
+
+def test_quarantine_moves_a_file(tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    files.write({content_hash(ONE): ONE})
+    files.quarantine(content_hash(ONE), None)
+    assert files.read(content_hash(ONE)) is None
+    assert (tmp_path / "quarantine" / f"{content_hash(ONE).hex()}.0").read_bytes() == ONE
+    files.delete(content_hash(ONE))

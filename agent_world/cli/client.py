@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import click
 import httpx
 
 from agent_world.errors import ErrorCode, Refused, Unavailable, UsageError
 
+F = TypeVar("F", bound=Callable[..., Any])
 CONTROL_SOCKET: Final = "control.sock"
 _TIMEOUT_S: Final = 60.0
 """Above the longest wait a command asks the node for."""
 
 
-def home_option(function: Any) -> Any:
+def home_option(function: F) -> F:
     """``--home``: which node a command talks to."""
     return click.option(
         "--home",

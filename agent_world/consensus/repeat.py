@@ -20,24 +20,29 @@ def own_messages(run: HeightRun) -> list[bytes]:
 def support_messages(run: HeightRun) -> list[bytes]:
     """Others' messages by which a validator that missed them can follow: unchanged, so they prove themselves.
 
-    The round's proposal; the valid value's proposal with the prevotes for it; once decided, the precommits. Without
-    them a node that alone saw a quorum could keep the others waiting until it proposes itself.
+    All that was heard in this round and the one before, the valid value's proposal with the prevotes for it, and the
+    precommits that decided. The paper assumes that what one honest validator has heard, all hear in the end. Links
+    alone do not give that: a liar's vote shown to some would let them into the next round and keep the others out.
     """
-    found = []
-    rounds = [run.round] if run.valid is None or run.valid.round == run.round else [run.valid.round, run.round]
-    for round_ in rounds:
-        heard = run.book.rounds.get(round_)
-        if heard is not None and heard.proposal is not None:
-            found.append(heard.proposal.data)
+    rounds = {run.round - 1, run.round} | ({int(run.valid.round)} if run.valid is not None else set())
+    found = [data for round_ in sorted(rounds) for data in _heard_in(run, round_)]
+    if run.valid is not None:
+        found.extend(run.valid.proof)
     if run.decided or run.needed is not None:
         for heard in run.book.rounds.values():
             quorum = heard.precommits.quorum
             if quorum is not None and quorum.choice is not None:
                 found.extend(vote.data for vote in heard.precommits.votes_for(quorum.choice))
-    elif run.valid is not None:
-        found.extend(run.valid.proof)
     own = set(run.signed.values())
-    return [data for data in found if data not in own]
+    return [data for data in dict.fromkeys(found) if data not in own]
+
+
+def _heard_in(run: HeightRun, round_: int) -> list[bytes]:
+    heard = run.book.rounds.get(round_)
+    if heard is None:
+        return []
+    proposal = [] if heard.proposal is None else [heard.proposal.data]
+    return [*proposal, *(vote.data for tally in (heard.prevotes, heard.precommits) for vote in tally.all_votes())]
 
 
 def repeat(run: HeightRun, now_ms: int) -> list[Effect]:

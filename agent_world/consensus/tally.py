@@ -79,6 +79,10 @@ class Tally:
         """The votes for this choice, ascending by key."""
         return tuple(own[choice] for _, own in sorted(self._votes.items()) if choice in own)
 
+    def all_votes(self) -> tuple[VerifiedVote, ...]:
+        """Every vote kept, ascending by key."""
+        return tuple(vote for _, own in sorted(self._votes.items()) for vote in own.values())
+
     def remove(self, key: PublicKey) -> None:
         """Forget a validator's votes; only while there is no quorum, which is for good."""
         own = self._votes.pop(key, {})

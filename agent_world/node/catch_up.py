@@ -7,16 +7,18 @@ so it gets a moment before the block is fetched; anything more is fetched at onc
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import structlog
 import trio
 
-from agent_world.errors import ChainError, ErrorCode, Refused, RemoteError
+from agent_world.errors import DataError, ErrorCode, Refused, RemoteError
 from agent_world.handlers.head import HeadHandler
 from agent_world.net.interface import DistributedNetwork
 from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
+from agent_world.node.heal import Healer
 from agent_world.node.ledger import Ledger
 from agent_world.sync.gap import GapPlan
 from agent_world.sync.heads import HeadTracker
@@ -35,7 +37,10 @@ VOTING_GRACE_MS: Final = 300
 class CatchUp:
     """One node's way to the network's height."""
 
-    def __init__(self, ledger: Ledger, network: DistributedNetwork, clock: Clock, *, votes: bool) -> None:
+    def __init__(
+        self, ledger: Ledger, network: DistributedNetwork, healer: Healer, clock: Clock, *, votes: bool
+    ) -> None:
+        self._healer = healer
         self._ledger = ledger
         self._network = network
         self._clock = clock
@@ -157,7 +162,7 @@ class CatchUp:
                 self.plan.missing(peer, self._clock.now_ms())
             else:
                 self.plan.failed(peer, str(error), self._clock.now_ms())
-        except (RemoteError, ChainError) as error:
+        except (RemoteError, DataError) as error:
             self.counters.add("sync.wrong_blocks")
             self.plan.failed(peer, str(error), self._clock.now_ms())
             _log.warning("peer sent blocks that do not check out", peer=peer, height=height, error=str(error))
@@ -168,7 +173,7 @@ class CatchUp:
         for offset, bundle in enumerate(response.bundles):
             if height + offset <= self._ledger.height:
                 continue  # this node decided the height itself in the meantime
-            self._ledger.apply_bundle(height + offset, bundle)
+            await self._healer.with_state(partial(self._ledger.apply_bundle, height + offset, bundle))
             self.counters.add("sync.heights")
             self.advanced()
             await trio.lowlevel.checkpoint()

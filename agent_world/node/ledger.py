@@ -113,7 +113,12 @@ class Ledger:
             self._executed.pop(next(iter(self._executed)))
 
     def commit(self, block: bytes, certificate: bytes, actions: Sequence[SignedAction]) -> None:
-        """Store the next height in one transaction and move the head; the certificate has been verified."""
+        """Store the next height in one transaction and move the head; the certificate has been verified.
+
+        Nothing happens if the block is the head already: voting and catch-up may both have got it.
+        """
+        if hash32(block) == self.head.block_hash:
+            return
         sealed = self._executed.get(hash32(block)) or replay_block(self.head, block, actions, self._nodes)
         events = sealed.execution.events
         self._chain.commit_height(

@@ -9,7 +9,7 @@ import structlog
 import trio
 
 from agent_world.crypto.keys import KeyPair
-from agent_world.errors import BlobNotFound, UsageError
+from agent_world.errors import BlobHashMismatch, BlobNotFound, UsageError
 from agent_world.handlers.action import ActionHandler
 from agent_world.handlers.blob import BlobHandler
 from agent_world.handlers.block import BlockHandler
@@ -22,6 +22,7 @@ from agent_world.node.catch_up import CatchUp
 from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
 from agent_world.node.fetch import BlobFetcher
+from agent_world.node.heal import Healer
 from agent_world.node.ledger import Ledger
 from agent_world.node.peering import Peering
 from agent_world.node.pool import ActionPool
@@ -68,6 +69,7 @@ class Node:
         self.pool = ActionPool(self.ledger, config.mempool, self.clock)
         self.counters = Counters()
         self.fetcher = BlobFetcher(network, self.counters)
+        self.healer = Healer(self.fetcher, self.blobs)
         self.peer_book = PeerBook(home, peers_max=config.net.peers_known_max, ttl_ms=int(config.net.peer_ttl_s * 1000))
         self.peering = Peering(network, self.peer_book, config.net, self.clock)
         self.announcer = Announcer(network, self.ledger, self.pool, self.clock)
@@ -78,7 +80,7 @@ class Node:
             else None
         )
         self.voting = None if validator_key is None else self._voting(home, validator_key)
-        self.catch_up = CatchUp(self.ledger, network, self.clock, votes=self.voting is not None)
+        self.catch_up = CatchUp(self.ledger, network, self.healer, self.clock, votes=self.voting is not None)
         self._wire_up()
 
     def _voting(self, home: Home, key: KeyPair) -> Voting | None:
@@ -98,6 +100,7 @@ class Node:
                 network=self.network,
                 peering=self.peering,
                 fetcher=self.fetcher,
+                healer=self.healer,
                 clock=self.clock,
                 own=own,
             )
@@ -162,6 +165,9 @@ class Node:
             return self.blobs.get(content)
         except BlobNotFound:
             return None
+        except BlobHashMismatch:
+            self.healer.lost(content)
+            raise
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. The network must be running already."""
@@ -174,6 +180,7 @@ class Node:
                 nursery.start_soon(self.peering.run)
                 nursery.start_soon(self.catch_up.run)
                 nursery.start_soon(self.announcer.run)
+                nursery.start_soon(self.healer.run)
                 if self.puller is not None:
                     nursery.start_soon(self.puller.run)
                 if self.voting is not None:

@@ -117,7 +117,13 @@ class NodeViews:
     def _counters(self) -> dict[str, int]:
         node = self._node
         merged: dict[str, int] = dict(node.counters)
-        for part in (node.pool.counters, node.peering.counters, node.announcer.counters, node.catch_up.counters):
+        for part in (
+            node.pool.counters,
+            node.peering.counters,
+            node.announcer.counters,
+            node.catch_up.counters,
+            node.healer.counters,
+        ):
             merged.update(part)
         if node.voting is not None:
             merged.update(node.voting.counters)

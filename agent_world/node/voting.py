@@ -20,6 +20,7 @@ from agent_world.net.interface import DistributedNetwork
 from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
 from agent_world.node.fetch import BlobFetcher
+from agent_world.node.heal import Healer
 from agent_world.node.ledger import Ledger
 from agent_world.node.peering import Peering
 from agent_world.node.pool import ActionPool
@@ -50,6 +51,7 @@ class VotingParts:
     network: DistributedNetwork
     peering: Peering
     fetcher: BlobFetcher
+    healer: Healer
     clock: Clock
     own: ValidatorEntry
 
@@ -147,7 +149,7 @@ class Voting:
     async def _carry_out(self, effect: events.Effect) -> None:
         match effect:
             case events.BuildBlock():
-                self._build(effect)
+                await self._build(effect)
             case events.JudgeBlock():
                 assert self._nursery is not None
                 self._nursery.start_soon(self._judge, effect)
@@ -160,7 +162,7 @@ class Voting:
             case events.Broadcast(data=data):
                 await self._broadcast(data)
             case events.Commit():
-                self._commit(effect)
+                await self._commit(effect)
             case events.NeedBlock():
                 self.counters.add("consensus.block_missing")
                 self.behind()
@@ -171,13 +173,20 @@ class Voting:
                 self.counters.add(f"consensus.dropped.{reason}")
                 _log.debug("dropped", reason=reason, detail=detail)
 
-    def _build(self, effect: events.BuildBlock) -> None:
+    async def _build(self, effect: events.BuildBlock) -> None:
         if effect.height != self._ledger.height + 1:
             return
         batch = self._parts.pool.batch(self._parts.config.batch)
         actions = [action for item in batch.actions if (action := self._parts.pool.get(item.action_id)) is not None]
         own = self._parts.own.validator_id
-        built = self._ledger.build(own, effect.round, TimeMs(self._parts.clock.wall_ms()), actions)
+        time_ms = TimeMs(self._parts.clock.wall_ms())
+        try:
+            built = await self._parts.healer.with_state(lambda: self._ledger.build(own, effect.round, time_ms, actions))
+        except (ChainError, DataError) as error:
+            # No block from this node in this round; the others go on.
+            self.counters.add("consensus.build_failed")
+            _log.error("no block could be built", height=effect.height, error=str(error))
+            return
         self._remember(actions)
         ids = tuple(ContentHash(action.action_id) for action in actions)
         self._pending.append(events.BlockBuilt(effect.height, effect.round, built, ids))
@@ -200,7 +209,7 @@ class Voting:
         if actions is None or effect.height != self._ledger.height + 1:
             self.counters.add("consensus.bodies_missing")
             return False
-        block = self._ledger.verify(effect.block, actions)
+        block = await self._parts.healer.with_state(lambda: self._ledger.verify(effect.block, actions))
         return not effect.fresh or self._is_timely(block)
 
     def _is_timely(self, block: WorldBlock) -> bool:
@@ -241,10 +250,16 @@ class Voting:
             await self._parts.network.publish(rpc.topic(self._ledger.world_id, kind), data)
             self.counters.add("consensus.gossiped")
 
-    def _commit(self, effect: events.Commit) -> None:
+    async def _commit(self, effect: events.Commit) -> None:
         if effect.height == self._ledger.height + 1:
             bodies = [self._bodies.get(item) or self._parts.pool.get(item) for item in effect.actions]
-            self._ledger.commit(effect.block, effect.certificate, [action for action in bodies if action is not None])
+            actions = [action for action in bodies if action is not None]
+            if len(actions) < len(bodies):
+                # Decided by the others before the bodies came here: catch-up brings the whole block.
+                self.counters.add("consensus.decided_without_bodies")
+                self.behind()
+                return
+            await self._parts.healer.with_state(lambda: self._ledger.commit(effect.block, effect.certificate, actions))
             self.last_status = "committed"
             self.counters.add("consensus.committed")
             self.committed()

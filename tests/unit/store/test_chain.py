@@ -63,10 +63,19 @@ def test_a_committed_height_can_be_read_in_every_way(home: Home, chain: ChainSto
     assert [chain.height_of_event(event) for event in (9, 10, 14, 15, 20, 34, 35, U64_MAX)] == [
         None, 1, 1, None, 2, 3, None, None,
     ]  # fmt: skip
+    assert [chain.event_range(height) for height in (0, 1, 3, 4)] == [None, (10, 14), (30, 34), None]
+    assert chain.row_counts() == (3, 6)
     store = LocalCasStore(home)
     for committed in heights:
         for key, data in committed.blobs.items():
             assert store.get(key) == data
+
+
+def test_a_block_without_events(chain: ChainStore, height_of: HeightOf) -> None:
+    chain.commit_height(attrs.evolve(height_of(1), events=None, action_ids=()))
+    assert chain.event_range(1) is None
+    assert chain.height_of_event(1) is None
+    assert chain.row_counts() == (1, 0)
 
 
 def test_the_same_block_again_changes_nothing(home: Home, chain: ChainStore, chain_of: ChainOf) -> None:

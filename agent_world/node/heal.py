@@ -1,0 +1,80 @@
+"""Gets back from peers what turns out to be damaged or lost here (D9: quarantined, refetched, counted)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import structlog
+import trio
+
+from agent_world.errors import BlobHashMismatch, BlobNotFound
+from agent_world.node.counters import Counters
+from agent_world.node.fetch import BlobFetcher
+from agent_world.store.blobs import BlobStore
+from agent_world.wire.cid import ContentHash
+from agent_world.world.trie import NodeMissing
+
+_log = structlog.get_logger("agent_world.storage")
+R = TypeVar("R")
+
+NODES_MAX: Final = 64
+"""State nodes fetched for one operation before it is given up; more than that is a home to be made anew."""
+QUEUE_MAX: Final = 1_024
+"""Damaged blobs waiting to be fetched; further ones are found again when they are next read."""
+
+
+class Healer:
+    """Repairs one node's blob store from its peers."""
+
+    def __init__(self, fetcher: BlobFetcher, blobs: BlobStore) -> None:
+        self._fetcher = fetcher
+        self._blobs = blobs
+        self._send, self._lost = trio.open_memory_channel[ContentHash](QUEUE_MAX)
+        self.counters = Counters()
+
+    def lost(self, content: ContentHash) -> None:
+        """This blob was here and is not any more: fetch it soon."""
+        try:
+            self._send.send_nowait(content)
+        except trio.WouldBlock:
+            self.counters.add("heal.queue_full")
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async for content in self._lost:
+            await self._fetch(content)
+
+    async def with_state(self, operation: Callable[[], R]) -> R:
+        """The result of ``operation``, run again after every state node that it lacked was fetched.
+
+        Raises NodeMissing once nobody has a node or too many are gone, and whatever else ``operation`` raises.
+        """
+        for _attempt in range(NODES_MAX):
+            try:
+                return operation()
+            except NodeMissing as error:
+                if not await self._fetch(error.content_hash):
+                    raise
+            except BlobHashMismatch:
+                # The store has put the damaged bytes aside: the next try reports the node as missing, by its hash.
+                self.counters.add("heal.damaged")
+        return operation()
+
+    async def _fetch(self, content: ContentHash) -> bool:
+        if self._blobs.has(content):
+            try:
+                self._blobs.get(content)
+            except (BlobNotFound, BlobHashMismatch):
+                self.counters.add("heal.damaged")
+            else:
+                return True
+        found = await self._fetcher.fetch([content], self._fetcher.peers())
+        if content not in found:
+            self.counters.add("heal.not_found")
+            _log.error("a damaged blob could not be had from any peer", content_hash=content.hex())
+            return False
+        self._blobs.put(found[content])
+        self.counters.add("heal.fetched")
+        _log.warning("a damaged blob was fetched again", content_hash=content.hex())
+        return True

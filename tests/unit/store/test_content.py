@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent_world.config import StorageConfig
+from agent_world.crypto.hashing import cid_of
+from agent_world.errors import HomeError, LocalError
+from agent_world.store.content import (
+    ERROR_CHARS_MAX,
+    PAGE_ROWS_MAX,
+    RETRY_MS_MAX,
+    ContentCount,
+    ContentState,
+    ContentTable,
+)
+from agent_world.store.home import Home
+from agent_world.wire.cid import Codec
+from agent_world.wire.limits import U64_MAX
+
+CIDS = [cid_of(b"content %d" % number, Codec.RAW) for number in range(6)]
+CONFIG = StorageConfig(pull_attempts_max=3, pull_retry_ms=100)
+
+
+@pytest.fixture
+def table(home: Home) -> ContentTable:
+    return ContentTable(home, CONFIG)
+
+
+def counts(table: ContentTable) -> tuple[int, int, int]:
+    found = table.counts()
+    return tuple(found[state].items for state in ContentState)  # type: ignore[return-value]
+
+
+def test_wanted_content_is_due_at_once_the_longest_waiting_first(table: ContentTable) -> None:
+    assert table.want([(CIDS[0], 10)], now_ms=50) == 1
+    assert table.want([(CIDS[0], 99), (CIDS[1], 20)], now_ms=40) == 1
+    assert [content.cid for content in table.due(50, 10)] == [CIDS[1], CIDS[0]]
+    assert [content.cid for content in table.due(49, 10)] == [CIDS[1]]
+    assert [content.cid for content in table.due(50, 1)] == [CIDS[1]]
+    assert table.next_due_ms() == 40
+    content = table.get(CIDS[0])
+    assert content is not None
+    assert (content.size_bytes, content.state, content.attempts) == (10, ContentState.WANTED, 0)
+    assert table.get(CIDS[2]) is None
+    assert table.counts()[ContentState.WANTED] == ContentCount(items=2, size_bytes=30)
+
+
+def test_raw_and_dag_cbor_of_the_same_bytes_are_two_things(table: ContentTable) -> None:
+    table.want([(cid_of(b"x", Codec.RAW), 1), (cid_of(b"x", Codec.DAG_CBOR), 1)], now_ms=0)
+    assert counts(table) == (2, 0, 0)
+
+
+def test_retries_double_and_end_as_unavailable(table: ContentTable) -> None:
+    table.want([(CIDS[0], 10)], now_ms=0)
+    assert table.mark_failed(CIDS[0], "nobody has it", 1_000) is ContentState.WANTED
+    assert table.next_due_ms() == 1_100
+    assert table.due(1_099, 9) == ()
+    assert table.mark_failed(CIDS[0], "still nobody", 2_000, jitter_ms=7) is ContentState.WANTED
+    assert table.next_due_ms() == 2_207
+    assert table.mark_failed(CIDS[0], "x" * 1_000, 3_000) is ContentState.UNAVAILABLE
+    assert table.next_due_ms() is None
+    assert table.due(10**9, 9) == ()
+    (given_up,) = table.list(ContentState.UNAVAILABLE, 9)
+    assert (given_up.attempts, given_up.last_error) == (3, "x" * ERROR_CHARS_MAX)
+    with pytest.raises(LocalError, match="not wanted"):
+        table.mark_failed(CIDS[0], "again", 4_000)
+
+
+def test_the_pause_has_an_upper_bound(home: Home) -> None:
+    table = ContentTable(home, StorageConfig(pull_attempts_max=100, pull_retry_ms=1_000))
+    table.want([(CIDS[0], 10)], now_ms=0)
+    for _ in range(90):
+        table.mark_failed(CIDS[0], "", 0)
+    assert table.next_due_ms() == RETRY_MS_MAX
+
+
+def test_unavailable_content_holds_up_nothing_and_can_be_tried_again(table: ContentTable) -> None:
+    table.want([(cid, 10) for cid in CIDS[:3]], now_ms=0)
+    for number, cid in enumerate(CIDS[:2]):
+        for _ in range(3):
+            table.mark_failed(cid, "gone", number)
+    assert [content.cid for content in table.due(0, 9)] == [CIDS[2]]
+    assert table.reopen(now_ms=500, limit=1) == 1
+    reopened = table.get(CIDS[0])
+    assert reopened is not None
+    assert (reopened.state, reopened.attempts, reopened.next_try_ms, reopened.last_error) == (
+        ContentState.WANTED, 0, 500, "",
+    )  # fmt: skip
+    assert counts(table) == (2, 0, 1)
+
+
+def test_what_is_here_stays_until_it_is_lost(table: ContentTable) -> None:
+    table.want([(CIDS[0], 10), (CIDS[1], 5)], now_ms=0)
+    table.mark_have([CIDS[0], CIDS[5]])
+    assert table.want([(CIDS[0], 10)], now_ms=9) == 0
+    assert counts(table) == (1, 1, 0)
+    assert not table.mark_lost(CIDS[1], 5)
+    assert table.mark_lost(CIDS[0], 5)
+    assert counts(table) == (2, 0, 0)
+
+
+def test_it_outlives_the_process(home: Home, table: ContentTable) -> None:
+    table.want([(CIDS[0], 10)], now_ms=0)
+    table.mark_failed(CIDS[0], "busy", 0)
+    assert ContentTable(home, CONFIG).get(CIDS[0]) == table.get(CIDS[0])
+
+
+def test_answers_are_bounded_and_any_stated_size_is_taken(table: ContentTable) -> None:
+    many = [(cid_of(b"%d" % number), U64_MAX if number == 0 else 0) for number in range(PAGE_ROWS_MAX + 3)]
+    assert table.want(many, now_ms=0) == PAGE_ROWS_MAX + 3
+    assert len(table.due(0, 10**9)) == len(table.list(ContentState.WANTED, 10**9)) == PAGE_ROWS_MAX
+
+
+def test_a_damaged_row_is_a_typed_error(home: Home, table: ContentTable) -> None:
+    table.want([(CIDS[0], 10)], now_ms=0)
+    home.database.execute("UPDATE content SET cid = x'00'")
+    with pytest.raises(HomeError, match="damaged"):
+        table.due(0, 1)
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["want", "have", "failed", "lost", "reopen"]), st.integers(0, 5)), max_size=40
+)
+
+
+@given(steps=STEPS)
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_counts_are_those_of_the_rows(home: Home, steps: list[tuple[str, int]]) -> None:
+    table = ContentTable(home, CONFIG)
+    home.database.execute("DELETE FROM content")
+    assert counts(table) == (0, 0, 0)
+    states: dict[int, tuple[ContentState, int]] = {}
+    for operation, number in steps:
+        state, attempts = states.get(number, (None, 0))
+        if operation == "want":
+            table.want([(CIDS[number], number)], 0)
+            states.setdefault(number, (ContentState.WANTED, 0))
+        elif operation == "have":
+            table.mark_have([CIDS[number]])
+            if state is not None:
+                states[number] = (ContentState.HAVE, attempts)
+        elif operation == "failed" and state is ContentState.WANTED:
+            table.mark_failed(CIDS[number], "", 0)
+            states[number] = (ContentState.UNAVAILABLE if attempts == 2 else ContentState.WANTED, attempts + 1)
+        elif operation == "lost":
+            assert table.mark_lost(CIDS[number], 0) == (state is ContentState.HAVE)
+            if state is ContentState.HAVE:
+                states[number] = (ContentState.WANTED, 0)
+        elif operation == "reopen":
+            table.reopen(0, 100)
+            for other, (given_up, _) in list(states.items()):
+                if given_up is ContentState.UNAVAILABLE:
+                    states[other] = (ContentState.WANTED, 0)
+        for kind, count in table.counts().items():
+            those = [other for other, (found, _) in states.items() if found is kind]
+            assert (count.items, count.size_bytes) == (len(those), sum(those))
+            assert sorted(content.cid for content in table.list(kind, 100)) == sorted(CIDS[other] for other in those)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -32,7 +33,7 @@ def command(content: str, output: Path | None, home: Path, as_json: bool) -> Non
         if as_json:
             show({"content_hash": content_hash, "size_bytes": len(data), "blob": data}, as_json=True)
         else:
-            click.get_binary_stream("stdout").write(data)
+            sys.stdout.buffer.write(data)
         return
     try:
         with output.open("xb") as file:

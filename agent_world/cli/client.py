@@ -11,6 +11,7 @@ import click
 import httpx
 
 from agent_world.errors import ErrorCode, Refused, Unavailable, UsageError
+from agent_world.store.socket_path import socket_address
 
 F = TypeVar("F", bound=Callable[..., Any])
 CONTROL_SOCKET: Final = "control.sock"
@@ -37,7 +38,7 @@ class NodeClient:
             raise UsageError(f"{home} is not a directory; make homes with: agent-world testnet init DIR")
         self._home = home
         self._http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(home / CONTROL_SOCKET)),
+            transport=httpx.HTTPTransport(uds=socket_address(home / CONTROL_SOCKET)),
             base_url="http://node",
             timeout=_TIMEOUT_S,
         )

@@ -121,8 +121,7 @@ class Engine:
             return
         if run.own is not None and message.validator.public_key == run.own.public_key:
             step = message.vote.step if isinstance(message, VerifiedVote) else Step.PROPOSE
-            place = (body.round, STEP_ORDER[step])
-            if place > max(((round_, STEP_ORDER[own]) for round_, own in run.signed), default=(-1, 0)):
+            if (body.round, STEP_ORDER[step]) > run.newest_signed:
                 # What we sign is durable before it is sent, so a newer message is by another holder of the key.
                 run.own = None
                 run.out.append(Dropped(Drop.KEY_ELSEWHERE, f"{step} of round {body.round}"))

@@ -43,11 +43,15 @@ class BlockBuilt:
 
 @attrs.frozen(slots=True)
 class BlockJudged:
-    """Answer to JudgeBlock: whether execution gives the roots that the header states, and its time is allowed."""
+    """Answer to JudgeBlock: whether execution gives the roots that the header states, and its time is allowed.
+
+    Every JudgeBlock needs one. None means that it could not be judged, since action bodies or blobs were not to be
+    had in time: that is no verdict, and the engine asks again at its next re-broadcast if it still wants to know.
+    """
 
     height: int
     block_hash: Hash32
-    valid: bool
+    valid: bool | None
 
 
 @attrs.frozen(slots=True)

@@ -23,7 +23,7 @@ from agent_world.consensus.events import (
     NeedBlock,
     Sign,
 )
-from agent_world.consensus.guard_records import Lock, SignRequest, ValidValue
+from agent_world.consensus.guard_records import STEP_ORDER, Lock, SignRequest, ValidValue
 from agent_world.consensus.judging import JudgeBook
 from agent_world.consensus.messages import VerifiedProposal, VerifiedVote, check_proposal
 from agent_world.consensus.rounds import RoundBook
@@ -57,7 +57,9 @@ class HeightRun:
         self.lock: Lock | None = None
         self.valid: ValidValue | None = None
         self.signed: dict[tuple[int, Step], bytes] = {}
-        """Own messages by (round, step)."""
+        """Own messages by (round, step): those of this round and the one before, and the lock's."""
+        self.newest_signed = (-1, 0)
+        """(round, STEP_ORDER) of the last message asked to be signed."""
         self.repeats = 0
         """How often own messages were sent again in this round."""
         self.needed: NeedBlock | None = None
@@ -144,6 +146,8 @@ class HeightRun:
         self.repeats = 0
         pinned = {point.round for point in (self.lock, self.valid) if point is not None}
         self.book.move_to(round_, pinned)
+        kept = {self.lock.round if self.lock is not None else round_, round_ - 1, round_}
+        self.signed = {place: data for place, data in self.signed.items() if place[0] in kept}
         self.timers.clear(Timer.START, Timer.EMPTY, Timer.PROPOSE, Timer.PREVOTE, Timer.PRECOMMIT)
         if step is Step.PROPOSE:
             self.timers.set(Timer.PROPOSE, now_ms + wait_ms(self.config, Timer.PROPOSE, round_))
@@ -305,6 +309,7 @@ class HeightRun:
         if self.own is None or place in self.signed:
             return
         self.signed[place] = _NOT_BACK
+        self.newest_signed = (self.round, STEP_ORDER[step])
         request = SignRequest(
             height=self.context.height,
             round=U32(self.round),
@@ -321,7 +326,8 @@ class HeightRun:
         """An own message came back from the guard: count it and send it."""
         body = message.vote if isinstance(message, VerifiedVote) else message.proposal
         step = body.step if isinstance(body, Vote) else Step.PROPOSE
-        self.signed[body.round, step] = message.data
+        if (body.round, step) in self.signed:
+            self.signed[body.round, step] = message.data
         self.out.append(Broadcast(message.data))
         if isinstance(message, VerifiedVote):
             self.on_vote(message)

@@ -10,9 +10,12 @@ from agent_world.wire.consensus import Step
 
 
 def own_messages(run: HeightRun) -> list[bytes]:
-    """Own signed messages of the current round, and the precommit of the lock, in the order they were signed."""
-    places = [(run.round, step) for step in STEP_ORDER]
-    if run.lock is not None and run.lock.round != run.round:
+    """Own signed messages of this round and the one before, and the precommit of the lock, as they were signed.
+
+    The round before counts, too: whoever missed them there may wait for just these to follow into this round.
+    """
+    places = [(round_, step) for round_ in (run.round - 1, run.round) for step in STEP_ORDER]
+    if run.lock is not None and run.lock.round < run.round - 1:
         places.insert(0, (run.lock.round, Step.PRECOMMIT))
     return [run.signed[place] for place in places if run.signed.get(place)]
 
@@ -48,6 +51,7 @@ def _heard_in(run: HeightRun, round_: int) -> list[bytes]:
 def repeat(run: HeightRun, now_ms: int) -> list[Effect]:
     """Effects of a re-broadcast, and its next deadline. Support goes out at the 2nd, 4th, 8th ... of a round."""
     run.repeats += 1
+    run.judging.retry()
     run.timers.set(Timer.REPEAT, now_ms + run.config.rebroadcast_ms)
     effects: list[Effect] = [] if run.needed is None else [run.needed]
     if run.own is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent_world.consensus.events import Broadcast, Drop, Dropped
 from agent_world.consensus.guard import GuardState
-from agent_world.consensus.guard_records import GuardEntry, ValidValue
+from agent_world.consensus.guard_records import STEP_ORDER, GuardEntry, ValidValue
 from agent_world.consensus.height import HeightRun
 from agent_world.consensus.messages import VerifiedProposal, VerifiedVote, open_message
 from agent_world.consensus.repeat import own_messages
@@ -31,6 +31,7 @@ def restore(run: HeightRun, state: GuardState, now_ms: int) -> None:
         _restore_valid(run, state.valid)
     for entry in entries:
         _restore_entry(run, entry)
+    run.newest_signed = (last.round, STEP_ORDER[last.step])
     run.out.extend(Broadcast(data) for data in own_messages(run))
 
 

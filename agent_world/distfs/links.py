@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 
+from agent_world.errors import DecodeError
 from agent_world.wire import cbor
 from agent_world.wire.cid import Cid, Codec
 from agent_world.wire.limits import BLOB_BYTES_MAX
@@ -24,7 +26,7 @@ def reachable(
 ) -> Iterator[tuple[Cid, bytes | None]]:
     """Every link below ``roots`` once, depth first, with its bytes; None for what ``get`` does not have.
 
-    ``skip`` cuts off a link and all below it. Raises DecodeError for malformed dag-cbor.
+    ``skip`` cuts off a link and all below it. Anybody may call any bytes dag-cbor: those that are not reach nothing.
     """
     seen: set[Cid] = set()
     stack = list(roots)[::-1]
@@ -36,4 +38,5 @@ def reachable(
         data = get(cid)
         yield cid, data
         if data is not None:
-            stack.extend(reversed(links_in(cid, data)))
+            with contextlib.suppress(DecodeError):
+                stack.extend(reversed(links_in(cid, data)))

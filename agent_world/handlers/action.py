@@ -10,7 +10,7 @@ from agent_world.wire.action import ActionBundle
 from agent_world.wire.ids import PeerId
 from agent_world.wire.limits import GOSSIP_ACTIONS_MAX, GOSSIP_BYTES_MAX
 
-BLAMELESS_RULES = frozenset({"A7", "A8", "A9", "A10", "A11", "A12", "A13", "A14"})
+BLAMELESS_RULES = frozenset({"A7", "A9", "A10", "A11", "A12", "A13", "A14"})
 """Rules that an honest publisher may break: its state may be older or newer than ours, its pool fuller."""
 
 

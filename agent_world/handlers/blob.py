@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from agent_world.crypto.hashing import content_hash
 from agent_world.errors import BlobHashMismatch, ErrorCode, Refused, RemoteError
 from agent_world.handlers.views import BlobView
@@ -9,7 +11,7 @@ from agent_world.wire import record
 from agent_world.wire.blob import FetchBlobRequest, FetchBlobResponse, FetchBlobsRequest, FetchBlobsResponse
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.ids import PeerId
-from agent_world.wire.limits import BLOBS_PER_REQUEST_MAX, RPC_BODY_BYTES_MAX, RPC_INLINE_BYTES_MAX
+from agent_world.wire.limits import BLOB_BYTES_MAX, BLOBS_PER_REQUEST_MAX, RPC_BODY_BYTES_MAX, RPC_INLINE_BYTES_MAX
 
 _ANSWER_BYTES_MAX = RPC_BODY_BYTES_MAX // 2
 """A multi answer stops adding blobs here, well under the body limit."""
@@ -63,20 +65,31 @@ def open_blob(answer: bytes, asked: ContentHash) -> bytes:
     return response.blob
 
 
-def open_blobs(answer: bytes, asked: list[ContentHash]) -> dict[ContentHash, bytes]:
-    """The blobs in an answer to fetch_blobs; raises RemoteError if any is not what was asked."""
+def open_blobs(answer: bytes, asked: Sequence[ContentHash]) -> tuple[dict[ContentHash, bytes], int]:
+    """The blobs in an answer to fetch_blobs, and how many entries were other bytes than asked for.
+
+    Raises RemoteError for what is no answer to these hashes at all; a wrong entry loses none of its neighbours.
+    """
     response = record.from_bytes(FetchBlobsResponse, answer, size_max=RPC_BODY_BYTES_MAX)
     if len(response.blobs) != len(asked):
         raise RemoteError("L4", f"{len(response.blobs)} answers to {len(asked)} hashes")
-    found = {}
+    found: dict[ContentHash, bytes] = {}
+    wrong = 0
     for content, blob in zip(asked, response.blobs, strict=True):
-        if blob is not None:
+        if blob is None:
+            continue
+        try:
             _check_bytes(blob, content)
+        except RemoteError:
+            wrong += 1
+        else:
             found[content] = blob
-    return found
+    return found, wrong
 
 
 def _check_bytes(blob: bytes, asked: ContentHash) -> None:
-    # [REJECT] L4: the bytes hash to what was asked.
+    # [REJECT] L4: the bytes are a blob and hash to what was asked.
+    if len(blob) > BLOB_BYTES_MAX:
+        raise RemoteError("L4", f"{len(blob)} bytes are above the limit of a blob, {BLOB_BYTES_MAX}")
     if content_hash(blob) != asked:
         raise RemoteError("L4", f"asked for {asked.hex()[:16]}, got other bytes")

@@ -34,6 +34,10 @@ def check_hello(hello: Hello, world_id: WorldId, genesis_hash: Hash32) -> None:
             parse_address(address)
         except (UsageError, DecodeError) as error:
             raise Refused(ErrorCode.BAD_REQUEST, str(error), rule="N3") from None
+    # An own listen address may be a wildcard, whose host is then the one the connection came from.
+    for peer in hello.peers:
+        if not parse_address(peer.address).is_dialable:
+            raise Refused(ErrorCode.BAD_REQUEST, f"nobody can dial {peer.address}", rule="N3")
 
 
 class HelloHandler:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 import trio
 
-from agent_world.errors import DataError, ErrorCode, Refused, RemoteError
+from agent_world.errors import DataError, ErrorCode, HomeError, Refused, RemoteError
 from agent_world.handlers.head import HeadHandler
 from agent_world.net.interface import DistributedNetwork
 from agent_world.node.clock import Clock
@@ -27,6 +27,7 @@ from agent_world.wire.block import GetBlocksRequest, GetBlocksResponse
 from agent_world.wire.head import CertifiedHead, GetWorldHeadRequest, WorldHead
 from agent_world.wire.ids import U64, PeerId
 from agent_world.wire.limits import RANGE_BLOCKS_MAX, RPC_BODY_BYTES_MAX
+from agent_world.world.trie import NodeMissing
 
 _log = structlog.get_logger("agent_world.catch_up")
 
@@ -110,7 +111,9 @@ class CatchUp:
             self.counters.add(f"sync.head_wrong.{error.rule}")
             _log.warning("peer claims a head it cannot prove", peer=peer, rule=error.rule, detail=error.detail)
         else:
-            self.learned(peer, certified)
+            # A certificate is looked at only above the committed height: below it proves nothing that is not known.
+            if certified.head.height > self._ledger.height:
+                self.learned(peer, certified)
         finally:
             self._asking.discard(peer)
 
@@ -162,6 +165,12 @@ class CatchUp:
                 self.plan.missing(peer, self._clock.now_ms())
             else:
                 self.plan.failed(peer, str(error), self._clock.now_ms())
+        except HomeError:
+            raise  # the own disk or database: no peer can help, and going on would hide it
+        except NodeMissing as error:
+            self.counters.add("sync.state_missing")
+            self.plan.failed(peer, str(error), self._clock.now_ms())
+            _log.error("the own state lacks a node that no peer has", height=height, error=str(error))
         except (RemoteError, DataError) as error:
             self.counters.add("sync.wrong_blocks")
             self.plan.failed(peer, str(error), self._clock.now_ms())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from starlette.routing import Route
 
 from agent_world.errors import AgentWorldError, DecodeError, ErrorCode, Refused
 from agent_world.node.task_status import TaskStatus
+from agent_world.store.socket_path import socket_address
 from agent_world.wire.cid import Cid, ContentHash, parse_content_hash
 from agent_world.wire.ids import ActorId, Hash32, check_actor_id
 from agent_world.wire.jsonable import jsonable
@@ -203,8 +203,7 @@ async def serve_control(view: ControlView, socket: Path, *, task_status: TaskSta
     """Serve until cancelled; the socket is the owner's alone (0600) and is removed at the end."""
     _remove(socket)  # left by a node that was killed; the home's lock shows that none runs now
     config = Config()
-    # Relative to the working directory if that is shorter: a socket path may have at most 107 characters.
-    config.bind = [f"unix:{_short(socket)}"]
+    config.bind = [f"unix:{socket_address(socket)}"]
     config.umask = 0o177
     config.accesslog = None
     config.errorlog = None
@@ -217,11 +216,6 @@ async def serve_control(view: ControlView, socket: Path, *, task_status: TaskSta
             task_status.started(None)
     finally:
         _remove(socket)
-
-
-def _short(path: Path) -> str:
-    relative = os.path.relpath(path)
-    return min(str(path), relative, key=len)
 
 
 def _remove(socket: Path) -> None:

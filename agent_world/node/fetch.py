@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
+import attrs
 import structlog
+import trio
 
 from agent_world.errors import Refused, RemoteError
 from agent_world.handlers.blob import open_blobs
@@ -17,6 +20,27 @@ from agent_world.wire.ids import PeerId
 from agent_world.wire.limits import BLOBS_PER_REQUEST_MAX
 
 _log = structlog.get_logger("agent_world.fetch")
+
+PATIENCE_S: Final = 0.5
+"""After this the next peer is asked too; the slow one may still answer. A proposal's bodies are waited for 3 s, so six
+silent peers in a row do not keep them away."""
+
+
+@attrs.define(slots=True)
+class _Hunt:
+    """What is still looked for, and what was found; once that is all, ``scope`` ends whatever is still asked."""
+
+    missing: dict[ContentHash, None]
+    scope: trio.CancelScope
+    found: dict[ContentHash, bytes] = attrs.Factory(dict)
+
+    def take(self, got: dict[ContentHash, bytes]) -> None:
+        for content, data in got.items():
+            if content in self.missing:
+                del self.missing[content]
+                self.found[content] = data
+        if not self.missing:
+            self.scope.cancel()
 
 
 class BlobFetcher:
@@ -35,40 +59,46 @@ class BlobFetcher:
     async def fetch(
         self, wanted: Iterable[ContentHash], peers: Sequence[PeerId], *, timeout_s: float | None = None
     ) -> dict[ContentHash, bytes]:
-        """What could be had of ``wanted``; never raises for what peers do or fail to do."""
-        missing = list(dict.fromkeys(wanted))
-        found: dict[ContentHash, bytes] = {}
-        for peer in peers:
-            if not missing:
-                break
-            found.update(await self._ask(peer, missing, timeout_s))
-            missing = [content for content in missing if content not in found]
-        return found
+        """What could be had of ``wanted``; never raises for what peers do or fail to do.
 
-    async def _ask(
-        self, peer: PeerId, missing: Sequence[ContentHash], timeout_s: float | None
-    ) -> dict[ContentHash, bytes]:
-        got: dict[ContentHash, bytes] = {}
+        One peer is asked after the other, the next one also when the last has not answered for PATIENCE_S;
+        ``timeout_s`` bounds each request.
+        """
+        async with trio.open_nursery() as nursery:
+            hunt = _Hunt(dict.fromkeys(wanted), nursery.cancel_scope)
+            for peer in peers if hunt.missing else ():
+                answered = trio.Event()
+                nursery.start_soon(self._ask, peer, hunt, timeout_s, answered)
+                with trio.move_on_after(PATIENCE_S):
+                    await answered.wait()
+        return hunt.found
+
+    async def _ask(self, peer: PeerId, hunt: _Hunt, timeout_s: float | None, answered: trio.Event) -> None:
+        missing = list(hunt.missing)
         for start in range(0, len(missing), BLOBS_PER_REQUEST_MAX):
-            asked = list(missing[start : start + BLOBS_PER_REQUEST_MAX])
+            asked = missing[start : start + BLOBS_PER_REQUEST_MAX]
+            # An answer has a byte bound: ask again while it gives something and leaves something.
             while asked:
                 part = await self._ask_once(peer, asked, timeout_s)
-                got.update(part)
-                rest = [content for content in asked if content not in part]
-                # An answer has a byte bound: ask again while it gives something and leaves something.
-                asked = rest if part else []
-        return got
+                hunt.take(part)
+                asked = [content for content in asked if content in hunt.missing] if part else []
+        answered.set()
 
     async def _ask_once(
-        self, peer: PeerId, asked: list[ContentHash], timeout_s: float | None
+        self, peer: PeerId, asked: Sequence[ContentHash], timeout_s: float | None
     ) -> dict[ContentHash, bytes]:
         request = record.to_bytes(FetchBlobsRequest(content_hashes=tuple(asked)))
         try:
             answer = await self._network.request(peer, rpc.FETCH_BLOBS, request, timeout_s=timeout_s)
-            return open_blobs(answer, asked)
+            found, wrong = open_blobs(answer, asked)
         except Refused as error:
             self._counters.add(f"fetch.refused.{error.code}")
+            return {}
         except RemoteError as error:
             self._counters.add(f"fetch.wrong_bytes.{error.rule}")
-            _log.warning("peer sent wrong bytes", peer=peer, rule=error.rule, detail=error.detail)
-        return {}
+            _log.warning("peer sent no answer to what was asked", peer=peer, rule=error.rule, detail=error.detail)
+            return {}
+        if wrong:
+            self._counters.add("fetch.wrong_bytes.L4", wrong)
+            _log.warning("peer sent wrong bytes", peer=peer, wrong=wrong, asked=len(asked))
+        return found

@@ -116,7 +116,9 @@ class Peering:
         assert self._handler is not None, "use() comes before run()"
         own = record.to_bytes(self._handler.own())
         try:
-            answer = await self._network.request(peer, rpc.HELLO, own)
+            # A peer that is slow to answer must not hold up the round of hellos for the others.
+            timeout_s = max(1.0, self._config.hello_interval_s)
+            answer = await self._network.request(peer, rpc.HELLO, own, timeout_s=timeout_s)
             self._handler.judge(peer, answer)
         except Refused as error:
             self.counters.add(f"hello.refused.{error.rule or error.code}")

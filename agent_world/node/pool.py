@@ -86,7 +86,9 @@ class ActionPool:
 
     def batch(self, rules: BatchRules) -> Batch:
         """What the next block of this node would hold; the actions stay in the pool until they are committed."""
-        return self.mempool.reserve(rules, self._next_nonce)
+        batch = self.mempool.reserve(rules, self._next_nonce)
+        self._forget_evicted()
+        return batch
 
     def committed(self, actions: Sequence[SignedAction]) -> None:
         """A block was committed: drop its actions, and what its nonces made impossible."""

@@ -30,6 +30,10 @@ BATCH_ITEMS: Final = 256
 """Content asked for in one go."""
 IDLE_S: Final = 1.0
 """Longest pause of the loop; a commit ends it at once."""
+REOPEN_MS: Final = 600_000
+"""Unavailable content is looked for again this often, and soon after a peer has come that was not here before."""
+REOPEN_PAUSE_MS: Final = 10_000
+"""However many peers come, they bring it about no more often than this."""
 
 
 class Puller:
@@ -45,7 +49,13 @@ class Puller:
         self._clock = clock
         self._complete: set[Cid] = set()
         self._walked_height = 0
+        self._reopened_ms = clock.now_ms()
+        self._peer_came = False
         self.counters = Counters()
+
+    def peer_came(self) -> None:
+        """A peer that was not connected before may have what nobody had."""
+        self._peer_came = True
 
     def status(self) -> dict[str, Any]:
         """For ``node status``."""
@@ -63,8 +73,9 @@ class Puller:
         """Until cancelled."""
         while True:
             for height in range(self._walked_height + 1, self._ledger.height + 1):
-                self._walk(height)
+                await self._walk(height)
                 await trio.lowlevel.checkpoint()
+            self._reopen()
             due = self._table.due(self._clock.wall_ms(), BATCH_ITEMS)
             if due:
                 await self._pull(due)
@@ -77,22 +88,56 @@ class Puller:
         with trio.move_on_after(pause):
             await self._ledger.wait_above(self._walked_height)
 
-    def _walk(self, height: int) -> None:
+    def _reopen(self) -> None:
+        pause_ms = REOPEN_PAUSE_MS if self._peer_came else REOPEN_MS
+        if self._clock.now_ms() - self._reopened_ms >= pause_ms:
+            self._reopened_ms, self._peer_came = self._clock.now_ms(), False
+            self.counters.add("storage.reopened", self._table.reopen(self._clock.wall_ms(), BATCH_ITEMS))
+
+    async def _walk(self, height: int) -> None:
         """Note what the block at ``height`` links to and is not here."""
+        self._walked_height = height
+        try:
+            links = self._ledger.links(height)
+        except ChainError as error:
+            # The row is the home's to repair; what it links to is reached from the next state as well.
+            self.counters.add("storage.block_damaged")
+            _log.error("a stored block is damaged", height=height, error=str(error))
+            return
+        stated = await self._stated_sizes(height)
         wanted: list[tuple[Cid, int]] = []
-        stated = self._ledger.stated_sizes(height)
-        for cid, data in self._below(self._ledger.links(height)):
+        for cid, data in self._below(links):
             if data is None:
                 wanted.append((cid, stated.get(cid, 0)))
             elif cid not in self._complete and len(self._complete) < COMPLETE_MAX:
                 self._complete.add(cid)
         if wanted:
-            self._table.want(wanted, self._clock.wall_ms())
+            self._want(wanted)
         if len(self._complete) >= COMPLETE_MAX:
             self._complete.clear()
-        self._walked_height = height
 
-    def _below(self, roots: tuple[Cid, ...]) -> list[tuple[Cid, bytes | None]]:
+    def _want(self, wanted: list[tuple[Cid, int]]) -> None:
+        now_ms = self._clock.wall_ms()
+        self._table.want(wanted, now_ms)
+        for cid, _size in wanted:
+            if self._table.mark_lost(cid, now_ms):
+                self.counters.add("storage.lost")
+
+    async def _stated_sizes(self, height: int) -> dict[Cid, int]:
+        """The sizes stated at ``height``; its journal is fetched again first if it is damaged here."""
+        for _attempt in range(JOURNAL_ATTEMPTS_MAX):
+            try:
+                return self._ledger.stated_sizes(height)
+            except (BlobNotFound, BlobHashMismatch) as error:
+                self.counters.add("storage.damaged")
+                _log.warning("the journal of a height was damaged; it is fetched again", height=height, error=str(error))
+            journal = self._ledger.links(height)[JOURNAL_LINK]
+            missing = [cid.digest for cid, data in reachable([journal], self._get) if data is None]
+            found = await self._fetcher.fetch(missing, self._fetcher.peers())
+            self._blobs.put_many(found.values())
+        return {}
+
+    def _below(self, roots: Sequence[Cid]) -> list[tuple[Cid, bytes | None]]:
         return list(reachable(roots, self._get, skip=self._complete.__contains__))
 
     def _get(self, cid: Cid) -> bytes | None:
@@ -109,12 +154,16 @@ class Puller:
             return None
 
     async def _pull(self, due: tuple[Content, ...]) -> None:
-        asked = {item.cid.digest: item for item in due}
-        found = await self._fetcher.fetch(asked, self._fetcher.peers())
-        for digest, item in asked.items():
-            problem = self._refuse(item, found.get(digest))
+        # Handed in at this node, or brought by the walk of another block since it was noted.
+        found = self._blobs.get_many(item.cid.digest for item in due)
+        missing = [item.cid.digest for item in due if item.cid.digest not in found]
+        found.update(await self._fetcher.fetch(missing, self._fetcher.peers()))
+        for item in due:
+            data = found.get(item.cid.digest)
+            problem = self._refuse(item, data)
             if problem is None:
-                self._keep(item.cid, found[digest])
+                assert data is not None, "what was not found is refused"
+                self._keep(item.cid, data)
             else:
                 state = self._table.mark_failed(item.cid, problem, self._clock.wall_ms())
                 self.counters.add(f"storage.{state.value}")

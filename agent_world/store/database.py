@@ -235,7 +235,8 @@ _URI_MODES: Final = {"rw": "mode=rw", "ro": "mode=ro", "immutable": "mode=ro&imm
 
 def _read_mode(path: Path) -> str:
     """A reader of a WAL database needs its -shm file; where none may be made, the file is at rest and read as is."""
-    at_rest = not path.with_name(path.name + "-wal").exists()
+    wal = path.with_name(path.name + "-wal")
+    at_rest = not wal.exists() or wal.stat().st_size == 0
     return "immutable" if at_rest and not os.access(path.parent, os.W_OK) else "ro"
 
 

@@ -20,17 +20,20 @@ def no_fault(_step: str) -> None:
 
 
 SET_ASIDE_MAX: Final = 8
-"""Damaged files of one name that are kept for inspection; above it the oldest goes."""
+"""Files of one name that are kept for inspection; above it the oldest goes."""
 
 
 def set_aside(path: Path) -> None:
-    """Move a damaged file out of the way as ``<name>.damaged-<number>``; nothing if there is none. Raises OSError."""
+    """Move a file that is damaged or in doubt out of the way, as ``<name>.aside-<number>``; raises OSError.
+
+    Nothing if there is no such file.
+    """
     if not path.exists():
         return
-    kept = sorted(path.parent.glob(f"{path.name}.damaged-*"), key=_number)
+    kept = sorted(path.parent.glob(f"{path.name}.aside-*"), key=_number)
     for old in kept[: max(0, len(kept) - SET_ASIDE_MAX + 1)]:
         old.unlink()
-    path.replace(path.with_name(f"{path.name}.damaged-{_number(kept[-1]) + 1 if kept else 1}"))
+    path.replace(path.with_name(f"{path.name}.aside-{_number(kept[-1]) + 1 if kept else 1}"))
     fsync_directory(path.parent)
 
 

@@ -151,7 +151,9 @@ class Home:
 
     @classmethod
     def read_only(cls, path: Path, genesis_hash: Hash32 | None = None) -> Home:
-        """Open for looking (verify, inspect), also while a node runs on it; takes no lock and writes nothing.
+        """Open for looking (verify, inspect), also while a node runs on it; takes no lock, changes nothing stored.
+
+        SQLite may make its ``world.db-wal`` and ``-shm`` beside the database, which the next node takes over.
 
         ``genesis_hash`` None accepts any world; see the attribute ``genesis_hash``. Raises HomeError as ``open``.
         """

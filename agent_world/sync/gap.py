@@ -16,6 +16,9 @@ PAUSE_MS: Final = 1_000
 BACK_OFF_BASE_MS: Final = 100
 """A peer that failed is left alone this long, twice as long after every further failure."""
 BACK_OFF_MAX_MS: Final = 10_000
+"""Longest time a failing peer is left alone."""
+PEERS_MAX: Final = 1_024
+"""Peers whose failures are remembered; the one that failed longest ago is forgotten."""
 
 
 @attrs.define(slots=True)
@@ -25,7 +28,7 @@ class _PeerRecord:
 
 
 class GapPlan:
-    """Chooses sources for one height after the other; no peer twice before all able ones were asked."""
+    """Chooses sources for one height after the other; no peer twice before all that are ready were asked."""
 
     def __init__(self) -> None:
         self._peers: dict[PeerId, _PeerRecord] = {}
@@ -48,22 +51,33 @@ class GapPlan:
             self._asked.clear()
         if now_ms < self._paused_until_ms:
             return None
-        fresh = [peer for peer in able if peer not in self._asked]
+        # Only the ready ones count: a peer that is left alone was asked before, and must not hold up the others.
+        ready = [peer for peer in able if self._ready_at_ms(peer) <= now_ms]
+        if not ready:
+            return None
+        fresh = [peer for peer in ready if peer not in self._asked]
         if not fresh:
             self._asked.clear()
-            fresh = list(able)
-        for peer in fresh:
-            if self._peers.setdefault(peer, _PeerRecord()).ready_at_ms <= now_ms:
-                self._asked.add(peer)
-                return peer
-        return None
+        chosen = (fresh or ready)[0]
+        self._asked.add(chosen)
+        return chosen
+
+    def _ready_at_ms(self, peer: PeerId) -> int:
+        record = self._peers.get(peer)
+        return 0 if record is None else record.ready_at_ms
+
+    def _record(self, peer: PeerId) -> _PeerRecord:
+        """The peer's record, made and moved to the end if need be."""
+        record = self._peers[peer] = self._peers.pop(peer, None) or _PeerRecord()
+        while len(self._peers) > PEERS_MAX:
+            self._peers.pop(next(iter(self._peers)))
+        return record
 
     def wake_at_ms(self, able: Sequence[PeerId], now_ms: int) -> int:
         """When ``choose`` is worth another call."""
         if now_ms < self._paused_until_ms:
             return self._paused_until_ms
-        ready = [self._peers[peer].ready_at_ms for peer in able if peer in self._peers]
-        return min(ready, default=now_ms + PAUSE_MS)
+        return min(map(self._ready_at_ms, able), default=now_ms + PAUSE_MS)
 
     def succeeded(self, peer: PeerId) -> None:
         """The peer gave what was asked."""
@@ -72,7 +86,7 @@ class GapPlan:
 
     def failed(self, peer: PeerId, reason: str, now_ms: int) -> None:
         """The peer did not; after the last attempt the height is left alone for a while, never for good."""
-        record = self._peers.setdefault(peer, _PeerRecord())
+        record = self._record(peer)
         record.failures += 1
         pause = min(BACK_OFF_MAX_MS, BACK_OFF_BASE_MS * 2 ** min(record.failures - 1, 16))
         record.ready_at_ms = now_ms + pause
@@ -87,4 +101,4 @@ class GapPlan:
 
     def missing(self, peer: PeerId, now_ms: int) -> None:
         """The peer does not have the height: not a fault (G3.3), it is asked again later."""
-        self._peers.setdefault(peer, _PeerRecord()).ready_at_ms = now_ms + PAUSE_MS
+        self._record(peer).ready_at_ms = now_ms + PAUSE_MS

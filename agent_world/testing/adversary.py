@@ -1,97 +1,150 @@
-"""The schedule that breaks careless lock rules: one node alone sees the precommits, and a liar proposes next (D8)."""
+"""The schedule that breaks careless vote rules (D8): who hears what while the schemers play their part.
+
+Three schemes, each fatal to one missing rule:
+
+LOCK    one group alone sees the precommits of round 0 and commits; the others see enough votes to move on, and a
+        schemer proposes another block in round 1. Only the lock keeps them from committing it.
+POLC    the same, but the other block is proposed again with a valid round that never justified it.
+SPLIT   the proposer shows one block to these and another to those, who do not hear each other. Only the size of a
+        quorum keeps both from committing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from random import Random
 from typing import Final
 
 import attrs
 
-from agent_world.consensus.messages import VerifiedVote, open_message
-from agent_world.errors import Ignored, RemoteError
+from agent_world.consensus.context import HeightContext
+from agent_world.errors import DecodeError
 from agent_world.testing.bus import Bus
-from agent_world.testing.sim_node import Blocks, Consensus, Head, SimNode
-from agent_world.wire.consensus import Step
+from agent_world.testing.sim_node import Consensus, SimNode
+from agent_world.wire import cbor, record
+from agent_world.wire.ids import ValidatorId
+from agent_world.wire.limits import PROPOSAL_BYTES_MAX
+from agent_world.wire.signed import Signed
 
-WINDOW_MS: Final = (800, 3_000)
-"""How long an attack on one height lasts."""
-ROUND_MAX: Final = 5
-"""Later rounds are left alone, so that a run gets on."""
+SCHEME_MS: Final = 2_000
+"""How long one scheme lasts; then everything is heard again."""
+GROUP_TRIES: Final = 30
+"""Drawn groups to look for one that suits a scheme."""
+
+
+class Kind(StrEnum):
+    """Which rule a scheme attacks."""
+
+    LOCK = "lock"
+    POLC = "polc"
+    SPLIT = "split"
 
 
 @attrs.define
-class _Attack:
-    victim: SimNode
-    round: int
+class Scheme:
+    """The plan for one height, known to all schemers."""
+
+    kind: Kind
+    height: int
+    group: frozenset[ValidatorId]
+    """Honest validators that are shown one thing; the other honest ones are shown the other."""
     end_ms: int
-    isolate: bool
     crash_step: str | None
+    """Where the first of the group to get there dies."""
 
 
 class Adversary:
-    """Filters the bus, and says when the victim's process dies. Delays only: every message may be sent again later."""
+    """Plans schemes, filters the bus for them, and says when a process dies. Delays only: all may be sent again."""
 
-    def __init__(self, bus: Bus, nodes: Sequence[SimNode], rng: Random) -> None:
+    def __init__(self, bus: Bus, rng: Random, honest: frozenset[ValidatorId]) -> None:
         self._bus = bus
-        self._nodes = nodes
         self._rng = rng
-        self._attacks: dict[int, _Attack] = {}
-        self._peeked: dict[bytes, tuple[int, int] | None] = {}
+        self._honest = honest
+        self._schemes: dict[int, Scheme | None] = {}
+        self._peeked: dict[bytes, tuple[int, int, str]] = {}
+        self.nodes: Sequence[SimNode] = ()
+
+    def scheme_for(self, context: HeightContext) -> Scheme | None:
+        """The scheme of this height, planned when the first schemer asks."""
+        if context.height not in self._schemes:
+            self._schemes[context.height] = self._plan(context)
+        return self._schemes[context.height]
 
     def passes(self, source: int, target: int, message: object) -> bool:
         """Whether to let a message through."""
         now_ms = self._bus.now_ms
-        for attack in self._attacks.values():
-            tells = isinstance(message, (Head, Blocks)) or attack.isolate
-            if now_ms < attack.end_ms and source == attack.victim.number and tells:
+        sender, receiver = self.nodes[source], self.nodes[target]
+        for scheme in self._schemes.values():
+            if scheme is None or now_ms >= scheme.end_ms or not sender.is_honest:
+                continue
+            if sender.own not in scheme.group and scheme.kind is not Kind.SPLIT:
+                continue
+            if receiver.own in self._honest and (sender.own in scheme.group) == (receiver.own in scheme.group):
+                continue
+            if scheme.kind is Kind.SPLIT or not self._is_before_precommit(message, scheme.height):
                 return False
-        if not isinstance(message, Consensus):
-            return True
-        place = self._precommit_of(source, message.data)
-        if place is None:
-            return True
-        height, round_ = place
-        attack = self._attacks.get(height) or self._plan(height, round_)
-        hidden = attack.round == round_ and now_ms < attack.end_ms
-        return not hidden or (target == attack.victim.number and source != target)
-
-    def crashes(self, node: SimNode, step: str) -> bool:
-        """Whether the victim dies between its decision and its commit, or right after."""
-        attack = self._attacks.get(node.height + (step == "commit.before"))
-        if attack is None or attack.victim is not node or attack.crash_step != step:
-            return False
-        attack.crash_step = None
         return True
 
-    def _plan(self, height: int, round_: int) -> _Attack:
-        honest = [node for node in self._nodes if node.is_honest and node.own is not None and node.up]
-        world = self._nodes[0].around.world
-        longest = max(self._nodes, key=lambda node: node.height)
-        chain = longest.disk.chain
-        tip = chain[height - 2] if 0 <= height - 2 < len(chain) else None
-        next_proposer = world.context_after(tip).proposer(round_ + 1)
-        liar_next = all(node.is_honest is False for node in self._nodes if node.own == next_proposer)
-        wanted = round_ <= ROUND_MAX and honest and (liar_next or self._rng.randrange(100) < 40)
-        lasts_ms = self._rng.randint(*WINDOW_MS) if wanted else 0
-        attack = _Attack(
-            victim=self._rng.choice(honest or list(self._nodes)),
-            round=round_,
-            end_ms=self._bus.now_ms + lasts_ms,
-            isolate=self._rng.randrange(2) == 0,
-            crash_step=self._rng.choice((None, "commit.before", "commit.after")) if wanted else None,
-        )
-        self._attacks[height] = attack
-        return attack
+    def crashes(self, node: SimNode, step: str) -> bool:
+        """Whether the node dies between its decision and its commit, or right after."""
+        scheme = self._schemes.get(node.height + (step == "commit.before"))
+        if scheme is None or scheme.crash_step != step or node.own not in scheme.group:
+            return False
+        scheme.crash_step = None
+        return True
 
-    def _precommit_of(self, source: int, data: bytes) -> tuple[int, int] | None:
-        """(height, round) of a precommit for a block."""
-        if data not in self._peeked:
-            self._peeked[data] = None
-            try:
-                message = open_message(data, self._nodes[source].engine_context())
-            except (RemoteError, Ignored):
-                return None
-            if isinstance(message, VerifiedVote) and message.vote.step is Step.PRECOMMIT and message.vote.block_hash:
-                self._peeked[data] = (message.vote.height, message.vote.round)
-        return self._peeked[data]
+    def _plan(self, context: HeightContext) -> Scheme | None:
+        first, second = (context.proposer(round_) in self._honest for round_ in (0, 1))
+        if self._rng.randrange(100) < 20 or (first and second):
+            return None
+        kind = Kind.SPLIT if not first else self._rng.choice((Kind.LOCK, Kind.POLC))
+        group = self._group(context, kind)
+        if group is None:
+            return None
+        self._bus.note(f"scheme {kind} at {context.height}")
+        return Scheme(
+            kind=kind,
+            height=context.height,
+            group=group,
+            end_ms=self._bus.now_ms + SCHEME_MS,
+            crash_step=self._rng.choice((None, "commit.before", "commit.after")),
+        )
+
+    def _group(self, context: HeightContext, kind: Kind) -> frozenset[ValidatorId] | None:
+        """Honest validators with the stake that the scheme needs, or None."""
+        validators = context.validators
+        stakes = {entry.validator_id: int(entry.stake) for entry in validators.record.validators}
+        honest = [name for name in stakes if name in self._honest]
+        liars = sum(stake for name, stake in stakes.items() if name not in self._honest)
+        spare = validators.total_stake - validators.required_stake
+        best: tuple[int, frozenset[ValidatorId]] | None = None
+        for _ in range(GROUP_TRIES):
+            group = frozenset(self._rng.sample(honest, self._rng.randint(1, len(honest) - 1)))
+            stake = sum(stakes[name] for name in group)
+            rest = validators.total_stake - liars - stake
+            # The rest must be able to go on without the group, but not to commit what the group commits.
+            if kind is not Kind.SPLIT and spare - liars < stake <= spare:
+                return group
+            if kind is Kind.SPLIT and (best is None or abs(stake - rest) < best[0]):
+                best = (abs(stake - rest), group)
+        return None if best is None else best[1]
+
+    def _is_before_precommit(self, message: object, height: int) -> bool:
+        """Whether it is a proposal or prevote of round 0: the group's part in what it will commit."""
+        if not isinstance(message, Consensus):
+            return False
+        peeked = self._peeked.get(message.data)
+        if peeked is None:
+            peeked = self._peeked[message.data] = _peek(message.data)
+        return peeked[:2] == (height, 0) and peeked[2] != "precommit"
+
+
+def _peek(data: bytes) -> tuple[int, int, str]:
+    """(height, round, step) of a signed proposal or vote."""
+    try:
+        signed = record.from_bytes(Signed, data, size_max=PROPOSAL_BYTES_MAX)
+        body = cbor.decode(signed.body, size_max=PROPOSAL_BYTES_MAX)
+        return body["height"], body["round"], body.get("step", "propose")
+    except (DecodeError, KeyError, TypeError):
+        return (-1, -1, "")

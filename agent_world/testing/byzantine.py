@@ -29,20 +29,35 @@ class Vice(StrEnum):
     """Shows each message to some only."""
     LIAR = "liar"
     """Signs anything for anybody."""
+    SCHEMER = "schemer"
+    """Plays the adversary's schemes."""
 
 
-class _Byzantine(SimNode):
+class ByzantineNode(SimNode):
+    """Its signatures and commits are nobody's concern."""
+
     is_honest = False
 
+    def take_consensus(self, data: bytes) -> None:
+        """Does not listen to its own key, or it would take itself for a second process and fall silent."""
+        assert self.own is not None
+        message = self.open(data)
+        own = self.around.world.keys[self.own].public_key
+        if isinstance(message, (VerifiedVote, VerifiedProposal)) and message.validator.public_key == own:
+            return
+        if isinstance(message, EarlyMessage) and message.key == own:
+            return
+        super().take_consensus(data)
 
-class SilentNode(_Byzantine):
+
+class SilentNode(ByzantineNode):
     """Hears everything and says nothing."""
 
     def send(self, target: int, message: object) -> None:
         """Nothing leaves."""
 
 
-class TwinNode(_Byzantine):
+class TwinNode(ByzantineNode):
     """One of two processes that share a key and do not know of each other."""
 
     side = 0
@@ -55,19 +70,8 @@ class TwinNode(_Byzantine):
             if target != self.number and half == self.side:
                 self.send(target, Consensus(data))
 
-    def take_consensus(self, data: bytes) -> None:
-        """Does not listen to its own key, or it would notice its twin and fall silent."""
-        assert self.own is not None
-        message = self.open(data)
-        own = self.around.world.keys[self.own].public_key
-        if isinstance(message, (VerifiedVote, VerifiedProposal)) and message.validator.public_key == own:
-            return
-        if isinstance(message, EarlyMessage) and message.key == own:
-            return
-        super().take_consensus(data)
 
-
-class InvalidNode(_Byzantine):
+class InvalidNode(ByzantineNode):
     """Proposes blocks with a wrong state root."""
 
     def build(self, effect: BuildBlock) -> None:
@@ -83,7 +87,7 @@ class InvalidNode(_Byzantine):
         return True
 
 
-class WithholdNode(_Byzantine):
+class WithholdNode(ByzantineNode):
     """Each message reaches each node with a chance of one half, and is not repeated to the others."""
 
     def send(self, target: int, message: object) -> None:
@@ -93,7 +97,7 @@ class WithholdNode(_Byzantine):
             super().send(target, message)
 
 
-class LiarNode(_Byzantine):
+class LiarNode(ByzantineNode):
     """Signs whatever may confuse: both sides of every vote, several blocks, false valid rounds, far rounds."""
 
     def broadcast(self, data: bytes) -> None:
@@ -179,13 +183,3 @@ class LiarNode(_Byzantine):
     def _some(self) -> list[int]:
         others = [target for target in range(self.around.bus.size) if target != self.number]
         return [target for target in others if self.around.rng.randrange(2)]
-
-
-NODE_OF: dict[Vice, type[SimNode]] = {
-    Vice.SILENT: SilentNode,
-    Vice.TWIN: TwinNode,
-    Vice.INVALID: InvalidNode,
-    Vice.WITHHOLD: WithholdNode,
-    Vice.LIAR: LiarNode,
-}
-"""Which node plays which part; a TWIN is made twice."""

@@ -33,7 +33,8 @@ class ChainChecker:
     I1 one block a height over all nodes and restarts; I2 certificates verify with the set that the parent named;
     I3 no honest key signs two bodies for one (height, round, step); I4 a node's heights are contiguous and each
     block names its parent; I5 a node's committed height never falls, also across restarts; I6 the chain grows once
-    faults are over; I7 only blocks that execute are committed; I8 no honest validator is accused by evidence.
+    faults are over; I7 only blocks that execute are committed; I8 no honest validator is accused by evidence;
+    I9 an honest node never doubts what it has made itself.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Final
 
@@ -12,11 +12,13 @@ import attrs
 from agent_world.config import ConsensusConfig
 from agent_world.testing.adversary import Adversary
 from agent_world.testing.bus import CALM, Bus, LinkFaults, Partition
-from agent_world.testing.byzantine import NODE_OF, TwinNode, Vice
+from agent_world.testing.byzantine import InvalidNode, LiarNode, SilentNode, TwinNode, Vice, WithholdNode
 from agent_world.testing.checkers import ChainChecker, Violation
+from agent_world.testing.schemer import SchemerNode
 from agent_world.testing.sim_node import SimNode, Submitted, Surroundings
 from agent_world.testing.toy_world import WORLD_ID, make_world
 from agent_world.wire.cid import ContentHash
+from agent_world.wire.ids import ValidatorId
 
 FAULTS_MS: Final = 8_000
 """Virtual time with faults."""
@@ -24,6 +26,15 @@ HEAL_MS: Final = 120_000
 """Virtual time in which the healed cluster must have grown; it is left as soon as it has."""
 GROWTH_BLOCKS: Final = 3
 """Blocks above the highest head at healing that every honest node must reach."""
+NODE_OF: Final[Mapping[Vice, type[SimNode]]] = {
+    Vice.SILENT: SilentNode,
+    Vice.TWIN: TwinNode,
+    Vice.INVALID: InvalidNode,
+    Vice.WITHHOLD: WithholdNode,
+    Vice.LIAR: LiarNode,
+    Vice.SCHEMER: SchemerNode,
+}
+"""Which node plays which part; a TWIN is made twice."""
 ADVERSARIAL_EVERY: Final = 10
 """Seeds divisible by this run the adversarial schedule (D8)."""
 
@@ -67,9 +78,10 @@ def draw_faults(seed: int, nodes: int | None = None) -> Faults:
     drawn = rng.randint(4, 7)  # drawn also if it is not used: naming the drawn number changes nothing
     count = nodes or drawn
     adversarial = seed % ADVERSARIAL_EVERY == 0
-    bad = rng.randint(0 if count < 4 else 1, (count - 1) // 3) if adversarial else rng.randint(0, (count - 1) // 3)
-    choices = [Vice.LIAR, Vice.TWIN] if adversarial else list(Vice)
-    return Faults(
+    bad_max = (count - 1) // 3
+    bad = bad_max if adversarial else rng.randint(0, bad_max)
+    choices = [Vice.SCHEMER] if adversarial else [vice for vice in Vice if vice is not Vice.SCHEMER]
+    drawn_faults = Faults(
         nodes=count,
         vices=tuple(rng.choice(choices) for _ in range(bad)),
         links=LinkFaults(
@@ -87,6 +99,10 @@ def draw_faults(seed: int, nodes: int | None = None) -> Faults:
         create_empty_blocks=rng.randrange(2) == 0,
         adversarial=adversarial,
     )
+    if adversarial:  # other faults would only spoil the schemes
+        calm = attrs.evolve(drawn_faults.links, loss_percent=0, spike_percent=0, delay_max_ms=20)
+        return attrs.evolve(drawn_faults, links=calm, partitions=False, crash_permille=0)
+    return drawn_faults
 
 
 class Cluster:
@@ -122,21 +138,28 @@ class Cluster:
             opened={},
             counters=self.counters,
         )
-        self.nodes: list[SimNode] = []
+        self.adversary = Adversary(self.bus, self.rng, self.around.honest) if faults.adversarial else None
+        self.nodes = self._make_nodes(names)
+        self.honest = [node for node in self.nodes if node.is_honest]
+        if self.adversary is not None:
+            self.adversary.nodes = self.nodes
+            self.bus.filters.append(self.adversary.passes)
+
+    def _make_nodes(self, names: Sequence[ValidatorId]) -> list[SimNode]:
+        faults, nodes = self.faults, list[SimNode]()
         for index, name in enumerate(names):
             drift = self.rng.randint(-faults.drift_permille_max, faults.drift_permille_max)
-            honest = index < faults.nodes - bad
-            kind = SimNode if honest else NODE_OF[faults.vices[index - (faults.nodes - bad)]]
-            self.nodes.append(kind(self.around, name, str(name), drift_permille=drift))
-            if kind is TwinNode:
+            liar = index - (faults.nodes - len(faults.vices))
+            kind = SimNode if liar < 0 else NODE_OF[faults.vices[liar]]
+            node = kind(self.around, name, str(name), drift_permille=drift)
+            nodes.append(node)
+            if isinstance(node, SchemerNode):
+                node.adversary = self.adversary
+            if isinstance(node, TwinNode):
                 twin = TwinNode(self.around, name, f"{name}'", drift_permille=drift)
                 twin.side = 1
-                self.nodes.append(twin)
-        self.nodes.append(SimNode(self.around, None, "watcher"))
-        self.honest = [node for node in self.nodes if node.is_honest]
-        self.adversary = Adversary(self.bus, self.nodes, self.rng) if faults.adversarial else None
-        if self.adversary is not None:
-            self.bus.filters.append(self.adversary.passes)
+                nodes.append(twin)
+        return [*nodes, SimNode(self.around, None, "watcher")]
 
     def run(self) -> None:
         """Faults, healing, growth."""
@@ -156,6 +179,8 @@ class Cluster:
         self.bus.faults = CALM
         self.bus.partition(Partition.NONE)
         for node in self.nodes:
+            if isinstance(node, SchemerNode):
+                node.adversary = None
             if not node.up:
                 node.start()
 

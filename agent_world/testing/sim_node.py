@@ -20,6 +20,7 @@ from agent_world.consensus.events import (
     Broadcast,
     BuildBlock,
     Commit,
+    Drop,
     Dropped,
     EarlyReceived,
     Effect,
@@ -275,6 +276,8 @@ class SimNode:
             self.accuse(effect)
         elif isinstance(effect, Dropped):
             self.around.counters[f"drop.{effect.reason}"] += 1
+            if self.is_honest and effect.reason in (Drop.KEY_ELSEWHERE, Drop.OWN_INVALID, Drop.BUILT_INVALID):
+                self.around.checker.report("I9", self.name, f"{effect.reason}: {effect.detail}")
         return ()
 
     def sign(self, request: SignRequest) -> bytes | None:

@@ -14,7 +14,7 @@ import cbor2
 
 from agent_world.errors import DecodeError, LocalError
 from agent_world.wire.cid import Cid
-from agent_world.wire.limits import CBOR_DEPTH_MAX
+from agent_world.wire.limits import CBOR_DEPTH_MAX, CBOR_ITEMS_MAX
 
 Value = Any
 """dict[str, Value] | list[Value] | str | bytes | int | bool | None | Cid; Any, since mypy has no recursive JSON type
@@ -22,6 +22,8 @@ that reads well through cattrs."""
 _LINK_TAG: Final = 42
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
+_ARGUMENT_BYTES: Final = {24: 1, 25: 2, 26: 4, 27: 8}
+"""Octets that follow an initial byte with this additional information (RFC 8949, section 3)."""
 _CACHED_KEYS_MAX: Final = 32
 """Map keys in one entry of the order cache; the widest record has 17."""
 _CACHED_KEY_CHARS_MAX: Final = 512
@@ -88,6 +90,8 @@ def decode(data: bytes, *, size_max: int) -> Value:
     """
     if len(data) > size_max:
         raise DecodeError("D1", f"{len(data)} bytes are over the limit of {size_max}")
+    if len(data) > CBOR_ITEMS_MAX:  # fewer bytes cannot hold more items
+        _check_item_count(data)
     try:
         value = cbor2.loads(
             data,
@@ -109,6 +113,22 @@ def decode(data: bytes, *, size_max: int) -> Value:
     if cbor2.dumps(value, default=_encode_cid) != data:
         raise DecodeError("D5", "not the canonical encoding of its value")
     return value
+
+
+def _check_item_count(data: bytes) -> None:
+    """Refuse more than CBOR_ITEMS_MAX items before any of them becomes a Python object; judges nothing else."""
+    at = 0
+    for _ in range(CBOR_ITEMS_MAX):
+        if at >= len(data):
+            return
+        major, info = data[at] >> 5, data[at] & 31
+        at += 1
+        width = _ARGUMENT_BYTES.get(info, 0)
+        if major in (2, 3):  # a string: its argument is its length
+            at += int.from_bytes(data[at : at + width], "big") if width else info
+        at += width
+    if at < len(data):
+        raise DecodeError("D1", f"more than {CBOR_ITEMS_MAX} data items")
 
 
 def _check(value: Value, *, ordered: bool = False) -> None:

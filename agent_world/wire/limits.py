@@ -15,6 +15,9 @@ I64_MAX: Final = 2**63 - 1
 
 CBOR_DEPTH_MAX: Final = 32
 """Nesting of any record; the deepest of ours is a journal segment's event payload at 6."""
+CBOR_ITEMS_MAX: Final = 64 * KIB
+"""Data items (RFC 8949) in one message: decoding a million empty lists costs a second and 100 MB. The most of ours are
+in a get_blocks answer, 64 blocks of 512 actions: about 33,500."""
 
 ENVELOPE_BYTES_MAX: Final = 64 * KIB
 """One signed action. Large data go by content hash (D2), so an action holds names and numbers."""

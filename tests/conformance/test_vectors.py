@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from agent_world.consensus import stake
 from agent_world.consensus.certificate import verify_certificate
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.hashing import actor_id_of, cid_of, hash32
 from agent_world.crypto.signing import Domain, is_valid
-from agent_world.errors import DecodeError, Refused, RemoteError
+from agent_world.errors import DecodeError, Refused, RemoteError, UsageError
 from agent_world.testing import vectors
 from agent_world.testing.record_catalogue import CATALOGUE, RECORDS
 from agent_world.testing.vectors_records import dag_json
@@ -128,12 +129,29 @@ def run_certificates(file: Case, case: Case) -> None:
     assert rule_of(verify) == case.get("rule")
 
 
+def run_stake_kernel(_file: Case, case: Case) -> None:
+    given = {key: value for key, value in case.items() if key not in ("id", "function", "result", "error")}
+    for key, value in given.items():
+        if isinstance(value, str):
+            given[key] = int(value)
+    if "validators" in given:
+        given["validators"] = {name: int(stake_) for name, stake_ in given["validators"].items()}
+    kernel = getattr(stake, case["function"])
+    if "error" in case:
+        with pytest.raises(UsageError):
+            kernel(**given)
+        return
+    answer = kernel(**given)
+    assert case["result"] == (str(answer) if isinstance(case["result"], str) else answer)
+
+
 RUNNERS: dict[str, Callable[[Case, Case], None]] = {
     "codec/vectors/strict_decode.json": run_strict_decode,
     "codec/vectors/names.json": run_names,
     "codec/vectors/signatures.json": run_signatures,
     "action/vectors/admission.json": run_admission,
     "consensus/vectors/certificates.json": run_certificates,
+    "consensus/vectors/stake_kernel.json": run_stake_kernel,
     **{f"{folder}/vectors/records.json": run_records for folder in CATALOGUE},
 }
 

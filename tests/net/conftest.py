@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from multiaddr import Multiaddr
 
 from agent_world.config import MINIMAL, NetConfig
 from agent_world.crypto.keys import KeyPair
@@ -25,7 +26,7 @@ _seeds = itertools.count(1)
 async def _networks(count: int, *, line: bool = True, config: NetConfig = CONFIG) -> AsyncIterator[list[Libp2pNetwork]]:
     async with AsyncExitStack() as stack:
         nodes = [await stack.enter_async_context(Libp2pNetwork.open(config, _key())) for _ in range(count)]
-        for node, following in zip(nodes, nodes[1:], strict=False):
+        for node, following in itertools.pairwise(nodes):
             if line:
                 node.dial(following.peer_id, following.listen_addresses()[0])
                 await _until(lambda node=node, other=following: _see_each_other(node, other))
@@ -38,7 +39,7 @@ def _see_each_other(one: Libp2pNetwork, other: Libp2pNetwork) -> bool:
 
 async def _until(condition: Callable[[], bool], seconds: float = 10) -> None:
     with trio.fail_after(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for is told by no event
             await trio.sleep(0.01)
 
 
@@ -60,8 +61,6 @@ async def _stranger(*, listen: bool = False) -> AsyncIterator[Host]:
 
 
 async def _join(host: Host, network: Libp2pNetwork) -> None:
-    from multiaddr import Multiaddr
-
     await host.network.dial_addr(Multiaddr(network.listen_addresses()[0]), library_id(network.peer_id))
     await _until(lambda: host.peer_id in [info.peer for info in network.peers()])
 

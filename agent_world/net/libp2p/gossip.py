@@ -137,6 +137,7 @@ async def open_gossip(host: Host, config: NetConfig, counters: Counters) -> Asyn
     )
     service = Pubsub(host.inner, router, strict_signing=True)
     library_faults.number_messages_from(service, time.time_ns())
+    library_faults.announce_to_new_peers(service)
     library_faults.count_dropped_messages(router, counters)
     gossip = Gossip(service, host.peer_id, config, counters)
     library_faults.deliver_at_once(service, gossip.deliver)

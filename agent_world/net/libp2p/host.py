@@ -52,7 +52,8 @@ class Host:
 
     async def listen(self, addresses: tuple[str, ...]) -> None:
         """Begin to accept connections; raises UsageError if an address cannot be had."""
-        await self.network.listen(*(Multiaddr(address) for address in addresses))
+        for address in addresses:  # one by one, so that listen_addresses keeps their order
+            await self.network.listen(Multiaddr(address))
         if len(self.listen_addresses()) != len(addresses):
             raise UsageError(f"cannot listen on {', '.join(addresses)}")
 
@@ -150,6 +151,7 @@ async def open_host(config: NetConfig, key: KeyPair, counters: Counters) -> Asyn
     """Run a host that does not listen yet. Whoever enters calls ``close`` before leaving."""
     library_faults.repair_library()
     inner = _new_host(config, key)
+    library_faults.stop_auto_connector(inner)
     library_faults.guard_stream_handlers(inner, counters)
     library_faults.limit_connections_per_address(inner, config.connections_per_ip_max, counters)
     async with inner.run([]):
@@ -168,7 +170,7 @@ def _new_host(config: NetConfig, key: KeyPair) -> Any:
             max_connections=config.connections_max,
             high_watermark=config.connections_max,
             min_connections=0,
-            low_watermark=0,  # the library's auto-connector would undo disconnects
+            low_watermark=0,
             max_connections_per_peer=CONNECTIONS_PER_PEER_MAX,
             inbound_upgrade_timeout=config.upgrade_timeout_s,
             outbound_upgrade_timeout=config.upgrade_timeout_s,

@@ -245,6 +245,18 @@ def limit_connections_per_address(host: Any, limit: int, counters: Counters) -> 
     network._handle_inbound_connection = accept_within_limit
 
 
+def stop_auto_connector(host: Any) -> None:
+    """Fault: a background task dials any peer it has ever heard of up to half the limit, whatever the watermarks.
+
+    It undoes disconnects and makes the sparse graph of our own dials a full one.
+    """
+
+    async def stay_stopped() -> None:
+        await trio.lowlevel.checkpoint()
+
+    _replace(host.get_network().auto_connector, "start", stay_stopped)
+
+
 def forget_failed_dials(host: Any, peer: object) -> None:
     """Fault: after one failed dial every connect to the peer is refused for 60 s, also when it is back."""
     host.get_network()._negative_peer_cache.evict(str(peer))
@@ -292,6 +304,21 @@ def guard_inbound_messages(service: pubsub.Pubsub, counters: Counters) -> Callab
     _replace(service, "push_msg", guarded)
     _replace(service.manager, "run_task", queue_instead)
     return work
+
+
+def announce_to_new_peers(service: pubsub.Pubsub) -> None:
+    """Fault: a topic joined while the stream to a new peer opens is never told to that peer."""
+    handle = service._handle_new_peer
+
+    async def handle_and_announce(peer: Any) -> None:
+        known = peer in service.peers
+        told = set(service.topic_ids)
+        await handle(peer)
+        queue = service.peer_queues.get(peer)
+        if not known and queue is not None and set(service.topic_ids) != told:
+            queue.push(service.get_hello_packet())
+
+    _replace(service, "_handle_new_peer", handle_and_announce)
 
 
 def deliver_at_once(service: pubsub.Pubsub, deliver: Callable[[Any], None]) -> None:

@@ -39,6 +39,6 @@ def test_damaged_files_are_kept_up_to_a_bound(tmp_path: Path) -> None:
     for number in range(durable.SET_ASIDE_MAX + 3):
         path.write_text(str(number))
         durable.set_aside(path)
-    kept = {int(other.read_text()) for other in tmp_path.glob("file.damaged-*")}
+    kept = {int(other.read_text()) for other in tmp_path.glob("file.aside-*")}
     assert kept == set(range(3, durable.SET_ASIDE_MAX + 3))
     assert not path.exists()

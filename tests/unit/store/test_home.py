@@ -169,3 +169,18 @@ def test_settings_must_be_readable_text(home: Home) -> None:
     home.files.node_toml.write_bytes(b"#" * (SETTINGS_BYTES_MAX + 1))
     with pytest.raises(UsageError, match="larger than"):
         home.node_toml()
+
+
+def test_reading_leaves_a_home_at_rest_as_it_was(home_path: Path) -> None:
+    before = content_of(home_path)
+    Home.read_only(home_path).close()
+    assert {name for name in content_of(home_path) if not name.startswith("world.db-")} == set(before)
+    assert content_of(home_path)["world.db"] == before["world.db"]
+
+
+def test_a_home_on_a_read_only_disk_can_be_read(home_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = content_of(home_path)
+    monkeypatch.setattr("os.access", lambda _path, _mode: False)
+    with Home.read_only(home_path) as home:
+        assert home.database.query("SELECT count(*) FROM blocks") == [(0,)]
+        assert content_of(home_path) == before

@@ -96,8 +96,9 @@ def test_true_is_no_version_though_it_equals_one() -> None:
     ("field", "value"),
     [
         ("flag", 1), ("flag", None), ("colour", "blue"), ("colour", 1), ("colour", None), ("inner", None),
-        ("inner", []), ("inner", "a"), ("maybe", []), ("maybe", False), ("many", None), ("many", {}), ("many", "ab"), ("many", b"ab"),
-        ("many", [None]), ("matrix", [1]), ("matrix", [[-1]]), ("matrix", [[True]]), ("holes", [0]), ("holes", ["a"]),
+        ("inner", []), ("inner", "a"), ("maybe", []), ("maybe", False), ("many", None), ("many", {}), ("many", "ab"),
+        ("many", b"ab"), ("many", [None]), ("matrix", [1]), ("matrix", [[-1]]), ("matrix", [[True]]), ("holes", [0]),
+        ("holes", ["a"]),
         ("link", bytes(36)), ("link", None), ("text", b""), ("text", None), ("number", True), ("number", "1"),
     ],
 )  # fmt: skip

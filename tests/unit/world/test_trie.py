@@ -215,22 +215,16 @@ def test_a_value_that_is_too_small_for_a_blob_of_its_own_is_refused() -> None:
 
 
 def test_a_chain_of_links_ends_in_an_error_at_the_last_level() -> None:
-    class Endless(Store):
-        """A source that answers every node with one that links one more."""
-
-    store = Endless()
+    store = Store()
     below = cid_of(b"the end")
     for _ in range(60):
         below = _put(store, [bytes((1, 0, 0, 0)), [below]])
     root = _put(store, {"hashAlg": 0x1E, "bucketSize": 3, "hamt": [bytes((1, 0, 0, 0)), [below]]})
     with pytest.raises(DecodeError, match="T4"):
         store.read(root)
-    zeros = next(b"%d" % n for n in range(99) if content_hash(b"%d" % n)[0] >> 3 == 0)
-    with pytest.raises((DecodeError, NodeMissing)):
-        Trie(root, NodeCache(store)).update({zeros: 1}).flush()
 
 
-def test_a_link_to_itself_cannot_be_built_and_a_root_is_no_child() -> None:
+def test_a_root_block_is_no_child() -> None:
     root_bytes = encode_node(EMPTY, is_root=True)
     store = Store()
     store[content_hash(root_bytes)] = root_bytes

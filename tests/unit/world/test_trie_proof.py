@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from agent_world.crypto.hashing import cid_of
 from agent_world.errors import BlobNotFound, DecodeError
 from agent_world.wire import cbor
-from agent_world.wire.cid import Cid, ContentHash
+from agent_world.wire.cid import ContentHash
 from agent_world.world.trie import NodeCache, Trie
 from agent_world.world.trie_proof import PROOF_BLOBS_MAX, Proof, prove, verify_proof
 
@@ -42,7 +42,7 @@ def test_a_proof_is_as_long_as_the_path() -> None:
 def test_every_missing_superfluous_swapped_or_altered_node_is_noticed(key: bytes) -> None:
     nodes = proof_of(key).nodes
     bad = [nodes[:index] + nodes[index + 1 :] for index in range(len(nodes))]
-    bad += [nodes[:index] + (nodes[index][:-1] + b"!",) + nodes[index + 1 :] for index in range(len(nodes))]
+    bad += [(*nodes[:index], nodes[index][:-1] + b"!", *nodes[index + 1 :]) for index in range(len(nodes))]
     bad += [(*nodes, nodes[0]), tuple(reversed(nodes)), (), nodes + nodes * PROOF_BLOBS_MAX]
     for broken in bad:
         with pytest.raises(DecodeError):
@@ -67,4 +67,4 @@ def test_an_endless_proof_ends() -> None:
         below = cid_of(nodes[-1])
     root = cbor.encode({"hashAlg": 0x1E, "bucketSize": 3, "hamt": [bytes((255,) * 4), [below] * 32]})
     with pytest.raises(DecodeError, match="T4"):
-        verify_proof(Cid.from_bytes(cid_of(root).to_bytes()), b"key", Proof((root, *reversed(nodes))))
+        verify_proof(cid_of(root), b"key", Proof((root, *reversed(nodes))))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import click
@@ -19,10 +20,13 @@ from agent_world.errors import DecodeError, ErrorCode, Refused, UsageError
 from agent_world.store import keyfile
 from agent_world.wire import record
 from agent_world.wire.action import PAYLOADS
+from agent_world.wire.block import Outcome
 from agent_world.wire.cid import Cid
 from agent_world.wire.ids import Hash32, Label, WorldId
 from agent_world.world.admission import build_action
 
+REJECTED_EXIT: Final = 69
+"""With --wait: an action is in a block, but a rule of the world refused it (as a refusal of the node)."""
 _WAIT_MS = 30_000
 """How long --wait waits for one receipt."""
 
@@ -115,7 +119,10 @@ def _wanted(line: str, default_key: Path | None, source: str) -> Wanted:
 @home_option
 @json_option
 def command(**options: Any) -> None:
-    """Sign one action (--kind, --payload) or a file of them (--file) and hand them to the node."""
+    """Sign one action (--kind, --payload) or a file of them (--file) and hand them to the node.
+
+    With --wait the exit code is 69 if a rule of the world rejected any of them; its receipt says why.
+    """
     wanted = _inputs(options["kind"], options["payload"], options["jsonl"], options["key_file"])
     rows: list[dict[str, Any]] = []
     with NodeClient(options["home"]) as node:
@@ -127,6 +134,8 @@ def command(**options: Any) -> None:
             for row in rows:
                 row.update(receipt_of(node, row["action_id"]))
     _print(rows, wait=options["wait"], as_json=options["as_json"])
+    if any(row.get("outcome") == Outcome.REJECTED for row in rows):
+        sys.exit(REJECTED_EXIT)
 
 
 def _inputs(kind: str | None, payload: str | None, jsonl: Path | None, key_file: Path | None) -> list[Wanted]:

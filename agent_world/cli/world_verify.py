@@ -14,6 +14,7 @@ from rich.progress import Progress
 from agent_world.cli.output import json_option, show
 from agent_world.errors import DataError
 from agent_world.node.verify import Report, verify_home
+from agent_world.wire.cid import Cid
 
 
 @click.command("verify")
@@ -28,7 +29,10 @@ def command(home: Path, as_json: bool) -> None:
     report = _with_progress(home, quiet=as_json)
     seconds = time.monotonic() - started
     if as_json:
-        show({**attrs.asdict(report, recurse=True), "ok": report.ok, "seconds": round(seconds, 3)}, as_json=True)
+        # Links stay whole: they are shown as text, not as the parts they are made of.
+        shown = attrs.asdict(report, filter=lambda _field, value: not isinstance(value, Cid))
+        links = {"state_root": report.state_root, "watched_root": report.watched_root}
+        show({**shown, **links, "ok": report.ok, "seconds": round(seconds, 3)}, as_json=True)
     else:
         _print(home, report, seconds)
     if not report.ok:

@@ -192,6 +192,11 @@ class Ledger:
         header = stored.header
         return (header.action_root, header.receipts_root, header.journal_ref, header.state_root)
 
+    def journal(self, height: int) -> tuple[Cid, ...]:
+        """Link to the journal of the block at ``height``; none if it is not committed here."""
+        stored = self._chain.block(height)
+        return () if stored is None else (stored.header.journal_ref,)
+
     def stated_sizes(self, height: int) -> dict[Cid, int]:
         """Sizes in bytes that the objects created at ``height`` state for their content."""
         stored = self._chain.block(height)

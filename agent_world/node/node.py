@@ -111,6 +111,8 @@ class Node:
         self.pool.arrived = self._action_arrived
         self.catch_up.advanced = self._advanced_by_sync
         self.peering.gone = self.catch_up.heads.forget
+        if self.puller is not None:
+            self.peering.came = self.puller.peer_came
         self.announcer.announce_heads = self.voting is not None
         if self.voting is not None:
             self.voting.committed = self._after_height

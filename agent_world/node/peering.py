@@ -26,6 +26,12 @@ _log = structlog.get_logger("agent_world.peers")
 
 LINKS_WANTED: Final = 8
 """Peers a node links to by itself; the graph stays sparse, as gossip costs 0.5-1 ms a link and message."""
+HEARSAY_MAX: Final = 1_024
+"""Peers that others told of and that are waited for or dialled; further ones are not looked at."""
+HEARSAY_PATIENCE_MS: Final = 60_000
+"""A peer that others told of and that cannot be reached for so long is let go: anybody can name any address."""
+BOOK_REFRESH_MS: Final = 60_000
+"""An unchanged address is written to the peer book again this often, not with every hello: a write is an fsync."""
 
 
 class Peering:
@@ -39,8 +45,13 @@ class Peering:
         self._handler: HelloHandler | None = None
         self.hellos: dict[PeerId, Hello] = {}
         self._addresses: dict[PeerId, str] = {}
-        self._waiting: set[PeerId] = set()
+        self._waiting: dict[PeerId, int] = {}
+        self._dialled: dict[PeerId, int] = {}
+        self._chosen: set[PeerId] = set()
+        self._written: dict[PeerId, tuple[str, int]] = {}
         self.counters = Counters()
+        self.came: Callable[[], None] = lambda: None
+        """Called when a peer has said its first hello on a connection."""
         self.gone: Callable[[PeerId], None] = lambda _peer: None
         """Called when the last connection to a peer has ended."""
 
@@ -60,34 +71,64 @@ class Peering:
 
     def greeted(self, peer: PeerId, hello: Hello) -> None:
         """A hello of this world: note it, learn where the peer and its friends listen."""
-        self.hellos[peer] = hello
         seen_as = next((info.address for info in self._network.peers() if info.peer == peer), None)
-        for listen in hello.listen:
-            address = _reachable(listen, seen_as)
-            if address is not None:
-                self._addresses[peer] = address
-                self._book.seen(peer, (address,), self._clock.wall_ms(), verified=True)
-                break
+        if seen_as is None:
+            return  # the connection has ended meanwhile: what is noted now would never be removed
+        is_new = peer not in self.hellos
+        self.hellos[peer] = hello
+        self._waiting.pop(peer, None)
+        self._dialled.pop(peer, None)
+        address = next(filter(None, (_reachable(listen, seen_as) for listen in hello.listen)), None)
+        if address is not None:
+            self._addresses[peer] = address
+            self._write(peer, address)
         for friend in hello.peers:
             self._learn(friend)
+        if is_new:
+            self.came()
+
+    def _write(self, peer: PeerId, address: str) -> None:
+        known, written_ms = self._written.get(peer, ("", 0))
+        now_ms = self._clock.now_ms()
+        if known != address or now_ms - written_ms >= BOOK_REFRESH_MS:
+            self._written[peer] = (address, now_ms)
+            self._book.seen(peer, (address,), self._clock.wall_ms(), verified=True)
 
     def _learn(self, friend: PeerAddress) -> None:
-        if friend.peer_id == self._network.peer_id or friend.peer_id in self.hellos:
+        peer = friend.peer_id
+        if peer == self._network.peer_id or peer in self.hellos or len(self.hellos) >= LINKS_WANTED:
             return
-        if len(self.hellos) < LINKS_WANTED:
-            # Both ends hear of each other at about the same time: the lower id dials at once, the other only if
-            # no link has come about by the next hello, so that pairs do not end up with two connections.
-            if self._network.peer_id < friend.peer_id or friend.peer_id in self._waiting:
-                self._network.dial(friend.peer_id, friend.address)
-            else:
-                self._waiting.add(friend.peer_id)
+        if len(self._waiting) + len(self._dialled) >= HEARSAY_MAX:
+            self.counters.add("hello.hearsay_dropped")
+            return
+        # Both ends hear of each other at about the same time: the lower id dials at once, the other only if
+        # no link has come about by the next hello, so that pairs do not end up with two connections.
+        if self._network.peer_id < peer or peer in self._waiting:
+            self._waiting.pop(peer, None)
+            if peer not in self._chosen:
+                self._dialled.setdefault(peer, self._clock.now_ms())
+            self._network.dial(peer, friend.address)
+        else:
+            self._waiting[peer] = self._clock.now_ms()
+
+    def _let_go(self) -> None:
+        """Give up on hearsay that has come to nothing."""
+        limit = self._clock.now_ms() - HEARSAY_PATIENCE_MS
+        for peer in [peer for peer, since in self._dialled.items() if since <= limit]:
+            del self._dialled[peer]
+            self._network.forget(peer)
+            self.counters.add("hello.hearsay_forgotten")
+        for peer in [peer for peer, since in self._waiting.items() if since <= limit]:
+            del self._waiting[peer]
 
     def dial_known(self) -> None:
         """At the start: bootstrap nodes, then peers remembered from earlier runs."""
         for text in self._config.bootstrap:
             peer, address = parse_peer(text)
+            self._chosen.add(peer)
             self._network.dial(peer, address)
         for known in self._book.all(self._clock.wall_ms())[:LINKS_WANTED]:
+            self._chosen.add(known.peer_id)
             for address in known.addresses:
                 self._network.dial(known.peer_id, address)
 
@@ -102,11 +143,13 @@ class Peering:
                     case PeerDown(peer=peer):
                         self.hellos.pop(peer, None)
                         self._addresses.pop(peer, None)
+                        self._written.pop(peer, None)
                         self.gone(peer)
 
     async def _greet_all_regularly(self) -> None:
         while True:
             await trio.sleep(self._config.hello_interval_s)
+            self._let_go()
             async with trio.open_nursery() as nursery:
                 for info in self._network.peers():
                     nursery.start_soon(self.greet, info.peer)

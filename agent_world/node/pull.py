@@ -7,13 +7,14 @@ ever waits for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
 import trio
 
 from agent_world.distfs.links import links_in, reachable
-from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError
+from agent_world.errors import BlobHashMismatch, BlobNotFound, ChainError, DecodeError
 from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
 from agent_world.node.fetch import BlobFetcher
@@ -26,8 +27,10 @@ _log = structlog.get_logger("agent_world.storage")
 
 COMPLETE_MAX: Final = 262_144
 """Links remembered as wholly here, so that each block's walk is as short as what it changed; about 30 MiB."""
-BATCH_ITEMS: Final = 256
-"""Content asked for in one go."""
+BATCH_ITEMS: Final = 64
+"""Content asked for in one go; as much is in memory, at most 1 MiB each."""
+JOURNAL_ATTEMPTS_MAX: Final = 3
+"""Tries to read a journal: its index, then its segments may have to be fetched again."""
 IDLE_S: Final = 1.0
 """Longest pause of the loop; a commit ends it at once."""
 REOPEN_MS: Final = 600_000
@@ -130,9 +133,8 @@ class Puller:
                 return self._ledger.stated_sizes(height)
             except (BlobNotFound, BlobHashMismatch) as error:
                 self.counters.add("storage.damaged")
-                _log.warning("the journal of a height was damaged; it is fetched again", height=height, error=str(error))
-            journal = self._ledger.links(height)[JOURNAL_LINK]
-            missing = [cid.digest for cid, data in reachable([journal], self._get) if data is None]
+                _log.warning("a damaged journal is fetched again", height=height, error=str(error))
+            missing = [cid.digest for cid, data in reachable(self._ledger.journal(height), self._get) if data is None]
             found = await self._fetcher.fetch(missing, self._fetcher.peers())
             self._blobs.put_many(found.values())
         return {}

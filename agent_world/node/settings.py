@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
@@ -103,6 +104,8 @@ def _typed(default: object, value: Any, name: str, source: str) -> Any:
             return tuple(value)
         raise UsageError(f"{source}: {name} must be a list of texts")
     if isinstance(default, float) and type(value) in (int, float):
+        if not math.isfinite(value):
+            raise UsageError(f"{source}: {name} must be a finite number, not {value!r}")
         return float(value)
     if type(value) is not type(default):
         raise UsageError(f"{source}: {name} must be a {type(default).__name__}, not {value!r}")

@@ -68,7 +68,8 @@ class GapPlan:
 
     def _record(self, peer: PeerId) -> _PeerRecord:
         """The peer's record, made and moved to the end if need be."""
-        record = self._peers[peer] = self._peers.pop(peer, None) or _PeerRecord()
+        record = self._peers.pop(peer) if peer in self._peers else _PeerRecord()
+        self._peers[peer] = record
         while len(self._peers) > PEERS_MAX:
             self._peers.pop(next(iter(self._peers)))
         return record

@@ -18,7 +18,6 @@ from trio._core import _run as trio_scheduler
 
 from agent_world.config import MINIMAL, NodeConfig
 from agent_world.consensus.validators import ValidatorSet
-from agent_world.crypto.hashing import actor_id_of
 from agent_world.crypto.keys import KeyPair
 from agent_world.net.address import format_peer
 from agent_world.net.interface import DistributedNetwork
@@ -34,7 +33,6 @@ from agent_world.testing.checkers import ChainChecker
 from agent_world.testing.tapped_network import TappedNetwork
 from agent_world.wire.consensus import ValidatorEntry, ValidatorSetRecord
 from agent_world.wire.genesis import Genesis
-from agent_world.wire.head import WorldHead
 from agent_world.wire.hello import Role
 from agent_world.wire.ids import U64, Hash32, PeerId, TimeMs, ValidatorId, WorldId, peer_id_of
 from agent_world.world.admission import build_action
@@ -243,10 +241,10 @@ class Stack:
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         """Let virtual time pass until the condition holds; AssertionError after WAIT_S."""
-        with trio.move_on_after(WAIT_S):
-            while not condition():
-                await trio.sleep(POLL_S)
-            return
+        for _look in range(int(WAIT_S / POLL_S)):
+            if condition():
+                return
+            await trio.sleep(POLL_S)
         heights = {name: m.node.ledger.height for name, m in self.members.items() if m.node is not None}
         raise AssertionError(f"not within {WAIT_S} virtual s: {what}; heights {heights}")
 
@@ -259,19 +257,10 @@ class Stack:
         """The highest committed height of any running member."""
         return max(member.node.ledger.height for member in self.members.values() if member.node is not None)
 
-    def head_at(self, name: str, height: int) -> WorldHead | None:
-        """What a node has committed at a height, as (height, root) and hash."""
-        stored = self.node(name).ledger.stored(height)
-        if stored is None:
-            return None
-        header = stored.header
-        return WorldHead(
-            world_id=header.world_id,
-            height=header.height,
-            block_hash=stored.block_hash,
-            state_root=header.state_root,
-            timestamp_ms=header.timestamp_ms,
-        )
+    def agree(self) -> bool:
+        """Whether every member's history is the same as far as it goes."""
+        longest = max(self.history.values(), key=len)
+        return all(history == longest[: len(history)] for history in self.history.values())
 
 
 def make_genesis(authority: KeyPair, voters: dict[str, KeyPair]) -> Genesis:
@@ -315,16 +304,12 @@ async def open_stack(
 @contextmanager
 def seeded_scheduler(seed: int) -> Iterator[None]:
     """Trio's order of ready tasks from a seed, so that a run replays; its switch for this is not public."""
-    before, state = trio_scheduler._ALLOW_DETERMINISTIC_SCHEDULING, trio_scheduler._r.getstate()
-    trio_scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
-    trio_scheduler._r.seed(seed)
+    scheduler: Any = trio_scheduler  # its flag is declared Final, and flipping it is what trio's own tests do
+    before, state = scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r.getstate()
+    scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
+    scheduler._r.seed(seed)
     try:
         yield
     finally:
-        trio_scheduler._ALLOW_DETERMINISTIC_SCHEDULING = before
-        trio_scheduler._r.setstate(state)
-
-
-def actor(key: KeyPair) -> str:
-    """Actor id of a key."""
-    return actor_id_of(key.public_key)
+        scheduler._ALLOW_DETERMINISTIC_SCHEDULING = before
+        scheduler._r.setstate(state)

@@ -107,6 +107,24 @@ def test_records_of_mutated_bytes(data: st.DataObject, name: str) -> None:
     decodes_record(name, data.draw(mutated(VALID[name])))
 
 
+def outcome(decode: Callable[[], Any]) -> Any:
+    """The record, or the rule broken."""
+    try:
+        return decode()
+    except DecodeError as error:
+        return error.rule
+
+
+@settings(FUZZ, max_examples=1500)
+@given(data=st.data(), name=st.sampled_from(RECORD_NAMES))
+def test_the_fast_way_and_the_general_way_agree(data: st.DataObject, name: str) -> None:
+    """Records of one layout are read by compiled code (wire/flat_reader.py); both must give the same answer."""
+    octets, size_max = data.draw(mutated(VALID[name])), size_max_of(name)
+    fast = outcome(lambda: record.from_bytes(RECORDS[name], octets, size_max=size_max))
+    general = outcome(lambda: record.structure(cbor.decode(octets, size_max=size_max), RECORDS[name]))
+    assert fast == general
+
+
 @FUZZ
 @given(asked=st.sampled_from(RECORD_NAMES), sent=st.sampled_from(RECORD_NAMES))
 def test_a_record_is_not_taken_for_another(asked: str, sent: str) -> None:

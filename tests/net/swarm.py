@@ -148,7 +148,8 @@ class Swarm:
             wait_until(f"{name} is linked with {others}", lambda name=name, others=others: self._has(name, others))
 
     def _has(self, name: str, others: set[str]) -> bool:
-        assert name in self.running, f"the process of {name} has ended; it logged:\n{self.log(name)[-4000:]}"
+        for node in (name, *others):
+            assert node in self.running, f"the process of {node} has ended; it logged:\n{self.log(node)[-4000:]}"
         return self.linked_to(name) >= others
 
     def height(self, name: str) -> int:

@@ -207,14 +207,20 @@ async def test_closing_a_connection_whose_peer_reads_nothing_takes_no_longer(net
         wire.flows = trio.Event()
         (connection,) = one.host.connections(two.peer_id)
 
+        written = 0
+
         async def fill() -> None:
+            nonlocal written
             while True:  # until the kernel takes no more and the write stands still
                 await connection.muxed_conn._write_frame(bytes(65_536))
+                written += 1
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fill)
-            await until(lambda: connection.muxed_conn._write_lock.locked())
-            await trio.sleep(0.3)
+            before = -1
+            while written != before:
+                before = written
+                await trio.sleep(0.3)
             one.forget(two.peer_id)
             with trio.fail_after(5):
                 await one.disconnect(two.peer_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from random import Random
 from typing import Any, TypeVar
 
 from agent_world.config import ConsensusConfig
@@ -188,11 +187,8 @@ class OneEngine:
 
     def votes(self) -> list[tuple[Step, int, Hash32 | None]]:
         """Own votes as signed, in order."""
-        found = []
-        for effect in self.all(Sign):
-            if effect.request.step is not Step.PROPOSE:
-                found.append((effect.request.step, int(effect.request.round), effect.request.block_hash))
-        return found
+        requests = [effect.request for effect in self.all(Sign) if effect.request.step is not Step.PROPOSE]
+        return [(request.step, int(request.round), request.block_hash) for request in requests]
 
     def proposals(self) -> list[Proposal]:
         return [
@@ -210,7 +206,3 @@ def engine_of(round_0_proposer: bool, **how: Any) -> OneEngine:
     """An engine that is, or is not, the proposer of round 0."""
     own = proposer(0) if round_0_proposer else others_of(proposer(0))[0]
     return OneEngine(own, **how)
-
-
-def random_source(seed: object) -> Random:
-    return Random(str(seed))

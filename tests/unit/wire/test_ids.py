@@ -118,7 +118,8 @@ def test_peer_ids(key: bytes) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", PEER[:-1], PEER + "1", PEER + "\n", " " + PEER, PEER[:-1] + "0", PEER.lower(), "1" * 52, "z" * 52, "é" * 52,
+    ["", PEER[:-1], PEER + "1", PEER + "\n", " " + PEER, PEER[:-1] + "0", PEER.lower(),
+     PEER.replace("KooW", "KooX"), PEER.replace("12D3", "12E3"), "1" * 52, "z" * 52, "é" * 52,
      "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N", "z" * 1_000_000],
 )  # fmt: skip
 def test_what_is_no_peer_id(text: str) -> None:

@@ -10,6 +10,7 @@ from agent_world.crypto.hashing import actor_id_of, content_hash, hash32
 from agent_world.crypto.keys import KeyPair
 from agent_world.errors import ChainError
 from agent_world.wire import limits, record
+from agent_world.wire.action import MOVE as MOVE_KIND
 from agent_world.wire.action import CreateObject, GrantResource, MoveAgent, RegisterAgent, TransferResource
 from agent_world.wire.block import Outcome
 from agent_world.wire.cid import Cid, Codec, ContentHash
@@ -19,8 +20,10 @@ from agent_world.world import queries
 from agent_world.world.events import EVENTS, AgentMoved
 from agent_world.world.genesis import genesis_head, initial_state
 from agent_world.world.kernel import execute_block
-from agent_world.world.reasons import REASONS
+from agent_world.world.reasons import REASONS, TOO_FAST, RuleRefusal
 from agent_world.world.records import WORLD
+from agent_world.world.rules.agent_move import move_agent
+from agent_world.world.rules.context import RuleContext
 from agent_world.world.trie import NodeMissing
 
 MOVE = MoveAgent(x_cm=I64(0), y_cm=I64(0), z_cm=I64(0))
@@ -80,10 +83,6 @@ def test_writes_before_the_refusal_are_rolled_back(
     world: SmallWorld, alice: KeyPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rule may write first and refuse later."""
-    from agent_world.wire.action import MOVE as MOVE_KIND
-    from agent_world.world.reasons import TOO_FAST, RuleRefusal
-    from agent_world.world.rules.agent_move import move_agent
-    from agent_world.world.rules.context import RuleContext
 
     def move_then_refuse(context: RuleContext, payload: MoveAgent) -> None:
         move_agent(context, payload)
@@ -96,6 +95,13 @@ def test_writes_before_the_refusal_are_rolled_back(
     assert sealed.execution.events == ()
     assert world.state.roots["rules"] == before.roots["rules"]
     assert world.nonce_of(alice) == 1
+
+
+def test_a_rule_without_events_names_none(world: SmallWorld, alice: KeyPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.join(alice)
+    monkeypatch.setitem(kernel_module.HANDLERS, MOVE_KIND, lambda _context, _payload: None)
+    (receipt,) = world.execute([world.sign(alice, MOVE)]).receipts
+    assert (receipt.outcome, receipt.from_event_id, receipt.event_count) == (Outcome.APPLIED, 0, 0)
 
 
 def test_the_state_that_is_executed_on_does_not_change(world: SmallWorld, alice: KeyPair) -> None:

@@ -73,6 +73,16 @@ def test_a_write_is_seen_at_once_and_after_flush(state: WorldState, blobs: Store
     assert WorldState(before, blobs).get(BALANCES, ACTOR, "gold") is None
 
 
+def test_what_was_read_before_a_write_is_not_remembered_after_it(state: WorldState, blobs: Store) -> None:
+    assert state.get(BALANCES, ACTOR, "gold") is None
+    state.put(BALANCES, amount(5), ACTOR, "gold")
+    blobs.flush(state)
+    assert state.get(BALANCES, ACTOR, "gold") == amount(5)
+    state.delete(BALANCES, ACTOR, "gold")
+    blobs.flush(state)
+    assert state.get(BALANCES, ACTOR, "gold") is None
+
+
 def test_deleting_gives_the_root_from_before(state: WorldState) -> None:
     before = state.root
     state.put(BALANCES, amount(5), ACTOR, "gold")

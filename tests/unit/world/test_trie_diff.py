@@ -40,6 +40,13 @@ def test_the_difference_is_that_of_the_maps(before: Blobs, after: Blobs) -> None
     assert {key: repr(pair) for key, pair in found.items()} == {key: repr(pair) for key, pair in expected.items()}
 
 
+def test_a_number_is_not_a_truth_value() -> None:
+    store = Store()
+    (change,) = diff(store.trie({b"k": 1}), store.trie({b"k": True}), store)
+    assert (change.before, change.after) == (1, True)
+    assert type(change.before) is not type(change.after)
+
+
 def test_only_what_differs_is_read() -> None:
     store = Store()
     entries = {b"key/%d" % n: n for n in range(5_000)}

@@ -1,0 +1,206 @@
+"""Row 8: four validators, empty blocks one after the other, against etcd and pysyncobj of four members.
+
+Ours: the time of a block is the time from one commit of a node to its next, since the next height starts with the
+commit; taken on all four nodes. Every node executes, signs with its guard fsynced, and commits with an fsync.
+Peers: a client at the leader puts one entry of 322 bytes after the other.
+Each run starts a fresh cluster; the systems take turns, and the medians of the runs are compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+from agent_world.cli.client import NodeClient
+from agent_world.config import MAINNET
+from agent_world.errors import Unavailable
+from agent_world.node.provision import MadeSwarm, NodeSpec, SwarmSpec, free_ports, make_swarm
+from agent_world.wire.hello import Role
+from agent_world.wire.ids import TimeMs, WorldId
+from bench import peer_etcd
+from bench.figures import Latencies, middle
+
+MEMBERS = 4
+WARM_UP_HEIGHTS = 50
+START_S = 30.0
+STOP_S = 10.0
+GOALS = {
+    "ours_p50_ms": 10.0,
+    "ours_p99_ms": 30.0,
+    "ours_blocks_per_s": 100.0,
+    "pysyncobj_over_ours": 10.0,
+    "ours_over_etcd": 8.0,
+}
+
+
+def measure_ours(directory: Path, seconds: float) -> Latencies:
+    """Our four validators for so long after the warm-up."""
+    made = _make(directory)
+    with _nodes(made) as clients:
+        _wait_height(clients, WARM_UP_HEIGHTS)
+        from_ns = time.monotonic_ns()
+        time.sleep(seconds)
+        to_ns = time.monotonic_ns()
+    taken: list[float] = []
+    for node in made.nodes:
+        times = [(height, ns) for height, ns in json.loads(_times_file(node.home).read_text()) if from_ns <= ns < to_ns]
+        taken.extend(
+            (after - before) / 1e9
+            for (height, before), (following, after) in zip(times, times[1:], strict=False)
+            if following == height + 1
+        )
+    # Four nodes told of each block: the rate is that of one of them.
+    return Latencies.of(taken, elapsed_s=(to_ns - from_ns) / 1e9 * MEMBERS)
+
+
+def _make(directory: Path) -> MadeSwarm:
+    consensus = attrs.evolve(MAINNET.consensus, block_interval_ms=0, empty_block_interval_ms=0)
+    spec = SwarmSpec(
+        world_id=WorldId("bench"),
+        nodes=tuple(NodeSpec(name=f"v{number}", role=Role.SEQUENCER, validator=True) for number in range(MEMBERS)),
+        genesis_time_ms=TimeMs(time.time_ns() // 1_000_000),
+        config=attrs.evolve(MAINNET, consensus=consensus),
+    )
+    return make_swarm(directory / "swarm", spec)
+
+
+def _times_file(home: Path) -> Path:
+    return home.with_suffix(".times.json")
+
+
+@contextlib.contextmanager
+def _nodes(made: MadeSwarm) -> Iterator[list[NodeClient]]:
+    processes: list[subprocess.Popen[bytes]] = []
+    clients = [NodeClient(node.home) for node in made.nodes]
+    try:
+        for node in made.nodes:
+            command = [sys.executable, "-m", "bench.consensus_node", str(node.home), str(_times_file(node.home))]
+            with node.home.with_suffix(".log").open("wb") as log:
+                processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+        yield clients
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        for process in processes:
+            process.wait(STOP_S)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        for client in clients:
+            client.close()
+
+
+def _wait_height(clients: list[NodeClient], height: int) -> None:
+    deadline = time.monotonic() + START_S
+    for client in clients:
+        while True:
+            with contextlib.suppress(Unavailable):
+                if client.get("/head")["height"] >= height:
+                    break
+            if time.monotonic() > deadline:
+                raise Unavailable(f"our nodes did not reach height {height} within {START_S:.0f} s")
+            time.sleep(0.1)
+
+
+def measure_pysyncobj(directory: Path, seconds: float) -> Latencies:
+    """A pysyncobj cluster, measured by its leader."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports("127.0.0.1", MEMBERS)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "bench.peer_pysyncobj", str(directory / f"journal{index}"), str(seconds), own]
+            + [other for other in addresses if other != own],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        for index, own in enumerate(addresses)
+    ]
+    try:
+        told = _first_line(processes, START_S + seconds)
+    finally:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.communicate()
+    return Latencies.of(told["seconds"], elapsed_s=told["elapsed_s"])
+
+
+def _first_line(processes: list[subprocess.Popen[bytes]], seconds: float) -> dict[str, Any]:
+    """What the one process that prints prints."""
+    import select
+
+    streams = [process.stdout for process in processes if process.stdout is not None]
+    readable, _, _ = select.select(streams, [], [], seconds)
+    if not readable:
+        raise Unavailable(f"no pysyncobj process led and measured within {seconds:.0f} s")
+    told: dict[str, Any] = json.loads(readable[0].readline())
+    return told
+
+
+def measure_etcd(directory: Path, seconds: float) -> Latencies:
+    """An etcd cluster."""
+    taken, elapsed_s = peer_etcd.measure(directory, MEMBERS, seconds)
+    return Latencies.of(taken, elapsed_s=elapsed_s)
+
+
+def systems() -> dict[str, Callable[[Path, float], Latencies] | None]:
+    """What is measured; None for a peer that is not installed."""
+    return {
+        "ours": measure_ours,
+        "etcd": measure_etcd if peer_etcd.binary() is not None else None,
+        "pysyncobj": measure_pysyncobj if importlib.util.find_spec("pysyncobj") is not None else None,
+    }
+
+
+def run(rounds: int, seconds: float) -> dict[str, Any]:
+    """The row: systems in turns, medians, ratios; a peer that is not installed is 'skipped'."""
+    measured: dict[str, list[Latencies]] = {}
+    for _ in range(rounds):
+        for name, measure in systems().items():
+            if measure is not None:
+                with tempfile.TemporaryDirectory(prefix=f"aw-bench-{name}-") as directory:
+                    measured.setdefault(name, []).append(measure(Path(directory), seconds))
+    figures: dict[str, Any] = {name: middle(measured[name]) if name in measured else "skipped" for name in systems()}
+    ours = figures["ours"]["p50_ms"]
+    ratios = {}
+    if "etcd" in measured:
+        ratios["ours_over_etcd"] = round(ours / figures["etcd"]["p50_ms"], 2)
+    if "pysyncobj" in measured:
+        ratios["pysyncobj_over_ours"] = round(figures["pysyncobj"]["p50_ms"] / ours, 2)
+    return {"row": 8, "what": "4 validators, empty blocks", "figures": figures, "ratios": ratios, "goals": GOALS}
+
+
+@click.command()
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Turns of every system.")
+@click.option("--seconds", type=click.FloatRange(0.5), default=4.0, show_default=True, help="Measured in each turn.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value.")
+def main(rounds: int, seconds: float, as_json: bool) -> None:
+    """Row 8: commit latency of four validators with empty blocks."""
+    result = run(rounds, seconds)
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    click.echo(f"{'':12}{'p50 ms':>9}{'p99 ms':>9}{'a second':>10}   p50 of the runs")
+    for name, shown in result["figures"].items():
+        if shown == "skipped":
+            click.echo(f"{name:12}  skipped: not installed")
+            continue
+        runs = " ".join(f"{value:.2f}" for value in shown["p50_ms_of_runs"])
+        click.echo(f"{name:12}{shown['p50_ms']:9.2f}{shown['p99_ms']:9.2f}{shown['per_second']:10.1f}   {runs}")
+    for name, value in result["ratios"].items():
+        click.echo(f"{name}: {value} (goal {GOALS[name]:g})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import attrs
+from one_engine import CONFIG
+
+from agent_world.consensus.timers import Timer, Timers, wait_ms
+
+
+def test_due_timers_fire_once_in_order() -> None:
+    timers = Timers()
+    timers.set(Timer.REPEAT, 10)
+    timers.set(Timer.PROPOSE, 10)
+    timers.set(Timer.PRECOMMIT, 20)
+    assert timers.next_ms == 10
+    assert timers.take_due(9) is None
+    assert [timers.take_due(10) for _ in range(3)] == [Timer.PROPOSE, Timer.REPEAT, None]
+    assert timers.next_ms == 20
+    timers.set(Timer.PRECOMMIT, 30)
+    assert timers.take_due(29) is None
+    assert timers.is_set(Timer.PRECOMMIT)
+    timers.clear(Timer.PRECOMMIT, Timer.START)
+    assert timers.next_ms is None
+
+
+def test_waits_grow_linearly_with_the_round() -> None:
+    config = attrs.evolve(CONFIG, propose_timeout_ms=300, vote_timeout_ms=150, timeout_delta_ms=100)
+    assert [wait_ms(config, Timer.PROPOSE, round_) for round_ in (0, 1, 5)] == [300, 400, 800]
+    assert wait_ms(config, Timer.PREVOTE, 2) == wait_ms(config, Timer.PRECOMMIT, 2) == 350

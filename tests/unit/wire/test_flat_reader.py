@@ -1,0 +1,158 @@
+"""wire/flat_reader.py: faster than the general decoder, and never more lenient or different."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent_world.errors import DecodeError
+from agent_world.testing.broken import broken_copies
+from agent_world.testing.examples import VARIANTS, example
+from agent_world.testing.record_catalogue import RECORDS
+from agent_world.testing.record_strategies import records
+from agent_world.wire import cbor, ids, record
+from agent_world.wire.cid import Cid
+from agent_world.wire.flat_reader import canonical_order, reader_of
+from agent_world.wire.ids import U16, U64
+from agent_world.wire.record import V1
+
+FLAT = sorted(name for name, kind in RECORDS.items() if reader_of(kind) is not None)
+SIZE_MAX = 1 << 20
+
+
+class Colour(StrEnum):
+    RED = "red"
+    GREEN = "green"
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Everything:
+    """Every type that a flat record may have, plain and optional."""
+
+    v: U16 = U16(V1)
+    colour: Colour
+    colour_or_none: Colour | None
+    number: int
+    number_or_none: ids.I64 | None
+    time: ids.TimeMs
+    octets: bytes
+    octets_or_none: bytes | None
+    digest: ids.Hash32
+    digest_or_none: ids.Signature | None
+    text: str
+    name_or_none: ids.Name | None
+    link: Cid
+    link_or_none: Cid | None
+
+
+def read(kind: type, data: bytes) -> Any:
+    reader = reader_of(kind)
+    assert reader is not None
+    return reader(data)
+
+
+def general(kind: type, data: bytes) -> Any:
+    """The record, or the rule broken, by the general decoder alone."""
+    try:
+        return record.structure(cbor.decode(data, size_max=SIZE_MAX), kind)
+    except DecodeError as error:
+        return error.rule
+
+
+def test_most_records_are_flat_and_the_signed_ones_are() -> None:
+    assert {"Signed", "ActionEnvelope", "Vote", "WorldBlock", "RequestFrame"} <= set(FLAT)
+    assert not {"Hello", "CommitCertificate", "CertifiedHead"} & set(FLAT), "lists and records inside are not flat"
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
+@given(records(Everything))
+def test_it_reads_what_the_general_decoder_reads(item: Everything) -> None:
+    data = record.to_bytes(item)
+    assert read(Everything, data) == item == general(Everything, data)
+
+
+@pytest.mark.parametrize("name", FLAT)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_it_reads_every_example(name: str, variant: str) -> None:
+    item = example(RECORDS[name], variant)
+    assert read(RECORDS[name], record.to_bytes(item)) == item
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_it_takes_no_broken_copy(name: str) -> None:
+    for what, data, _ in broken_copies(RECORDS[name]):
+        assert read(RECORDS[name], data) is None, what
+
+
+@pytest.mark.parametrize("name", FLAT)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_it_takes_no_prefix_and_nothing_longer(name: str, variant: str) -> None:
+    data = record.to_bytes(example(RECORDS[name], variant))
+    for cut in range(len(data)):
+        assert read(RECORDS[name], data[:cut]) is None
+    for more in (b"\x00", b"\xf6", data):
+        assert read(RECORDS[name], data + more) is None
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("kind", [Everything, *(RECORDS[name] for name in ("WorldBlock", "Vote", "ErrorResponse"))])
+def test_no_changed_byte_is_read_otherwise_than_by_the_general_decoder(kind: type, variant: str) -> None:
+    """Each byte in turn becomes each of the values that begin or end something in CBOR."""
+    data = record.to_bytes(example(kind, variant))
+    for place in range(len(data)):
+        for octet in (0, 1, 0x17, 0x18, 0x19, 0x1B, 0x1C, 0x20, 0x38, 0x3B, 0x40, 0x58, 0x60, 0x78, 0x7F, 0x80, 0xA0,
+                      0xD8, 0xF5, 0xF6, 0xF9, 0xFF, data[place] ^ 1, data[place] ^ 0x80, (data[place] + 1) % 256):  # fmt: skip
+            changed = data[:place] + bytes((octet,)) + data[place + 1 :]
+            found = read(kind, changed)
+            if found is not None:
+                assert found == general(kind, changed)
+                assert record.to_bytes(found) == changed
+
+
+@pytest.mark.parametrize("width", [1, 2, 4, 8])
+def test_integers_in_a_longer_form_are_not_read(width: int) -> None:
+    @attrs.frozen(slots=True, kw_only=True)
+    class One:
+        number: int
+
+    head = record.to_bytes(One(number=0))[:-1]
+    info = {1: 24, 2: 25, 4: 26, 8: 27}[width]
+    least = {1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}[width]
+    for sign in (0x00, 0x20):
+        low = head + bytes((sign | info,)) + (least - 1).to_bytes(width, "big")
+        assert read(One, low) is None
+        assert general(One, low) == "D5"
+        enough = head + bytes((sign | info,)) + least.to_bytes(width, "big")
+        assert read(One, enough) == general(One, enough) == One(number=least if sign == 0 else -least - 1)
+
+
+def test_long_strings_are_left_to_the_general_decoder() -> None:
+    item = attrs.evolve(example(Everything, "typical"), octets=bytes(70_000))
+    data = record.to_bytes(item)
+    assert read(Everything, data) is None
+    assert record.from_bytes(Everything, data, size_max=SIZE_MAX) == item
+
+
+def test_the_limit_holds_for_flat_records_too() -> None:
+    data = record.to_bytes(example(Everything, "typical"))
+    with pytest.raises(DecodeError) as refused:
+        record.from_bytes(Everything, data, size_max=len(data) - 1)
+    assert refused.value.rule == "D1"
+
+
+def test_other_kinds_of_bytes_go_the_general_way() -> None:
+    item = example(RECORDS["Vote"], "typical")
+    with pytest.raises((DecodeError, TypeError)):
+        record.from_bytes(RECORDS["Vote"], memoryview(record.to_bytes(item)), size_max=1)  # type: ignore[arg-type]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.text(max_size=6), unique=True, max_size=6))
+def test_canonical_order_is_that_of_the_codec(names: list[str]) -> None:
+    value = cbor.decode(cbor.encode(dict.fromkeys(names, U64(0))), size_max=SIZE_MAX)
+    assert canonical_order(names) == list(value)

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from agent_world.errors import AgentWorldError, DecodeError, ErrorCode, Refused
+from agent_world.errors import AgentWorldError, BlobTooLarge, DecodeError, ErrorCode, Refused
 from agent_world.node.task_status import TaskStatus
 from agent_world.store.socket_path import socket_address
 from agent_world.wire.cid import Cid, ContentHash, parse_content_hash
@@ -103,7 +103,7 @@ class ControlApi:
         get: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "/status": self._status,
             "/head": self._head,
-            "/blocks/{height:int}": self._block,
+            "/blocks/{height}": self._block,
             "/actors/{actor_id}": self._actor,
             "/state/{namespace}": self._state,
             "/events": self._events,
@@ -122,7 +122,7 @@ class ControlApi:
         return JSONResponse(jsonable(self._view.head()))
 
     async def _block(self, request: Request) -> Response:
-        return JSONResponse(jsonable(self._view.block(request.path_params["height"])))
+        return JSONResponse(jsonable(self._view.block(_integer(request.path_params["height"], "height", 2**63))))
 
     async def _actor(self, request: Request) -> Response:
         actor_id = ActorId(check_actor_id(request.path_params["actor_id"]))
@@ -150,31 +150,37 @@ class ControlApi:
         return Response(data, media_type="application/octet-stream")
 
     async def _submit(self, request: Request) -> Response:
-        data = await _body(request, ENVELOPE_BYTES_MAX)
+        # One byte more than an action may have is enough for the pool to refuse and count it (A1).
+        data = await _body(request, ENVELOPE_BYTES_MAX + 1)
         return JSONResponse({"action_id": self._view.submit(data).hex()})
 
     async def _put_blob(self, request: Request) -> Response:
-        data = await _body(request, BLOB_BYTES_MAX)
+        data = await _body(request, BLOB_BYTES_MAX + 1)
+        if len(data) > BLOB_BYTES_MAX:
+            raise BlobTooLarge(f"the body is above the limit of a blob, {BLOB_BYTES_MAX} bytes")
         cid = self._view.put_blob(data)
         return JSONResponse({"content_hash": cid.digest.hex(), "cid": str(cid), "size_bytes": len(data)})
 
 
 def _number(request: Request, name: str, default: int, *, high: int = ROWS_MAX) -> int:
     text = request.query_params.get(name)
-    if text is None:
-        return default
+    return default if text is None else _integer(text, name, high)
+
+
+def _integer(text: str, name: str, high: int) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 20 or int(text) > high:
         raise Refused(ErrorCode.BAD_REQUEST, f"{name} must be an integer in 0..{high}")
     return int(text)
 
 
 async def _body(request: Request, size_max: int) -> bytes:
+    """The first ``size_max`` bytes of the body; the rest is not read."""
     data = bytearray()
     async for part in request.stream():
         data += part
-        if len(data) > size_max:
-            raise Refused(ErrorCode.BAD_REQUEST, f"the body is over the limit of {size_max} bytes", rule="A1")
-    return bytes(data)
+        if len(data) >= size_max:
+            break
+    return bytes(data[:size_max])
 
 
 async def _error(_request: Request, error: Exception) -> Response:

@@ -22,8 +22,7 @@ from agent_world.wire.limits import BLOBS_PER_REQUEST_MAX
 _log = structlog.get_logger("agent_world.fetch")
 
 PATIENCE_S: Final = 0.5
-"""After this the next peer is asked too; the slow one may still answer. A proposal's bodies are waited for 3 s, so six
-silent peers in a row do not keep them away."""
+"""After this the next peer is asked too; the slow one may still answer."""
 
 
 @attrs.define(slots=True)
@@ -57,11 +56,16 @@ class BlobFetcher:
         return first + [peer for peer in connected if peer not in first]
 
     async def fetch(
-        self, wanted: Iterable[ContentHash], peers: Sequence[PeerId], *, timeout_s: float | None = None
+        self,
+        wanted: Iterable[ContentHash],
+        peers: Sequence[PeerId],
+        *,
+        timeout_s: float | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> dict[ContentHash, bytes]:
         """What could be had of ``wanted``; never raises for what peers do or fail to do.
 
-        One peer is asked after the other, the next one also when the last has not answered for PATIENCE_S;
+        One peer is asked after the other, the next one also when the last has not answered for ``patience_s``;
         ``timeout_s`` bounds each request.
         """
         async with trio.open_nursery() as nursery:
@@ -69,7 +73,7 @@ class BlobFetcher:
             for peer in peers if hunt.missing else ():
                 answered = trio.Event()
                 nursery.start_soon(self._ask, peer, hunt, timeout_s, answered)
-                with trio.move_on_after(PATIENCE_S):
+                with trio.move_on_after(patience_s):
                     await answered.wait()
         return hunt.found
 

@@ -60,6 +60,8 @@ class Ledger:
         self._stored = stored
         self.head = genesis_head(genesis) if stored is None else head_of(stored.header, stored.block_hash)
         self.state = WorldState(self.head.state_root, self._nodes)
+        self._context: HeightContext | None = None
+        """Of the next height, once asked for: every message of that height is judged by it."""
         self._check_executed()
 
     def _check_executed(self) -> None:
@@ -84,7 +86,9 @@ class Ledger:
 
     def context(self) -> HeightContext:
         """What the next height starts from."""
-        return height_context(self.genesis, self.validators, self.head, self.header)
+        if self._context is None:
+            self._context = height_context(self.genesis, self.genesis_hash, self.validators, self.head, self.header)
+        return self._context
 
     def build(self, own: ValidatorId, round: int, wall_ms: TimeMs, actions: Sequence[SignedAction]) -> bytes:
         """Execute ``actions`` on the head and seal the block this node proposes; returns its bytes."""
@@ -138,6 +142,7 @@ class Ledger:
             header=sealed.block,
         )
         self.head = sealed.head
+        self._context = None
         self.state = WorldState(self.head.state_root, self._nodes)
         self._executed.clear()
         self.last_actions = tuple(actions)
@@ -233,12 +238,16 @@ class Ledger:
 
 
 def height_context(
-    genesis: Genesis, validators: ValidatorSet, parent: WorldHead, parent_block: WorldBlock | None
+    genesis: Genesis,
+    genesis_hash: Hash32,
+    validators: ValidatorSet,
+    parent: WorldHead,
+    parent_block: WorldBlock | None,
 ) -> HeightContext:
     """What the height after ``parent`` starts from; ``parent_block`` is None at genesis."""
     return HeightContext(
         world_id=genesis.world_id,
-        genesis_hash=genesis_hash(genesis),
+        genesis_hash=genesis_hash,
         height=parent.height + 1,
         parent_hash=parent.block_hash,
         parent_slot=0 if parent_block is None else parent_block.slot,

@@ -16,6 +16,8 @@ from agent_world.net.address import parse_address, parse_peer
 from agent_world.net.interface import DistributedNetwork, PeerDown, PeerUp
 from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
+from agent_world.node.hearsay import Hearsay
+from agent_world.node.shunned import Shunned
 from agent_world.store.peers import PeerBook
 from agent_world.wire import record, rpc
 from agent_world.wire.hello import Hello, PeerAddress
@@ -26,10 +28,6 @@ _log = structlog.get_logger("agent_world.peers")
 
 LINKS_WANTED: Final = 8
 """Peers a node links to by itself; the graph stays sparse, as gossip costs 0.5-1 ms a link and message."""
-HEARSAY_MAX: Final = 1_024
-"""Peers that others told of and that are waited for or dialled; further ones are not looked at."""
-HEARSAY_PATIENCE_MS: Final = 60_000
-"""A peer that others told of and that cannot be reached for so long is let go: anybody can name any address."""
 BOOK_REFRESH_MS: Final = 60_000
 """An unchanged address is written to the peer book again this often, not with every hello: a write is an fsync."""
 
@@ -45,11 +43,11 @@ class Peering:
         self._handler: HelloHandler | None = None
         self.hellos: dict[PeerId, Hello] = {}
         self._addresses: dict[PeerId, str] = {}
-        self._waiting: dict[PeerId, int] = {}
-        self._dialled: dict[PeerId, int] = {}
-        self._chosen: set[PeerId] = set()
         self._written: dict[PeerId, tuple[str, int]] = {}
+        self._greeting: set[PeerId] = set()
+        self._shunned = Shunned()
         self.counters = Counters()
+        self._hearsay = Hearsay(network, clock, self.counters.add)
         self.came: Callable[[], None] = lambda: None
         """Called when a peer has said its first hello on a connection."""
         self.gone: Callable[[PeerId], None] = lambda _peer: None
@@ -76,14 +74,17 @@ class Peering:
             return  # the connection has ended meanwhile: what is noted now would never be removed
         is_new = peer not in self.hellos
         self.hellos[peer] = hello
-        self._waiting.pop(peer, None)
-        self._dialled.pop(peer, None)
+        self._hearsay.came(peer)
+        self._shunned.forgive(peer)
         address = next(filter(None, (_reachable(listen, seen_as) for listen in hello.listen)), None)
         if address is not None:
             self._addresses[peer] = address
             self._write(peer, address)
         for friend in hello.peers:
-            self._learn(friend)
+            if friend.peer_id != self._network.peer_id and friend.peer_id not in self.hellos:
+                if len(self.hellos) >= LINKS_WANTED:
+                    break
+                self._hearsay.learn(friend)
         if is_new:
             self.came()
 
@@ -94,48 +95,18 @@ class Peering:
             self._written[peer] = (address, now_ms)
             self._book.seen(peer, (address,), self._clock.wall_ms(), verified=True)
 
-    def _learn(self, friend: PeerAddress) -> None:
-        peer = friend.peer_id
-        if peer == self._network.peer_id or peer in self.hellos or len(self.hellos) >= LINKS_WANTED:
-            return
-        if len(self._waiting) + len(self._dialled) >= HEARSAY_MAX:
-            self.counters.add("hello.hearsay_dropped")
-            return
-        # Both ends hear of each other at about the same time: the lower id dials at once, the other only if
-        # no link has come about by the next hello, so that pairs do not end up with two connections.
-        if self._network.peer_id < peer or peer in self._waiting:
-            self._waiting.pop(peer, None)
-            if peer not in self._chosen:
-                self._dialled.setdefault(peer, self._clock.now_ms())
-            self._network.dial(peer, friend.address)
-        else:
-            self._waiting[peer] = self._clock.now_ms()
-
-    def _let_go(self) -> None:
-        """Give up on hearsay that has come to nothing."""
-        limit = self._clock.now_ms() - HEARSAY_PATIENCE_MS
-        for peer in [peer for peer, since in self._dialled.items() if since <= limit]:
-            del self._dialled[peer]
-            self._network.forget(peer)
-            self.counters.add("hello.hearsay_forgotten")
-        for peer in [peer for peer, since in self._waiting.items() if since <= limit]:
-            del self._waiting[peer]
-
     def dial_known(self) -> None:
         """At the start: bootstrap nodes, then peers remembered from earlier runs."""
         for text in self._config.bootstrap:
-            peer, address = parse_peer(text)
-            self._chosen.add(peer)
-            self._network.dial(peer, address)
+            self._hearsay.choose(*parse_peer(text))
         for known in self._book.all(self._clock.wall_ms())[:LINKS_WANTED]:
-            self._chosen.add(known.peer_id)
             for address in known.addresses:
-                self._network.dial(known.peer_id, address)
+                self._hearsay.choose(known.peer_id, address)
 
     async def run(self) -> None:
         """Until cancelled: greet who connects, and everybody again at the hello interval."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._greet_all_regularly)
+            nursery.start_soon(self._greet_all_regularly, nursery)
             async for event in self._network.peer_events():
                 match event:
                     case PeerUp(peer=peer):
@@ -146,20 +117,28 @@ class Peering:
                         self._written.pop(peer, None)
                         self.gone(peer)
 
-    async def _greet_all_regularly(self) -> None:
+    async def _greet_all_regularly(self, nursery: trio.Nursery) -> None:
         while True:
             await trio.sleep(self._config.hello_interval_s)
-            self._let_go()
-            async with trio.open_nursery() as nursery:
-                for info in self._network.peers():
-                    nursery.start_soon(self.greet, info.peer)
+            self._hearsay.let_go()
+            for info in self._network.peers():
+                nursery.start_soon(self.greet, info.peer)
 
     async def greet(self, peer: PeerId) -> None:
-        """Exchange hellos with one peer; a foreigner is told why and left alone."""
+        """Exchange hellos with one peer, once at a time; a foreigner is told why and left alone."""
+        if peer in self._greeting or self._shunned.is_shunned(peer, self._clock.now_ms()):
+            return
+        self._greeting.add(peer)
+        try:
+            await self._exchange(peer)
+        finally:
+            self._greeting.discard(peer)
+
+    async def _exchange(self, peer: PeerId) -> None:
         assert self._handler is not None, "use() comes before run()"
         own = record.to_bytes(self._handler.own())
         try:
-            # A peer that is slow to answer must not hold up the round of hellos for the others.
+            # The round of hellos does not wait for a slow peer, and the peer is asked again in the next one.
             timeout_s = max(1.0, self._config.hello_interval_s)
             answer = await self._network.request(peer, rpc.HELLO, own, timeout_s=timeout_s)
             self._handler.judge(peer, answer)
@@ -168,10 +147,14 @@ class Peering:
             if error.rule:
                 _log.warning("peer is not of this world", peer=peer, reason=error.message)
                 self._network.forget(peer)
-                await self._network.disconnect(peer)
+                await self._drop(peer)
         except RemoteError as error:
             self.counters.add(f"hello.broken.{error.rule}")
-            await self._network.disconnect(peer)
+            await self._drop(peer)
+
+    async def _drop(self, peer: PeerId) -> None:
+        self._shunned.add(peer, self._clock.now_ms())
+        await self._network.disconnect(peer)
 
 
 def _reachable(listen: str, seen_as: str | None) -> str | None:

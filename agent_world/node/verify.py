@@ -181,9 +181,10 @@ class _Verification:
             bodies = [self._blobs.get(content) for content in hashes]
         except (BlobNotFound, BlobHashMismatch, DecodeError) as error:
             raise ChainError(height, "actions", str(error)) from None
-        actions = open_actions(bodies, height, self._genesis.world_id, genesis_hash(self._genesis))
+        actions = open_actions(bodies, height, self._genesis.world_id, self._report.genesis_hash)
         header = None if parent_block is None else parent_block.header
-        check_seat(stored.block, list(hashes), height_context(self._genesis, self._validators, parent, header))
+        context = height_context(self._genesis, self._report.genesis_hash, self._validators, parent, header)
+        check_seat(stored.block, list(hashes), context)
         return replay_block(parent, stored.block, actions, memory)
 
     def _note(self, height: int, sealed: SealedBlock) -> None:

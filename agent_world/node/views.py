@@ -7,7 +7,7 @@ from typing import Any, Final
 import trio
 
 from agent_world import __version__
-from agent_world.errors import ErrorCode, Refused
+from agent_world.errors import BlobHashMismatch, ErrorCode, Refused
 from agent_world.net.address import format_peer
 from agent_world.node.node import Node
 from agent_world.store.chain import StoredBlock
@@ -244,7 +244,10 @@ class NodeViews:
 
     async def blob(self, content: ContentHash) -> bytes:
         """A blob from here, else from any connected peer; raises Refused if nobody has it."""
-        (found,) = self._node.find_blobs([content])
+        try:
+            (found,) = self._node.find_blobs([content])
+        except BlobHashMismatch:
+            found = None  # quarantined, and on its way back from a peer; whoever asks need not wait for that
         if found is None:
             got = await self._node.fetcher.fetch([content], self._node.fetcher.peers())
             found = got.get(content)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import attrs
@@ -38,6 +38,8 @@ INBOX_MAX: Final = 4_096
 """Inputs waiting for the engine; above it the newest is dropped and counted, and sent again by its sender."""
 BODIES_TIMEOUT_S: Final = 3.0
 """How long a proposal's missing action bodies are looked for before the block is judged invalid."""
+BODIES_PATIENCE_S: Final = 0.1
+"""A peer that has not sent them after this is not waited for alone: a round's proposal has a second or less."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -228,13 +230,23 @@ class Voting:
             self.counters.add("consensus.bodies_fetched", len(missing))
             with trio.move_on_after(BODIES_TIMEOUT_S):
                 peers = self._parts.fetcher.peers(self._parts.peering.validators())
-                found = await self._parts.fetcher.fetch(missing, peers, timeout_s=BODIES_TIMEOUT_S / 2)
-                ledger = self._ledger
-                self._remember([open_action(data, ledger.world_id, ledger.genesis_hash) for data in found.values()])
+                found = await self._parts.fetcher.fetch(
+                    missing, peers, timeout_s=BODIES_TIMEOUT_S / 2, patience_s=BODIES_PATIENCE_S
+                )
+                self._take_in(found.values())
         actions = [self._bodies.get(item) or pool.get(item) for item in effect.actions]
         whole = [action for action in actions if action is not None]
         self._remember(whole)
         return whole if len(whole) == len(actions) else None
+
+    def _take_in(self, bodies: Iterable[bytes]) -> None:
+        """Bodies that only the proposer had: for this block, and for a later one if this comes too late."""
+        for data in bodies:
+            self._remember([open_action(data, self._ledger.world_id, self._ledger.genesis_hash)])
+            try:
+                self._parts.pool.admit(data, source=self._parts.network.peer_id)
+            except Refused as error:
+                _log.debug("a fetched body does not go into the pool", error=str(error))  # counted by the pool
 
     async def _broadcast(self, data: bytes) -> None:
         validators = self._parts.peering.validators()

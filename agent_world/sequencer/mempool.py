@@ -193,7 +193,7 @@ class Mempool:
                 "beyond_window", ErrorCode.STATE_MISMATCH, "A10",
                 f"the next nonce is {expected}, and at most {self._config.nonce_window} more may wait",
             )  # fmt: skip
-        # [REJECT] A14: no other action of this actor with this nonce is pending; the first to arrive stays.
+        # [IGNORE] A14: no other action of this actor with this nonce is pending; the first to arrive stays.
         if queue is not None and action.nonce in queue.by_nonce:
             raise self._refused(
                 "nonce_taken", ErrorCode.STATE_MISMATCH, "A14", f"another action with nonce {action.nonce} is pending"

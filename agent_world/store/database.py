@@ -117,18 +117,24 @@ class Database:
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """All rows of a SELECT; the statement bounds them."""
-        with self._reported():
+        try:
             return self._connection.execute(sql, parameters).fetchall()
+        except _FAILURES as error:
+            raise self._explained(error) from error
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> int:
         """Run one statement, inside the open transaction if there is one; returns the rows changed."""
-        with self._reported():
+        try:
             return self._connection.execute(sql, parameters).rowcount
+        except _FAILURES as error:
+            raise self._explained(error) from error
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> int:
         """Run one statement for every row of parameters; returns the rows changed in all."""
-        with self._reported():
+        try:
             return self._connection.executemany(sql, rows).rowcount
+        except _FAILURES as error:
+            raise self._explained(error) from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -156,8 +162,7 @@ class Database:
 
     def check(self) -> None:
         """Walk the whole file for damage; raises HomeError with what SQLite found."""
-        with self._reported():
-            found = [row[0] for row in self._connection.execute("PRAGMA quick_check(3)")]
+        found = [row[0] for row in self.query("PRAGMA quick_check(3)")]
         if found != ["ok"]:
             raise DatabaseDamaged(f"{self.path} is damaged ({'; '.join(map(str, found))}); {_RESTORE}")
 
@@ -208,18 +213,15 @@ class Database:
                 self.execute(statement)
         self.execute(f"PRAGMA user_version = {schema.version}")
 
-    @contextmanager
-    def _reported(self) -> Iterator[None]:
-        try:
-            yield
-        except UnicodeDecodeError as error:
+    def _explained(self, error: Exception) -> HomeError | LocalError:
+        """One of ``_FAILURES`` as our own error."""
+        if isinstance(error, UnicodeDecodeError):
             # The sqlite3 module meets damaged text in a row, or in its own error message about damage.
-            raise DatabaseDamaged(f"{self.path} is damaged: text that is not UTF-8; {_RESTORE}") from error
-        except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, OverflowError) as error:
-            raise LocalError(f"{self.path.name}: {error}") from error
-        except sqlite3.Error as error:
-            kind, advice = _JUDGED.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, (DatabaseDamaged, _RESTORE))
-            raise kind(f"{self.path}: {error}; {advice}") from error
+            return DatabaseDamaged(f"{self.path} is damaged: text that is not UTF-8; {_RESTORE}")
+        if isinstance(error, _OUR_FAULTS):
+            return LocalError(f"{self.path.name}: {error}")
+        kind, advice = _JUDGED.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, (DatabaseDamaged, _RESTORE))
+        return kind(f"{self.path}: {error}; {advice}")
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -255,6 +257,9 @@ def _check_magic(path: Path) -> None:
         raise DatabaseDamaged(f"{path} is damaged or not a database; nothing was changed; {_RESTORE}")
 
 
+_OUR_FAULTS: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, OverflowError)
+_FAILURES: Final = (sqlite3.Error, OverflowError, UnicodeDecodeError)
+"""All that the sqlite3 module raises for a statement."""
 _ACCESS: Final = "check that you may read and write it and its directory"
 _BUSY: Final = "another program has it open; close that one and try again"
 _JUDGED: Final[dict[int, tuple[type[HomeError], str]]] = {

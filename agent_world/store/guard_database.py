@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import attrs
 
@@ -74,10 +75,13 @@ class GuardDatabase:
                 touched = max(touched, row[1] if isinstance(row[1], int) else 0)
         return DatabaseContent(state, damage, touched)
 
-    def append(self, made: GuardRecord, lowest_height: int, fault: FaultHook) -> None:
-        """Store one record durably, and drop those of heights below ``lowest_height``; raises HomeError."""
+    def append(self, made: GuardRecord, lowest_height: int, fault: FaultHook, data: bytes | None = None) -> None:
+        """Store one record durably, and drop those of heights below ``lowest_height``; raises HomeError.
+
+        ``data`` is the record's bytes, if they are at hand.
+        """
         with self._database.transaction():
-            self._insert((made,))
+            self._database.execute(_INSERT, _row(made, data or made.to_bytes()))
             self._database.execute("DELETE FROM records WHERE height < ?", (lowest_height,))
             fault("guard_database_begun")
 
@@ -92,11 +96,14 @@ class GuardDatabase:
         self._database.close()
 
     def _insert(self, records: tuple[GuardRecord, ...]) -> None:
-        rows = []
-        for made in records:
-            data = made.to_bytes()
-            rows.append((made.sequence, made.entry.height if made.entry else 0, data, hash32(data)))
-        self._database.execute_many("INSERT INTO records VALUES (?, ?, ?, ?)", rows)
+        self._database.execute_many(_INSERT, [_row(made, made.to_bytes()) for made in records])
+
+
+_INSERT: Final = "INSERT INTO records VALUES (?, ?, ?, ?)"
+
+
+def _row(made: GuardRecord, data: bytes) -> Row:
+    return made.sequence, made.entry.height if made.entry else 0, data, hash32(data)
 
 
 def _record(row: Row) -> GuardRecord:

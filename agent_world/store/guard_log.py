@@ -136,7 +136,7 @@ class GuardLog:
         data = bytearray(header(genesis_hash, validator_key))
         checksum = bytes(data[-_CHECKSUM_BYTES:])
         for made in records:
-            framed = _framed(made, checksum)
+            framed = _framed(made.to_bytes(), checksum)
             checksum = framed[-_CHECKSUM_BYTES:]
             data += framed
         try:
@@ -163,9 +163,12 @@ class GuardLog:
         """Whether most of it no longer matters, so that it should be rewritten."""
         return self._size > self._compact_at
 
-    def append(self, made: GuardRecord) -> None:
-        """Append and fsync one record; raises HomeError, after which this object must not be used again."""
-        framed = _framed(made, self._checksum)
+    def append(self, made: GuardRecord, data: bytes | None = None) -> None:
+        """Append and fsync one record; raises HomeError, after which this object must not be used again.
+
+        ``data`` is the record's bytes, if they are at hand.
+        """
+        framed = _framed(data or made.to_bytes(), self._checksum)
         try:
             written = os.write(self._descriptor, framed)
             if written != len(framed):
@@ -181,8 +184,7 @@ class GuardLog:
         os.close(self._descriptor)
 
 
-def _framed(made: GuardRecord, checksum: bytes) -> bytes:
-    data = made.to_bytes()
+def _framed(data: bytes, checksum: bytes) -> bytes:
     body = len(data).to_bytes(_LENGTH_BYTES, "big") + data
     return body + hash32(checksum + body)
 

@@ -11,6 +11,7 @@ SPLIT   the proposer shows one block to these and another to those, who do not h
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 from random import Random
@@ -57,10 +58,11 @@ class Scheme:
 class Adversary:
     """Plans schemes, filters the bus for them, and says when a process dies. Delays only: all may be sent again."""
 
-    def __init__(self, bus: Bus, rng: Random, honest: frozenset[ValidatorId]) -> None:
+    def __init__(self, bus: Bus, rng: Random, honest: frozenset[ValidatorId], counters: Counter[str]) -> None:
         self._bus = bus
         self._rng = rng
         self._honest = honest
+        self._counters = counters
         self._schemes: dict[int, Scheme | None] = {}
         self._peeked: dict[bytes, tuple[int, int, str]] = {}
         self.nodes: Sequence[SimNode] = ()
@@ -102,6 +104,7 @@ class Adversary:
         group = self._group(context, kind)
         if group is None:
             return None
+        self._counters[f"scheme.{kind}"] += 1
         self._bus.note(f"scheme {kind} at {context.height}")
         return Scheme(
             kind=kind,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Final
 
@@ -118,7 +118,10 @@ class Cluster:
         names = list(world.keys)
         self.checker = ChainChecker(WORLD_ID, world.genesis_hash, world.sets[0].hash, world.set_by_hash)
         self.counters: Counter[str] = Counter()
+        honest = frozenset(names[: faults.nodes - bad])
         self.crashing = True
+        self.crash_plan: Callable[[SimNode, str], bool] = lambda _node, _step: False
+        """Deaths at chosen steps, for scenarios; besides those by chance."""
         self.around = Surroundings(
             bus=self.bus,
             world=world,
@@ -133,12 +136,12 @@ class Cluster:
                 rebroadcast_ms=150,
             ),
             rng=self.rng,
-            honest=frozenset(names[: faults.nodes - bad]),
+            honest=honest,
             crash=self._crashes,
             opened={},
             counters=self.counters,
         )
-        self.adversary = Adversary(self.bus, self.rng, self.around.honest) if faults.adversarial else None
+        self.adversary = Adversary(self.bus, self.rng, honest, self.counters) if faults.adversarial else None
         self.nodes = self._make_nodes(names)
         self.honest = [node for node in self.nodes if node.is_honest]
         if self.adversary is not None:
@@ -208,7 +211,7 @@ class Cluster:
     def _crashes(self, node: SimNode, step: str) -> bool:
         if not self.crashing or not node.is_honest or not node.up:
             return False
-        planned = self.adversary is not None and self.adversary.crashes(node, step)
+        planned = self.crash_plan(node, step) or (self.adversary is not None and self.adversary.crashes(node, step))
         down = sum(not other.up for other in self.honest if other.own is not None)
         by_chance = self.rng.randrange(1_000) < self.faults.crash_permille and down < self.faults.down_max
         if not (planned or by_chance):

@@ -56,11 +56,11 @@ async def found_people(stack: Stack, name: str) -> None:
 async def trade(stack: Stack, *at: str) -> None:
     """After ``found_people``, Alice pays Bob 10 gold six times, handing in at these nodes in turn."""
     await found_people(stack, at[0])
-    await stack.until_height(stack.top())
+    await stack.until_height(stack.top(), *at)
     for turn in range(6):
         name = at[turn % len(at)]
         await applied(stack, name, stack.submit(name, make_key("alice"), pay("bob", 10)))
-    await stack.until_height(stack.top())
+    await stack.until_height(stack.top(), *at)
 
 
 def balances(stack: Stack, name: str) -> dict[str, int]:

@@ -121,12 +121,12 @@ class Trie:
         hashed = key_hash(key)
         element: Bucket | Cid | Node | None = self._root
         level = prefix = 0
-        while element is not None and not isinstance(element, tuple):
+        while element is not None and not isinstance(element, Bucket):
             slot = slot_at(hashed, level) if level < LEVELS_MAX else 0
             element = _load(self._nodes, element, level, prefix).element(slot)
             prefix = prefix << BIT_WIDTH | slot
             level += 1
-        for found, value in element or ():
+        for found, value in () if element is None else element.entries:
             if found == key:
                 return self._resolve(value)
         return None
@@ -190,11 +190,11 @@ class Trie:
         self, element: Bucket | Cid | Node | None, level: int, prefix: int, changes: list[_Change]
     ) -> Bucket | Cid | Node | None:
         """A slot's content after the changes; the very same object if nothing changes."""
-        if element is not None and not isinstance(element, tuple):
+        if element is not None and not isinstance(element, Bucket):
             child = _load(self._nodes, element, level + 1, prefix)
             changed = self._apply(child, level + 1, prefix, changes)
             return element if changed is child else collapsed(changed)
-        entries = dict(element or ())
+        entries = {} if element is None else dict(element.entries)
         is_changed = False
         for _, key, value in changes:
             if value is None:
@@ -205,7 +205,7 @@ class Trie:
         if not is_changed:
             return element
         if len(entries) <= BUCKET_SIZE:
-            return tuple(sorted(entries.items(), key=lambda entry: entry[0])) or None
+            return Bucket(tuple(sorted(entries.items(), key=lambda entry: entry[0]))) if entries else None
         hashed = [(key_hash(key), key, value) for key, value in entries.items()]
         return self._apply(EMPTY, level + 1, prefix, hashed)
 
@@ -226,8 +226,10 @@ def entries_below(
     nodes: NodeCache, element: Bucket | Cid | Node | None, level: int, prefix: int
 ) -> Iterator[tuple[bytes, cbor.Value]]:
     """Stored entries under an element whose node, if it is one, belongs at ``level`` and ``prefix``."""
-    if element is None or isinstance(element, tuple):
-        yield from element or ()
+    if element is None:
+        return
+    if isinstance(element, Bucket):
+        yield from element.entries
         return
     for slot, below in _load(nodes, element, level, prefix).by_slot().items():
         yield from entries_below(nodes, below, level + 1, prefix << BIT_WIDTH | slot)

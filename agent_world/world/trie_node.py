@@ -15,9 +15,9 @@ from typing import Final, TypeAlias
 import attrs
 from blake3 import blake3
 
-from agent_world.errors import DecodeError
+from agent_world.errors import DecodeError, LocalError
 from agent_world.wire import cbor
-from agent_world.wire.cid import Cid, Codec
+from agent_world.wire.cid import HASH_BYTES, Cid, Codec, ContentHash
 from agent_world.wire.limits import BLOB_BYTES_MAX, STATE_KEY_BYTES_MAX
 
 HASH_ALG: Final = 0x1E
@@ -33,9 +33,36 @@ LEVELS_MAX: Final = 256 // BIT_WIDTH
 _MAP_BYTES: Final = SLOTS // 8
 _HASH_BITS: Final = 256
 
+_SLOTS_OF_OCTET: Final = [
+    [[start + bit for bit in range(8) if octet >> bit & 1] for octet in range(256)] for start in range(0, SLOTS, 8)
+]
+"""Numbers of the set bits of each octet of a map, for every value it can have."""
+
+# A node is put together from bytes that the codec made once: what changes between two blocks is little of it.
+_BODY_HEAD: Final = cbor.encode([bytes(_MAP_BYTES), 0])[: -1 - _MAP_BYTES]
+_LIST_HEADS: Final = [cbor.encode([0] * count)[:-count] if count else cbor.encode([]) for count in range(SLOTS + 1)]
+_LINK_HEAD: Final = cbor.encode(Cid(Codec.DAG_CBOR, ContentHash(bytes(HASH_BYTES))))[:-HASH_BYTES]
+_ROOT_HEAD, _, _ROOT_TAIL = cbor.encode({"hamt": None, "hashAlg": HASH_ALG, "bucketSize": BUCKET_SIZE}).partition(
+    cbor.encode(None)
+)
+
 Entry: TypeAlias = "tuple[bytes, cbor.Value]"
 """Key and value; a value that is a bare Cid is the link to the blob that holds the value."""
-Bucket: TypeAlias = "tuple[Entry, ...]"
+
+
+@attrs.define(slots=True, eq=False)
+class Bucket:
+    """Up to three entries that share a slot. Nobody changes one; only its bytes are filled in when first needed."""
+
+    entries: tuple[Entry, ...]
+    """Ascending by key."""
+    _encoded: bytes | None = None
+
+    def encoded(self) -> bytes:
+        """Canonical bytes; kept, since a block rewrites nodes of which most buckets stay as they are."""
+        if self._encoded is None:
+            self._encoded = cbor.encode([list(entry) for entry in self.entries])
+        return self._encoded
 
 
 @attrs.frozen(slots=True, eq=False)
@@ -64,7 +91,7 @@ EMPTY: Final = Node(0, ())
 
 def taken_slots(bitmap: int) -> list[int]:
     """Numbers of the set bits, ascending."""
-    return [slot for slot in range(SLOTS) if bitmap >> slot & 1]
+    return [slot for start, slots in enumerate(_SLOTS_OF_OCTET) for slot in slots[bitmap >> 8 * start & 0xFF]]
 
 
 def key_hash(key: bytes) -> int:
@@ -79,9 +106,14 @@ def slot_at(hashed: int, level: int) -> int:
 
 def encode_node(node: Node, *, is_root: bool) -> bytes:
     """Bytes of a node whose children are all stored."""
-    data = [list(map(list, element)) if type(element) is tuple else element for element in node.elements]
-    body = [node.bitmap.to_bytes(_MAP_BYTES, "little"), data]
-    return cbor.encode({"hamt": body, "hashAlg": HASH_ALG, "bucketSize": BUCKET_SIZE} if is_root else body)
+    parts = [_BODY_HEAD, node.bitmap.to_bytes(_MAP_BYTES, "little"), _LIST_HEADS[len(node.elements)]]
+    for element in node.elements:
+        if isinstance(element, Node):
+            raise LocalError("a node is encoded after its children are stored")
+        parts.append(element.encoded() if isinstance(element, Bucket) else _LINK_HEAD + element.digest)
+    if is_root:
+        parts = [_ROOT_HEAD, *parts, _ROOT_TAIL]
+    return b"".join(parts)
 
 
 def decode_node(data: bytes, level: int, prefix: int) -> Node:
@@ -111,13 +143,13 @@ def collapsed(node: Node) -> Node | Bucket | None:
     """Canonical form of a child: itself, or the bucket of its last few entries, or None if it is empty."""
     entries: list[Entry] = []
     for element in node.elements:
-        if type(element) is not tuple:
+        if not isinstance(element, Bucket):
             return node
-        entries.extend(element)
+        entries.extend(element.entries)
         if len(entries) > BUCKET_SIZE:
             return node
     entries.sort(key=_key_of)
-    return tuple(entries) or None
+    return Bucket(tuple(entries)) if entries else None
 
 
 def _key_of(entry: Entry) -> bytes:
@@ -153,4 +185,4 @@ def _element(item: cbor.Value, level: int, position: int) -> Bucket | Cid:
         if key_hash(key) >> shift != position:
             raise DecodeError("T3", f"key {key[:40]!r} is in a slot that its hash does not say")
         before = key
-    return tuple((entry[0], entry[1]) for entry in item)
+    return Bucket(tuple([(key, value) for key, value in item]))

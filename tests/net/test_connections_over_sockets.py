@@ -130,6 +130,15 @@ async def test_a_dead_address_does_not_hide_a_live_one(networks: Any, until: Any
         await until(lambda: len(one.peers()) == 1, 3)
 
 
+async def test_all_addresses_are_tried_in_turn(networks: Any, until: Any) -> None:
+    async with networks(2, line=False) as (one, two):
+        dead = [f"/ip4/127.0.0.1/tcp/{free_port()}" for _ in range(2)]
+        for address in (dead[0], two.listen_addresses()[0], dead[1]):
+            one.dial(two.peer_id, address)
+        await until(lambda: one.peers(), 5)
+        assert one.counters()["dial_failed"] >= 1
+
+
 async def test_somebody_else_at_the_address_is_not_the_peer(networks: Any, until: Any, new_key: Any) -> None:
     async with networks(2, line=False) as (one, two):
         one.dial(peer_id_of(new_key().public_key), two.listen_addresses()[0])

@@ -127,3 +127,11 @@ async def test_who_dials_us_enters_the_routing_table(networks: Any, until: Any) 
     async with networks(2, line=False) as (one, two), Libp2pDht.open(one, RULES), Libp2pDht.open(two, RULES) as dht:
         one.dial(two.peer_id, two.listen_addresses()[0])
         await until(lambda: dht._kad.routing_table.get_peer_ids(), 5)
+
+
+async def test_holders_renew_a_record_they_have(networks: Any, until: Any) -> None:
+    async with dhts(networks, until, 2) as (one, _):
+        await one.put_record(KEY, b"1")
+        copies = one._copies_of(KEY)
+        await one.put_record(KEY, b"1")
+        assert one._copies_of(KEY) > copies

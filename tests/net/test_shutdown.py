@@ -93,3 +93,17 @@ async def test_cancelling_from_outside_closes_too(new_key: Any) -> None:
     assert threading.active_count() == threads
     with pytest.raises(OSError, match=r"connect"):
         await trio.open_tcp_stream("127.0.0.1", int(address.rsplit("/", 1)[1]))
+
+
+async def test_a_task_that_fails_is_counted_and_ends_nothing_else(
+    networks: Any, until: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with networks(2) as (one, two):
+
+        async def fail() -> None:
+            raise ZeroDivisionError
+
+        with caplog.at_level("CRITICAL"):
+            one._messages._start(fail)
+            await until(lambda: one.counters().get("task_failed") == 1)
+        assert [info.peer for info in one.peers()] == [two.peer_id]

@@ -12,6 +12,7 @@ from agent_world.net.memory import LinkSettings
 from agent_world.testing.stack import open_stack, seeded_scheduler, specs
 from agent_world.testing.stack_actions import balances, trade
 
+
 async def test_actions_handed_in_anywhere_are_committed_everywhere(tmp_path: Path, autojump_clock: object) -> None:
     async with open_stack(tmp_path, specs(validators=4, storage=1, observers=1)) as stack:
         await stack.start_all()

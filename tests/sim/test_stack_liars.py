@@ -12,6 +12,7 @@ import trio
 from agent_world.crypto.hashing import cid_of, hash32
 from agent_world.errors import ErrorCode, Refused
 from agent_world.net.interface import RequestHandler
+from agent_world.net.memory import LinkSettings
 from agent_world.testing.stack import Stack, make_key, open_stack, specs
 from agent_world.testing.stack_actions import applied, balances, found_people, pay, trade
 from agent_world.testing.tapped_network import Lie
@@ -156,7 +157,8 @@ async def test_a_peer_that_answers_nothing_at_all_stops_nobody(tmp_path: Path, a
             await stack.start(name)
         await trade(stack, FOLLOWER, "v1")
         await stack.until_height(stack.top(), "v1", "v2", "v3", FOLLOWER)
-        assert stack.counters("v1")[f"hello.refused.{ErrorCode.TIMEOUT}"] >= 1
+        refused = f"hello.refused.{ErrorCode.TIMEOUT}"
+        await stack.until(lambda: stack.counters("v1").get(refused, 0) >= 1, "a hello ran out of time")
 
 
 @pytest.mark.parametrize("babble", [garbage, nothing], ids=["garbage", "nothing"])
@@ -231,13 +233,11 @@ async def test_false_heads_move_nothing(tmp_path: Path, autojump_clock: object, 
         assert stack.agree()
 
 
-async def test_gossip_of_garbage_and_of_false_announcements_is_rejected(
-    tmp_path: Path, autojump_clock: object
-) -> None:
+async def test_gossip_of_garbage_and_of_false_announcements_is_rejected(tmp_path: Path, autojump_clock: object) -> None:
     async with open_stack(tmp_path, specs(validators=3, observers=1)) as stack:
         await stack.start_all()
         await stack.until_height(2)
-        liar = stack.node("o1").network
+        liar = stack.hub.node(stack.members["o1"].peer_id)
         world = stack.genesis.world_id
         announce = BlockAnnounce(
             world_id=world, height=U64(2**63), block_hash=Hash32(bytes(32)), prev_block_hash=Hash32(bytes(32)),
@@ -261,8 +261,7 @@ async def other_bytes(handler: RequestHandler, peer: PeerId, data: bytes) -> byt
 @pytest.mark.parametrize("lie", [other_bytes, garbage, silence], ids=["other", "garbage", "silence"])
 async def test_bodies_of_a_proposal_come_from_another_peer(tmp_path: Path, autojump_clock: object, lie: Lie) -> None:
     """Gossip is off: every validator has to fetch the actions of each proposal, and one of them gives no right ones."""
-    async with open_stack(tmp_path, specs(validators=4)) as stack:
-        stack.hub.set_gossip(False)
+    async with open_stack(tmp_path, specs(validators=4), link=LinkSettings(gossip_loss=1.0)) as stack:
         await stack.start_all()
         stack.network("v1").lie(rpc.FETCH_BLOBS, lie)
         await found_people(stack, "v2")
@@ -280,9 +279,7 @@ async def test_a_refusal_is_no_lie(tmp_path: Path, autojump_clock: object) -> No
 
     async with open_stack(tmp_path, specs(validators=3, observers=2)) as stack:
         await behind_a_liar(stack, rpc.GET_BLOCKS, not_here)
-        await stack.until(
-            lambda: stack.counters(FOLLOWER).get(f"sync.refused.{ErrorCode.NOT_FOUND}", 0) >= 3, "asked"
-        )
+        await stack.until(lambda: stack.counters(FOLLOWER).get(f"sync.refused.{ErrorCode.NOT_FOUND}", 0) >= 3, "asked")
         assert stack.status(FOLLOWER)["last_error"] is None
         assert "sync.wrong_blocks" not in stack.counters(FOLLOWER)
         stack.hub.heal()

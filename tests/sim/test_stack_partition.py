@@ -8,10 +8,10 @@ import pytest
 import trio
 
 from agent_world.errors import HomeError, UsageError
+from agent_world.net.interface import RequestHandler
 from agent_world.store.home import Home
 from agent_world.testing.stack import make_key, open_stack, specs
 from agent_world.testing.stack_actions import applied, balances, found_people, pay, trade
-from agent_world.net.interface import RequestHandler
 from agent_world.wire import record, rpc
 from agent_world.wire.block import GetBlocksRequest
 from agent_world.wire.consensus import CommitCertificate

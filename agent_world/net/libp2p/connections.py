@@ -21,7 +21,6 @@ from agent_world.net.inbox import PeerFeed
 from agent_world.net.interface import PeerUp
 from agent_world.net.libp2p import library_faults
 from agent_world.net.libp2p.host import Host, library_id, our_id, remote_address
-from agent_world.net.libp2p.streams import LOST
 from agent_world.wire.ids import PeerId
 
 log: Final = logging.getLogger(__name__)
@@ -165,7 +164,8 @@ class Connections:
         try:
             with trio.fail_after(self._config.dial_timeout_s):
                 await self._host.network.dial_addr(address, library_id(kept.peer))
-        except (*LOST, trio.TooSlowError) as error:
+        # A handshake with somebody hostile may raise anything, and the loop must go on. Counted and logged here.
+        except Exception as error:  # noqa: BLE001
             kept.tries += 1
             self._counters.add("dial_failed")
             log.debug("dial %s at %s: %r", kept.peer, address, error)

@@ -64,7 +64,7 @@ class Libp2pDht:
             validator_changed=True,
             strict_validation=True,
         )
-        self._stored_at = library_faults.count_stored_copies(self._kad)
+        self._copies_of = library_faults.count_stored_copies(self._kad)
         self._put_turn = trio.Lock()
         self._provide_turn = trio.Lock()
         self._next_provide = 0.0
@@ -88,13 +88,13 @@ class Libp2pDht:
         self._rules.check(key, value)
         self._require_peers()
         async with self._put_turn:
-            before = self._stored_at()
+            before = self._copies_of(key)
             with trio.move_on_after(PUT_MAX_S):
                 try:
                     await self._kad.put_value(key, value)
                 except ValueError:
                     return  # the library's sign that a better record is stored here
-            if self._stored_at() > before:
+            if self._copies_of(key) != before:
                 return
             # Nobody took it: because all have a better one, or because nobody answers.
             found, _ = await self._look_up(key, PUT_MAX_S)
@@ -166,7 +166,7 @@ class Libp2pDht:
         # Connections alone do not enter the routing table. A peer that was identified before is not identified
         # again when it comes back, so it is added when it connects.
         async for event in self._network.peer_events():
-            if isinstance(event, PeerUp):
+            if isinstance(event, PeerUp) and self._network.host.is_identified(event.peer):
                 await self._kad.add_peer(library_id(event.peer))
 
 

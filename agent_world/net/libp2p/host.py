@@ -15,6 +15,7 @@ from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStoreError
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as Noise
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
@@ -74,6 +75,13 @@ class Host:
     def connections(self, peer: PeerId) -> list[Any]:
         """The library's connections to a peer."""
         return list(self.network.connections.get(library_id(peer), ()))
+
+    def is_identified(self, peer: PeerId) -> bool:
+        """Whether the peer has told which protocols it speaks."""
+        try:
+            return bool(self.inner.get_peerstore().get_protocols(library_id(peer)))
+        except PeerStoreError:
+            return False
 
     def on_stream(self, protocol: str, handler: StreamHandler) -> None:
         """Take inbound streams of a protocol; the last registration wins."""

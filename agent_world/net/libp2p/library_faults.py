@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -46,7 +47,7 @@ WINDOW_BYTES_MAX: Final = 4 * MIB
 CLOSE_TIME_MAX_S: Final = 1.0
 """Time for the farewell frame of a closing connection."""
 RECORDS_CACHED_MAX: Final = 4_096
-"""Peer records known to be good; all are forgotten when there are more."""
+"""Peer records known to be good, and keys whose copies are counted; all are forgotten when there are more."""
 STREAMS_PER_PEER_MAX: Final = 192
 """Inbound streams of one peer at a time: gossip, identify, DHT, kept streams and bodies of 64 requests in flight."""
 
@@ -360,19 +361,21 @@ def after_identify(host: Any, action: Callable[[Any], Awaitable[object]]) -> Non
     _replace(host, "_identify_peer", identify_and_tell)
 
 
-def count_stored_copies(dht: kad_dht.KadDHT) -> Callable[[], int]:
-    """Fault: a put never says how many peers took the record. Returns the count of copies stored so far."""
+def count_stored_copies(dht: kad_dht.KadDHT) -> Callable[[str], int]:
+    """Fault: a put never says how many peers took the record. Returns how often each key was taken so far."""
     store_at_peer = dht.value_store._store_at_peer
-    stored = 0
+    taken: Counter[bytes] = Counter()
 
-    async def counted(*args: Any, **options: Any) -> bool:
-        nonlocal stored
-        success = await store_at_peer(*args, **options)
-        stored += bool(success)
+    async def counted(peer: Any, key: bytes, value: bytes, **options: Any) -> bool:
+        success = await store_at_peer(peer, key, value, **options)
+        if success:
+            if len(taken) >= RECORDS_CACHED_MAX:
+                taken.clear()
+            taken[key] += 1
         return success
 
     _replace(dht.value_store, "_store_at_peer", counted)
-    return lambda: stored
+    return lambda key: taken[key.encode()]
 
 
 def whole_seconds(duration_s: float) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Final
 
 import trio
 
@@ -21,6 +23,25 @@ from agent_world.net.libp2p.messages import Messages
 from agent_world.net.libp2p.request_server import RequestServer
 from agent_world.net.libp2p.requests import PeerLoad, Requests
 from agent_world.wire.ids import PeerId
+
+log: Final = logging.getLogger(__name__)
+
+
+def _starter(nursery: trio.Nursery, counters: Counters) -> Callable[..., None]:
+    """How the parts start tasks: one that fails is logged and counted, and the others go on."""
+
+    async def guarded(task: Callable[..., Awaitable[None]], *args: object) -> None:
+        try:
+            await task(*args)
+        # What the library may raise is not known to the last case; no peer's stream may end the node.
+        except Exception:
+            log.exception("a network task failed")
+            counters.add("task_failed")
+
+    def start(task: Callable[..., Awaitable[None]], *args: object) -> None:
+        nursery.start_soon(guarded, task, *args)
+
+    return start
 
 
 class Libp2pNetwork:
@@ -58,7 +79,7 @@ class Libp2pNetwork:
             open_gossip(host, config, counters) as gossip,
             trio.open_nursery() as nursery,
         ):
-            network = cls(host, gossip, config, counters, nursery.start_soon)
+            network = cls(host, gossip, config, counters, _starter(nursery, counters))
             nursery.start_soon(network.connections.watch)
             try:
                 await host.listen(config.listen)

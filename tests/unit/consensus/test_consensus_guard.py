@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -218,10 +219,11 @@ def test_merge_of_equal_states_or_one_record_ahead_loses_nothing() -> None:
         (GuardState(), after(vote(Step.PREVOTE, 0, X), vote(Step.PREVOTE, 1, X))),
         (after(vote(Step.PREVOTE, 0, X)), after(vote(Step.PREVOTE, 0, Y))),
         (after(vote(Step.PREVOTE, 0, X)), after(vote(Step.PREVOTE, 0, Y), vote(Step.PRECOMMIT, 0, None))),
+        (GuardState(), attrs.evolve(after(vote(Step.PREVOTE, 0, X)), sequence=5)),
         (LOCKED, attrs.evolve(LOCKED, lock=None)),
         (LOCKED, after(vote(Step.PREVOTE, 0, X, height=9))),
     ],
-    ids=["one lost", "other body", "other body, longer", "other lock", "other height"],
+    ids=["one lost", "other body", "other body, longer", "all lost", "other lock", "other height"],
 )
 def test_where_the_files_disagree_nothing_is_signed_at_heights_touched(first: GuardState, second: GuardState) -> None:
     merged = merge_stricter(first, second)
@@ -275,5 +277,5 @@ def test_whatever_is_asked_no_place_gets_two_bodies_and_files_restore_the_state(
 
 
 def test_only_one_function_touches_the_key() -> None:
-    text = open(guard.__file__).read()
+    text = Path(guard.__file__).read_text()
     assert text.count("KeyPair") == 2  # the import and sign_with_permit

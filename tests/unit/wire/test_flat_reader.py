@@ -23,6 +23,8 @@ from agent_world.wire.record import V1
 
 FLAT = sorted(name for name, kind in RECORDS.items() if reader_of(kind) is not None)
 SIZE_MAX = 1 << 20
+TELLING_OCTETS = bytes.fromhex("00 01 17 18 19 1b 1c 20 38 3b 40 58 60 78 7f 80 a0 d8 f5 f6 f9 ff")
+"""Heads of CBOR items of every kind."""
 
 
 class Colour(StrEnum):
@@ -100,13 +102,13 @@ def test_it_takes_no_prefix_and_nothing_longer(name: str, variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("kind", [Everything, *(RECORDS[name] for name in ("WorldBlock", "Vote", "ErrorResponse"))])
+@pytest.mark.parametrize("kind", [Everything, *(RECORDS[name] for name in ("WorldBlock", "Vote", "ActionEnvelope"))])
 def test_no_changed_byte_is_read_otherwise_than_by_the_general_decoder(kind: type, variant: str) -> None:
     """Each byte in turn becomes each of the values that begin or end something in CBOR."""
     data = record.to_bytes(example(kind, variant))
     for place in range(len(data)):
-        for octet in (0, 1, 0x17, 0x18, 0x19, 0x1B, 0x1C, 0x20, 0x38, 0x3B, 0x40, 0x58, 0x60, 0x78, 0x7F, 0x80, 0xA0,
-                      0xD8, 0xF5, 0xF6, 0xF9, 0xFF, data[place] ^ 1, data[place] ^ 0x80, (data[place] + 1) % 256):  # fmt: skip
+        near = (data[place] ^ 1, data[place] ^ 0x80, (data[place] + 1) % 256)
+        for octet in (*TELLING_OCTETS, *near):
             changed = data[:place] + bytes((octet,)) + data[place + 1 :]
             found = read(kind, changed)
             if found is not None:

@@ -6,13 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_world.crypto.hashing import cid_of
-from agent_world.errors import DecodeError
+from agent_world.errors import DecodeError, LocalError
 from agent_world.wire import cbor
 from agent_world.wire.cid import Codec
 from agent_world.world.trie_node import (
     BUCKET_SIZE,
     EMPTY,
     LEVELS_MAX,
+    Bucket,
     Node,
     collapsed,
     decode_node,
@@ -38,29 +39,51 @@ def test_slots_are_the_leading_bits_five_a_level(key: bytes, level: int) -> None
     assert slot_at(key_hash(key), level) == int(bits_of(key)[5 * level : 5 * level + 5], 2)
 
 
+@given(slots=st.sets(st.integers(0, 31)))
+@settings(deadline=None, max_examples=60)
+def test_taken_slots_are_the_set_bits(slots: set[int]) -> None:
+    assert taken_slots(sum(1 << slot for slot in slots)) == sorted(slots)
+
+
 def test_a_node_is_written_as_the_specification_says() -> None:
     (key,) = keys_in_slot(9, 1)
     link = cid_of(b"child")
-    node = Node(1 << 9 | 1 << 30, (((key, {"a": 1}),), link))
+    node = Node(1 << 9 | 1 << 30, (Bucket(((key, {"a": 1}),)), link))
     assert taken_slots(node.bitmap) == [9, 30]
     body = [bytes((0, 0b10, 0, 0b0100_0000)), [[[key, {"a": 1}]], link]]
     assert encode_node(node, is_root=False) == cbor.encode(body)
     root = encode_node(node, is_root=True)
     assert root == cbor.encode({"hamt": body, "hashAlg": 30, "bucketSize": 3})
     back = decode_node(root, 0, 0)
-    assert (back.bitmap, back.elements) == (node.bitmap, node.elements)
-    assert back.element(9) == ((key, {"a": 1}),)
+    assert back.bitmap == node.bitmap
+    bucket = back.element(9)
+    assert isinstance(bucket, Bucket)
+    assert bucket.entries == ((key, {"a": 1}),)
     assert back.element(30) == link
     assert back.element(10) is None
 
 
+def test_a_node_of_every_size_is_written_as_the_codec_would() -> None:
+    for count in range(33):
+        elements = tuple(cid_of(b"%d" % number) for number in range(count))
+        node = Node((1 << count) - 1, elements)
+        body = [((1 << count) - 1).to_bytes(4, "little"), list(elements)]
+        assert encode_node(node, is_root=False) == cbor.encode(body)
+        assert decode_node(encode_node(node, is_root=True), 0, 0).elements == elements
+
+
+def test_a_node_with_a_child_in_memory_cannot_be_encoded() -> None:
+    with pytest.raises(LocalError):
+        encode_node(Node(1, (EMPTY,)), is_root=False)
+
+
 def test_collapsed_keeps_only_nodes_of_more_than_a_bucket() -> None:
-    keys = [b"a", b"b", b"c", b"d"]
-    entries = [(key, 1) for key in keys]
+    entries = [(key, 1) for key in (b"a", b"b", b"c", b"d")]
     assert collapsed(EMPTY) is None
-    few = Node(0b11, (tuple(entries[2:3]), tuple(entries[:2])))
-    assert collapsed(few) == tuple(entries[:BUCKET_SIZE])
-    many = Node(0b11, (tuple(entries[:2]), tuple(entries[2:])))
+    few = collapsed(Node(0b11, (Bucket(tuple(entries[2:3])), Bucket(tuple(entries[:2])))))
+    assert isinstance(few, Bucket)
+    assert few.entries == tuple(entries[:BUCKET_SIZE])
+    many = Node(0b11, (Bucket(tuple(entries[:2])), Bucket(tuple(entries[2:]))))
     assert collapsed(many) is many
     linked = Node(0b1, (cid_of(b"child"),))
     assert collapsed(linked) is linked

@@ -1,0 +1,1 @@
+"""Benchmarks: one module a row, each beside its peers in one run."""

@@ -29,6 +29,11 @@ REJECTED_EXIT: Final = 69
 """With --wait: an action is in a block, but a rule of the world refused it (as a refusal of the node)."""
 _WAIT_MS = 30_000
 """How long --wait waits for one receipt."""
+_ROOM_S = 60.0
+"""How long an action is handed in again while the pool has no room for it."""
+_ROOM_POLL_S = 0.1
+_ROOM_RULES = frozenset({"A10", "A11", "A12"})
+"""Nonce too far ahead, actor's limit, pool full: over once earlier actions of the file are committed."""
 
 
 @attrs.frozen(slots=True)
@@ -97,16 +102,24 @@ def read_jsonl(path: Path, default_key: Path | None) -> Iterator[Wanted]:
             yield _wanted(line, default_key, f"{path}:{number}")
 
 
-def _wanted(line: str, default_key: Path | None, source: str) -> Wanted:
+def _json(text: str, source: str) -> Any:
     try:
-        item = json.loads(line)
-    except ValueError as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{source}: not JSON: {error}") from None
+
+
+def _wanted(line: str, default_key: Path | None, source: str) -> Wanted:
+    item = _json(line, source)
     if not isinstance(item, dict) or not isinstance(item.get("kind"), str) or not isinstance(item.get("payload"), dict):
         raise UsageError(f'{source}: expected {{"kind": "...", "payload": {{...}}}}')
+    if unknown := sorted(item.keys() - {"kind", "payload", "key"}):
+        raise UsageError(f'{source}: unknown field {unknown[0]!r}; known: kind, payload, key')
     key = item.get("key", default_key)
     if key is None:
         raise UsageError(f'{source}: no "key" in the line and no --key')
+    if not isinstance(key, (str, Path)):
+        raise UsageError(f'{source}: "key" must be the name of a key file')
     return Wanted(kind=item["kind"], payload=item["payload"], key_file=Path(key), source=source)
 
 
@@ -145,12 +158,15 @@ def _inputs(kind: str | None, payload: str | None, jsonl: Path | None, key_file:
         return list(read_jsonl(jsonl, key_file))
     if kind is None or payload is None or key_file is None:
         raise UsageError("one action needs --kind, --payload and --key; many need --file")
-    return [_wanted(f'{{"kind": {json.dumps(kind)}, "payload": {payload}}}', key_file, "--payload")]
+    values = _json(payload, "--payload")
+    if not isinstance(values, dict):
+        raise UsageError("--payload: expected a JSON object")
+    return [Wanted(kind=kind, payload=values, key_file=key_file, source="--payload")]
 
 
 def _submitted(node: NodeClient, data: bytes, item: Wanted) -> dict[str, Any]:
     try:
-        answer = node.post_bytes("/actions", data)
+        answer = _post(node, data)
     except Refused as error:
         raise Refused(
             error.code, f"{item.source}: {error.message}", rule=error.rule, retryable=error.retryable
@@ -158,6 +174,18 @@ def _submitted(node: NodeClient, data: bytes, item: Wanted) -> dict[str, Any]:
     if answer["action_id"] != hash32(data).hex():
         raise Refused(ErrorCode.INVALID_HASH, f"{item.source}: the node answered for another action")
     return {"action_id": answer["action_id"], "kind": item.kind}
+
+
+def _post(node: NodeClient, data: bytes) -> Any:
+    """Hand the action in; a pool that has no room for it yet, in all or for this actor, gets some time."""
+    deadline = time.monotonic() + _ROOM_S
+    while True:
+        try:
+            return node.post_bytes("/actions", data)
+        except Refused as error:
+            if error.rule not in _ROOM_RULES or time.monotonic() > deadline:
+                raise
+        time.sleep(_ROOM_POLL_S)
 
 
 def receipt_of(node: NodeClient, action_id: str) -> dict[str, Any]:

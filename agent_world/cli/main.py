@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any, Final
 
@@ -35,6 +36,8 @@ _GROUP_HELP: Final = {
 }
 INTERRUPTED_EXIT: Final = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+BROKEN_PIPE_EXIT: Final = 141
+"""Exit code when nobody reads the output any more: 128 + SIGPIPE."""
 
 
 class LazyGroup(click.Group):
@@ -86,6 +89,10 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED_EXIT)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, such as head(1); Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE_EXIT)
     except AgentWorldError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)

@@ -12,7 +12,7 @@ import attrs
 from agent_world.config import MAINNET, NodeConfig
 from agent_world.crypto.keys import KeyPair
 from agent_world.errors import UsageError
-from agent_world.net.address import format_peer
+from agent_world.net.address import format_peer, parse_address
 from agent_world.node.settings import NodeSettings, Topology
 from agent_world.store import keyfile
 from agent_world.store.home import Home
@@ -99,12 +99,26 @@ def free_ports(host: str, count: int) -> list[int]:
 
 
 def make_swarm(directory: Path, spec: SwarmSpec) -> MadeSwarm:
-    """Write genesis, authority key and homes below ``directory``, which must be absent or empty."""
+    """Write genesis, authority key and homes below ``directory``, which must be absent or empty (UsageError)."""
     if not any(node.validator for node in spec.nodes):
         raise UsageError("a world needs at least one validator")
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise UsageError(f"{directory} exists and is not empty; choose another directory")
-    directory.mkdir(parents=True, exist_ok=True)
+    if len({node.name for node in spec.nodes}) < len(spec.nodes):
+        raise UsageError("two nodes of the swarm have the same name")
+    parse_address(_listen(spec.host, spec.base_port))
+    try:
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise UsageError(f"{directory} exists and is not empty; choose another directory")
+        directory.mkdir(parents=True, exist_ok=True)
+        return _write_swarm(directory, spec)
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be written: {error.strerror}; choose another directory") from None
+
+
+def _listen(host: str, port: int) -> str:
+    return f"/{'ip6' if ':' in host else 'ip4'}/{host}/tcp/{port}"
+
+
+def _write_swarm(directory: Path, spec: SwarmSpec) -> MadeSwarm:
     authority = KeyPair(os.urandom(32))
     validator_keys = {node.name: KeyPair(os.urandom(32)) for node in spec.nodes if node.validator}
     genesis = _genesis(spec, authority, validator_keys)
@@ -153,7 +167,7 @@ def _make_home(
 ) -> MadeNode:
     port, bootstrap = link
     genesis, validator_key = world
-    listen = f"/{'ip6' if ':' in spec.host else 'ip4'}/{spec.host}/tcp/{port}"
+    listen = _listen(spec.host, port)
     net = attrs.evolve(spec.config.net, listen=(listen,), bootstrap=bootstrap)
     settings = NodeSettings(
         node_id=node.name,

@@ -14,7 +14,7 @@ import tomli_w
 
 from agent_world.config import MAINNET, NodeConfig
 from agent_world.errors import UsageError
-from agent_world.net.address import parse_peer
+from agent_world.net.address import parse_address, parse_peer
 from agent_world.wire.hello import Role
 
 
@@ -113,11 +113,15 @@ def _typed(default: object, value: Any, name: str, source: str) -> Any:
 
 
 def check_topology(settings: NodeSettings, own_peer_id: str) -> None:
-    """The rules of minimal bootstrap (Gap 5): a sequencer may start alone, the others need one other node."""
+    """The rules of minimal bootstrap (Gap 5): a sequencer may start alone, the others need one other node.
+
+    Raises UsageError, also for an address to listen on or to dial that is none.
+    """
     bootstrap = settings.config.net.bootstrap
+    listen = {str(parse_address(address)) for address in settings.config.net.listen}
     for address in bootstrap:
         peer, dialled = parse_peer(address)
-        if peer == own_peer_id or dialled in settings.config.net.listen:
+        if peer == own_peer_id or dialled in listen:
             raise UsageError(f"--bootstrap {address} is this node's own address; give the address of another node")
     if settings.topology is Topology.TRIAD_DISTRIBUTED and settings.role is not Role.SEQUENCER and not bootstrap:
         raise UsageError(

@@ -177,8 +177,8 @@ class _Verification:
         except RemoteError as error:
             raise ChainError(height, "certificate", str(error)) from None
         try:
-            hashes = action_hashes(stored.header, self._blobs.get)
-            bodies = [self._blobs.get(content) for content in hashes]
+            hashes = action_hashes(stored.header, self._read_for(height))
+            bodies = [self._read_for(height)(content) for content in hashes]
         except (BlobNotFound, BlobHashMismatch, DecodeError) as error:
             raise ChainError(height, "actions", str(error)) from None
         actions = open_actions(bodies, height, self._genesis.world_id, self._report.genesis_hash)
@@ -186,6 +186,18 @@ class _Verification:
         context = height_context(self._genesis, self._report.genesis_hash, self._validators, parent, header)
         check_seat(stored.block, list(hashes), context)
         return replay_block(parent, stored.block, actions, memory)
+
+    def _read_for(self, height: int) -> Callable[[ContentHash], bytes]:
+        """Reads a blob that the block itself needs; if it is damaged, the replay's own finding names it."""
+
+        def read(content: ContentHash) -> bytes:
+            try:
+                return self._blobs.get(content)
+            except (BlobNotFound, BlobHashMismatch):
+                self._referrer.setdefault(content, height)
+                raise
+
+        return read
 
     def _note(self, height: int, sealed: SealedBlock) -> None:
         """Everything this height put into the store must be there, byte for byte."""

@@ -252,7 +252,8 @@ class LocalCasStore:
             return verify_blob(data, content_hash)
         except BlobHashMismatch as error:
             self._set_aside(content_hash, None if inline is None else data)
-            raise BlobHashMismatch(f"{error}; the damaged bytes are in quarantine/") from None
+            where = "" if self._database.read_only else "; the damaged bytes are in quarantine/"
+            raise BlobHashMismatch(f"{error}{where}") from None
 
     def _set_aside(self, content_hash: ContentHash, inline: bytes | None) -> None:
         self._counters["corrupt"] += 1

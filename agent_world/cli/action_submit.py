@@ -114,7 +114,7 @@ def _wanted(line: str, default_key: Path | None, source: str) -> Wanted:
     if not isinstance(item, dict) or not isinstance(item.get("kind"), str) or not isinstance(item.get("payload"), dict):
         raise UsageError(f'{source}: expected {{"kind": "...", "payload": {{...}}}}')
     if unknown := sorted(item.keys() - {"kind", "payload", "key"}):
-        raise UsageError(f'{source}: unknown field {unknown[0]!r}; known: kind, payload, key')
+        raise UsageError(f"{source}: unknown field {unknown[0]!r}; known: kind, payload, key")
     key = item.get("key", default_key)
     if key is None:
         raise UsageError(f'{source}: no "key" in the line and no --key')

@@ -18,8 +18,12 @@ from agent_world.wire.limits import BLOB_BYTES_MAX
 @json_option
 def command(file: Path, home: Path, as_json: bool) -> None:
     """Store FILE in the node's blob store and print its content hash and CID."""
-    size = file.stat().st_size
-    if size > BLOB_BYTES_MAX:
-        raise UsageError(f"{file} has {size} bytes; one blob holds at most {BLOB_BYTES_MAX}")
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(BLOB_BYTES_MAX + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from None
+    if len(data) > BLOB_BYTES_MAX:
+        raise UsageError(f"{file} is larger than one blob may be, {BLOB_BYTES_MAX} bytes")
     with NodeClient(home) as node:
-        show(node.post_bytes("/blobs", file.read_bytes()), as_json=as_json)
+        show(node.post_bytes("/blobs", data), as_json=as_json)

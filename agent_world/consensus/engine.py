@@ -2,7 +2,9 @@
 
 How it is driven: hand every input with the monotonic time to ``step`` and carry the effects out in order; hand in
 ``Wake`` when ``wake_at_ms`` has come. The engine trusts what its inputs' types say: received messages were opened by
-``messages.open_message``, and own ones come back from the guard.
+``messages.open_message`` against ``engine.run.context``, and own ones come back from the guard. A shell that leaves
+out repeats by their bytes must let those through that the engine has dropped: a vote for a block that was not known
+counts when it comes again.
 """
 
 from __future__ import annotations

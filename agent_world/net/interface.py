@@ -144,10 +144,13 @@ class DistributedNetwork(Protocol):
 
 
 class DistributedDht(Protocol):
-    """Index of providers and of the world head; a cache of hints whose reader checks what it gets."""
+    """Index of providers and of signed records; a cache of hints whose reader checks what it gets."""
 
     async def put_record(self, key: str, value: bytes) -> None:
-        """Store a record under a key of ``wire.rpc.dht_*``; the higher head wins at every holder."""
+        """Store a record under a key of ``wire.rpc.dht_*``; the higher head wins at every holder.
+
+        Raises RemoteError if the rules refuse it, Unavailable if nobody took it.
+        """
         ...
 
     async def get_record(self, key: str, *, timeout_s: float) -> bytes | None:
@@ -155,9 +158,29 @@ class DistributedDht(Protocol):
         ...
 
     async def provide(self, content: Cid) -> None:
-        """Say that this node serves ``content``."""
+        """Say that this node serves ``content``; raises Unavailable if nobody can be found to have heard it."""
         ...
 
     async def find_providers(self, content: Cid, *, timeout_s: float) -> Sequence[PeerId]:
         """Who says so; empty if nobody. Raises Unavailable if nobody answered."""
+        ...
+
+    def withdraw(self, content: Cid) -> None:
+        """Stop saying so here; what others were told runs out by itself."""
+        ...
+
+    def addresses(self, peer: PeerId) -> tuple[str, ...]:
+        """Multiaddrs without /p2p at which a peer may be dialled, as told with records; empty if unknown."""
+        ...
+
+    def learned(self, peer: PeerId, address: str) -> None:
+        """A peer of this world listens there: it may be asked, and its address handed on."""
+        ...
+
+    def peers(self) -> int:
+        """How many DHT peers are known."""
+        ...
+
+    def counters(self) -> Mapping[str, int]:
+        """Named counters of look-ups and records."""
         ...

@@ -95,9 +95,9 @@ class GuardStore:
         # Whatever stops between here and the last line, memory and files may no longer agree: then sign nothing.
         self._failed = f"{request.step} of height {request.height} round {request.round}"
         data = made.to_bytes()
-        self._log.append(made, data)
-        self._fault("guard_log_appended")
-        self._database.append(made, state.entries[0].height, self._fault, data)
+        with self._log.appending(data):
+            self._fault("guard_log_appended")
+            self._database.append(made, state.entries[0].height, self._fault, data)
         self._fault("guard_database_committed")
         self._state = state
         if self._log.is_long:

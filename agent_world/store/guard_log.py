@@ -9,6 +9,9 @@ The checksums form a chain from the header on, so a record that was changed, cut
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -127,6 +130,7 @@ class GuardLog:
         self._descriptor = descriptor
         self._size = os.fstat(descriptor).st_size
         self._compact_at = max(COMPACT_BYTES, 2 * self._size)
+        self._syncer = ThreadPoolExecutor(1, "guard-log")
 
     @classmethod
     def rewrite(
@@ -163,24 +167,34 @@ class GuardLog:
         """Whether most of it no longer matters, so that it should be rewritten."""
         return self._size > self._compact_at
 
-    def append(self, made: GuardRecord, data: bytes | None = None) -> None:
-        """Append and fsync one record; raises HomeError, after which this object must not be used again.
+    def append(self, made: GuardRecord) -> None:
+        """Append and fsync one record; raises HomeError, after which this object must not be used again."""
+        with self.appending(made.to_bytes()):
+            pass
 
-        ``data`` is the record's bytes, if they are at hand.
+    @contextmanager
+    def appending(self, data: bytes) -> Iterator[None]:
+        """As ``append`` of the record with these bytes, with the fsync beside the body of the with statement.
+
+        The record is in the file when the body begins, and durable when the statement ends. So the twin's wait for
+        the disk takes no time of its own: the body makes the same record durable in the other file.
         """
-        framed = _framed(data or made.to_bytes(), self._checksum)
+        framed = _framed(data, self._checksum)
         try:
             written = os.write(self._descriptor, framed)
             if written != len(framed):
                 raise HomeError(f"{self._path}: only {written} of {len(framed)} bytes were written; free disk space")
-            os.fsync(self._descriptor)
+            syncing = self._syncer.submit(os.fsync, self._descriptor)
+            yield
+            syncing.result()
         except OSError as error:
             raise HomeError(f"{self._path} cannot be written: {error.strerror}; check space and rights") from error
         self._checksum = framed[-_CHECKSUM_BYTES:]
         self._size += len(framed)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, once nobody syncs it any more."""
+        self._syncer.shutdown()
         os.close(self._descriptor)
 
 

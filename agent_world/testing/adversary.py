@@ -22,7 +22,8 @@ import attrs
 from agent_world.consensus.context import HeightContext
 from agent_world.errors import DecodeError
 from agent_world.testing.bus import Bus
-from agent_world.testing.sim_node import Consensus, SimNode
+from agent_world.testing.bus_messages import Consensus
+from agent_world.testing.sim_node import SimNode
 from agent_world.wire import cbor, record
 from agent_world.wire.ids import ValidatorId
 from agent_world.wire.limits import PROPOSAL_BYTES_MAX

@@ -8,7 +8,8 @@ from agent_world.consensus.events import BlockBuilt, BuildBlock, JudgeBlock
 from agent_world.consensus.messages import EarlyMessage, VerifiedProposal, VerifiedVote
 from agent_world.crypto.signing import Domain, sign_record
 from agent_world.errors import Ignored, RemoteError
-from agent_world.testing.sim_node import Consensus, SimNode
+from agent_world.testing.bus_messages import Consensus
+from agent_world.testing.sim_node import SimNode
 from agent_world.wire import record
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.consensus import Proposal, Step, Vote

@@ -12,10 +12,12 @@ import attrs
 from agent_world.config import ConsensusConfig
 from agent_world.testing.adversary import Adversary
 from agent_world.testing.bus import CALM, Bus, LinkFaults, Partition
+from agent_world.testing.bus_messages import Submitted
 from agent_world.testing.byzantine import InvalidNode, LiarNode, SilentNode, TwinNode, Vice, WithholdNode
 from agent_world.testing.checkers import ChainChecker, Violation
+from agent_world.testing.opened_messages import OpenedMessages
 from agent_world.testing.schemer import SchemerNode
-from agent_world.testing.sim_node import SimNode, Submitted, Surroundings
+from agent_world.testing.sim_node import SimNode, Surroundings
 from agent_world.testing.toy_world import WORLD_ID, make_world
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.ids import ValidatorId
@@ -138,7 +140,7 @@ class Cluster:
             rng=self.rng,
             honest=honest,
             crash=self._crashes,
-            opened={},
+            opened=OpenedMessages(),
             counters=self.counters,
         )
         self.adversary = Adversary(self.bus, self.rng, honest, self.counters) if faults.adversarial else None

@@ -7,8 +7,8 @@ from agent_world.consensus.messages import VerifiedProposal
 from agent_world.crypto.hashing import hash32
 from agent_world.crypto.signing import Domain, sign_record
 from agent_world.testing.adversary import Adversary, Kind, Scheme
+from agent_world.testing.bus_messages import Consensus
 from agent_world.testing.byzantine import ByzantineNode
-from agent_world.testing.sim_node import Consensus
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.consensus import Proposal, Step, Vote
 from agent_world.wire.ids import U32, U64, Hash32

@@ -10,38 +10,19 @@ from typing import Final
 import attrs
 
 from agent_world.config import ConsensusConfig
-from agent_world.consensus import guard
+from agent_world.consensus import events, guard
 from agent_world.consensus.certificate import verify_certificate
 from agent_world.consensus.context import HeightContext
 from agent_world.consensus.engine import Engine
-from agent_world.consensus.events import (
-    BlockBuilt,
-    BlockJudged,
-    Broadcast,
-    BuildBlock,
-    Commit,
-    Drop,
-    Dropped,
-    EarlyReceived,
-    Effect,
-    EvidenceFound,
-    Input,
-    JudgeBlock,
-    NeedBlock,
-    OwnSigned,
-    ProposalReceived,
-    Sign,
-    StartHeight,
-    VoteReceived,
-    Wake,
-    WorkAvailable,
-)
-from agent_world.consensus.guard_records import GuardRecord, SignRequest
-from agent_world.consensus.messages import EarlyMessage, Message, VerifiedVote, open_message
+from agent_world.consensus.guard_records import SignRequest
+from agent_world.consensus.messages import EarlyMessage, Message, VerifiedVote
 from agent_world.crypto.hashing import hash32
 from agent_world.errors import DecodeError, Ignored, NotSafe, RemoteError
 from agent_world.testing.bus import Bus
+from agent_world.testing.bus_messages import Blocks, Consensus, Head, Submitted, Want
 from agent_world.testing.checkers import ChainChecker
+from agent_world.testing.opened_messages import OpenedMessages
+from agent_world.testing.sim_disk import Disk
 from agent_world.testing.toy_world import GENESIS_TIME_MS, WORLD_ID, StoredBlock, ToyWorld, executes
 from agent_world.wire import record
 from agent_world.wire.block import WorldBlock
@@ -58,52 +39,8 @@ STEP_EFFECTS_MAX: Final = 100_000
 """More effects from one input than this is an engine that loops."""
 
 
-@attrs.frozen(slots=True)
-class Consensus:
-    """A signed proposal or vote."""
-
-    data: bytes
-
-
-@attrs.frozen(slots=True)
-class Head:
-    """The sender's committed height: a hint."""
-
-    height: int
-
-
-@attrs.frozen(slots=True)
-class Want:
-    """Ask for blocks from this height on."""
-
-    from_height: int
-
-
-@attrs.frozen(slots=True)
-class Blocks:
-    """Answer to Want: consecutive (block, certificate)."""
-
-    items: tuple[tuple[bytes, bytes], ...]
-
-
-@attrs.frozen(slots=True)
-class Submitted:
-    """Actions that somebody wants ordered."""
-
-    actions: tuple[ContentHash, ...]
-
-
 class SimCrash(Exception):
     """The process dies here; what is on its disk stays."""
-
-
-@attrs.define
-class Disk:
-    """What survives: the guard's two files and the chain."""
-
-    guard_database: list[bytes] = attrs.field(factory=list)
-    guard_twin: list[bytes] = attrs.field(factory=list)
-    chain: list[StoredBlock] = attrs.field(factory=list)
 
 
 @attrs.frozen
@@ -118,8 +55,7 @@ class Surroundings:
     honest: frozenset[ValidatorId]
     crash: Callable[[SimNode, str], bool]
     """Whether the node dies at this step."""
-    opened: dict[tuple[bytes, bytes], Message | RemoteError | Ignored]
-    """Verified messages by (parent, bytes): verification is a function, so one node's work serves all."""
+    opened: OpenedMessages
     counters: Counter[str]
 
 
@@ -140,6 +76,8 @@ class SimNode:
         self.drift_permille = drift_permille
         self.pool: dict[ContentHash, None] = {}
         self.seen: set[bytes] = set()
+        self.dropped = False
+        """Whether the engine dropped something of the last input; it may be needed when it comes again."""
         self.engine = Engine(around.config, own)
         self.state = guard.GuardState()
         self.wake_ms: int | None = None
@@ -163,7 +101,7 @@ class SimNode:
         self.wake_ms = None
         self.engine = Engine(self.around.config, self.own)
         self.pool = {}
-        self.state = self._load_guard()
+        self.state = self.disk.load_guard()
         self.around.bus.note(f"start {self.name}")
         if self.is_honest:
             self.around.checker.restarted(self.name, self.height)
@@ -200,17 +138,6 @@ class SimNode:
             self.around.counters[f"crash.{step}"] += 1
             raise SimCrash(step)
 
-    def _load_guard(self) -> guard.GuardState:
-        states = [
-            guard.state_of(GuardRecord.from_bytes(data) for data in file)
-            for file in (self.disk.guard_database, self.disk.guard_twin)
-        ]
-        merged = guard.merge_stricter(*states)
-        if states[0] != states[1]:
-            rewritten = [made.to_bytes() for made in guard.records_of(merged)]
-            self.disk.guard_database, self.disk.guard_twin = list(rewritten), list(rewritten)
-        return merged
-
     # The engine.
 
     def context(self) -> HeightContext:
@@ -226,11 +153,11 @@ class SimNode:
     def start_height(self) -> None:
         """Tell the engine what is next."""
         self.seen.clear()
-        self.feed(StartHeight(self.context(), self.state))
+        self.feed(events.StartHeight(self.context(), self.state))
         if self.pool:
-            self.feed(WorkAvailable())
+            self.feed(events.WorkAvailable())
 
-    def feed(self, event: Input) -> None:
+    def feed(self, event: events.Input) -> None:
         """Hand in one input and carry out all effects that follow."""
         queue = deque(self.engine.step(self.local_ms(), event))
         done = 0
@@ -252,31 +179,36 @@ class SimNode:
         def ring() -> None:
             if self.wake_ms == wake:
                 self.wake_ms = None
-                self.feed(Wake())
+                self.feed(events.Wake())
 
         self.later(due_ms - self.around.bus.now_ms, ring)
 
-    def carry_out(self, effect: Effect) -> tuple[Effect, ...]:
+    def carry_out(self, effect: events.Effect) -> tuple[events.Effect, ...]:
         """Do one effect; returns the effects of an answer given at once."""
-        if isinstance(effect, Sign):
+        if isinstance(effect, events.Sign):
             signed = self.sign(effect.request)
-            return () if signed is None else self.engine.step(self.local_ms(), OwnSigned(signed))
-        if isinstance(effect, Broadcast):
+            return () if signed is None else self.engine.step(self.local_ms(), events.OwnSigned(signed))
+        if isinstance(effect, events.Broadcast):
             self.broadcast(effect.data)
-        elif isinstance(effect, BuildBlock):
+        elif isinstance(effect, events.BuildBlock):
             self.build(effect)
-        elif isinstance(effect, JudgeBlock):
+        elif isinstance(effect, events.JudgeBlock):
             self.judge(effect)
-        elif isinstance(effect, Commit):
+        elif isinstance(effect, events.Commit):
             self.commit(effect)
-        elif isinstance(effect, NeedBlock):
+        elif isinstance(effect, events.NeedBlock):
             self.around.counters["need_block"] += 1
             self.send_all(Want(self.height + 1))
-        elif isinstance(effect, EvidenceFound):
+        elif isinstance(effect, events.EvidenceFound):
             self.accuse(effect)
-        elif isinstance(effect, Dropped):
+        elif isinstance(effect, events.Dropped):
             self.around.counters[f"drop.{effect.reason}"] += 1
-            if self.is_honest and effect.reason in (Drop.KEY_ELSEWHERE, Drop.OWN_INVALID, Drop.BUILT_INVALID):
+            self.dropped |= effect.reason is not events.Drop.DUPLICATE
+            if self.is_honest and effect.reason in (
+                events.Drop.KEY_ELSEWHERE,
+                events.Drop.OWN_INVALID,
+                events.Drop.BUILT_INVALID,
+            ):
                 self.around.checker.report("I9", self.name, f"{effect.reason}: {effect.detail}")
         return ()
 
@@ -292,38 +224,33 @@ class SimNode:
         if permit.stored is not None:
             return signed
         made = guard.record_for(self.state, request, signed)
-        self.crash_point("guard.before")
-        self.disk.guard_twin.append(made.to_bytes())
-        self.crash_point("guard.between")
-        self.disk.guard_database.append(made.to_bytes())
-        self.state = guard.apply(self.state, made)
-        if len(self.disk.guard_twin) > 64:
-            compact = [kept.to_bytes() for kept in guard.records_of(self.state)]
-            self.disk.guard_database, self.disk.guard_twin = list(compact), list(compact)
+        after = guard.apply(self.state, made)
+        self.disk.write_guard(made, after, self.crash_point)
+        self.state = after
         self.crash_point("guard.after")
         if self.is_honest:
             self.around.checker.signed(self.name, signed)
         return signed
 
-    def build(self, effect: BuildBlock) -> None:
+    def build(self, effect: events.BuildBlock) -> None:
         """Build a block of what is in the pool, which takes a while."""
         context = self.engine_context()
 
         def built() -> None:
             actions = tuple(sorted(self.pool)[: self.around.rng.randint(0, 4)])
             block = self.around.world.build(context, effect.round, self.wall_ms(), actions)
-            self.feed(BlockBuilt(effect.height, effect.round, block, actions))
+            self.feed(events.BlockBuilt(effect.height, effect.round, block, actions))
 
         self.later(self.around.rng.randint(1, 15), built)
 
-    def judge(self, effect: JudgeBlock) -> None:
+    def judge(self, effect: events.JudgeBlock) -> None:
         """Execute and compare, which takes a while."""
         self.later(
             self.around.rng.randint(1, 15),
-            lambda: self.feed(BlockJudged(effect.height, effect.block_hash, self.is_valid(effect))),
+            lambda: self.feed(events.BlockJudged(effect.height, effect.block_hash, self.is_valid(effect))),
         )
 
-    def is_valid(self, effect: JudgeBlock) -> bool:
+    def is_valid(self, effect: events.JudgeBlock) -> bool:
         """The toy world's verdict."""
         header = record.from_bytes(WorldBlock, effect.block, size_max=HEADER_BYTES_MAX)
         too_late = header.timestamp_ms > self.wall_ms() + self.around.config.drift_max_ms
@@ -333,7 +260,7 @@ class SimNode:
         """This node's wall clock."""
         return GENESIS_TIME_MS + self.local_ms()
 
-    def accuse(self, evidence: EvidenceFound) -> None:
+    def accuse(self, evidence: events.EvidenceFound) -> None:
         """Look at whom the evidence names."""
         self.around.counters["evidence"] += 1
         key = record.from_bytes(Signed, evidence.first, size_max=PROPOSAL_BYTES_MAX).key
@@ -344,7 +271,7 @@ class SimNode:
 
     # Commits.
 
-    def commit(self, effect: Commit) -> None:
+    def commit(self, effect: events.Commit) -> None:
         """Decided: make it durable, then go on. The process may die on either side."""
         header = record.from_bytes(WorldBlock, effect.block, size_max=HEADER_BYTES_MAX)
         if self.is_honest and not executes(header, effect.actions):
@@ -413,36 +340,29 @@ class SimNode:
             self.take_blocks(message)
         elif isinstance(message, Submitted):
             self.pool.update(dict.fromkeys(message.actions))
-            self.feed(WorkAvailable())
+            self.feed(events.WorkAvailable())
 
     def take_consensus(self, data: bytes) -> None:
-        """Verify and hand in; repeats are dropped by their bytes."""
+        """Verify and hand in. Repeats are dropped by their bytes, but not of what the engine had to drop."""
         if data in self.seen:
             return
+        self.dropped = False
         message = self.open(data)
         if isinstance(message, (RemoteError, Ignored)):
             self.around.counters[f"refused.{message.rule}"] += 1
             return
-        self.seen.add(data)
         if isinstance(message, EarlyMessage):
-            self.feed(EarlyReceived(message))
+            self.feed(events.EarlyReceived(message))
         else:
-            self.feed(VoteReceived(message) if isinstance(message, VerifiedVote) else ProposalReceived(message))
+            self.feed(
+                events.VoteReceived(message) if isinstance(message, VerifiedVote) else events.ProposalReceived(message)
+            )
+        if not self.dropped:
+            self.seen.add(data)
 
     def open(self, data: bytes) -> Message | RemoteError | Ignored:
-        """``open_message``, remembered for all nodes at the same height of the same chain."""
-        context = self.engine_context()
-        place = (context.parent_hash, data)
-        found = self.around.opened.get(place)
-        if found is None:
-            try:
-                found = open_message(data, context)
-            except (RemoteError, Ignored) as error:
-                found = error
-            if len(self.around.opened) > 20_000:
-                self.around.opened.clear()
-            self.around.opened[place] = found
-        return found
+        """Verified for the engine's height, or the rule it breaks."""
+        return self.around.opened.open(data, self.engine_context())
 
     def take_blocks(self, message: Blocks) -> None:
         """Catch up by range: nothing counts without a certificate by the set that the parent names."""

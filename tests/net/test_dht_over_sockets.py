@@ -104,7 +104,8 @@ async def test_alone_is_unavailable(networks: Any) -> None:
 
 async def test_peers_without_a_dht_are_not_asked(networks: Any, until: Any) -> None:
     async with networks(2) as (one, two), Libp2pDht.open(one, RULES) as dht:
-        await until(lambda: module.library_id(two.peer_id) in one.host.inner._identified_peers)
+        await until(lambda: one.host.is_identified(two.peer_id))
+        await until(lambda: not dht._kad.routing_table.get_peer_ids())
         with pytest.raises(Unavailable):
             await dht.get_record(KEY, timeout_s=1)
 
@@ -130,8 +131,51 @@ async def test_who_dials_us_enters_the_routing_table(networks: Any, until: Any) 
 
 
 async def test_holders_renew_a_record_they_have(networks: Any, until: Any) -> None:
-    async with dhts(networks, until, 2) as (one, _):
+    async with dhts(networks, until, 2) as (one, two):
         await one.put_record(KEY, b"1")
-        copies = one._copies_of(KEY)
+        _, before = two._kad.value_store.store[KEY.encode()]
         await one.put_record(KEY, b"1")
-        assert one._copies_of(KEY) > copies
+        _, after = two._kad.value_store.store[KEY.encode()]
+        assert after > before
+        assert one.counters()["dht_put_copies"] == 2
+
+
+async def test_a_record_found_is_not_lost_to_a_peer_that_is_silent(networks: Any, until: Any) -> None:
+    async with dhts(networks, until) as (one, two, three):
+        await one.put_record(KEY, b"1")
+
+        async def silent(_stream: Any) -> None:
+            await trio.sleep_forever()
+
+        two._network.host.on_stream("/aw/kad/1.0.0", silent)
+        assert await three.get_record(KEY, timeout_s=1) == b"1"
+        one._network.host.on_stream("/aw/kad/1.0.0", silent)
+        with pytest.raises(Unavailable):
+            await three.get_record(KEY, timeout_s=0.5)
+
+
+async def test_who_provides_can_be_dialled_by_who_never_met_it(networks: Any, until: Any) -> None:
+    content = cid_of(b"module")
+    async with dhts(networks, until) as (one, _two, three):
+        await one.provide(content)
+        assert await three.find_providers(content, timeout_s=5) == [one._network.peer_id]
+        assert set(three.addresses(one._network.peer_id)) >= set(one._network.listen_addresses())
+        assert three.addresses(module.PeerId("12D3KooWN1BT9q8rVsjPn6TjXmrrd8HxEM65weadT2q9GMR7h5MY")) == ()
+
+
+async def test_look_ups_leave_few_connections(networks: Any, until: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LINKS_MAX", 0)
+    async with dhts(networks, until) as (one, two, three):
+        await one.put_record(KEY, b"1")
+        assert await three.get_record(KEY, timeout_s=5) == b"1"
+        await until(lambda: [info.peer for info in three._network.peers()] == [two._network.peer_id])
+
+
+async def test_what_is_no_longer_served_is_not_told(networks: Any, until: Any) -> None:
+    content = cid_of(b"module")
+    async with dhts(networks, until, 2) as (one, two):
+        await one.provide(content)
+        two._kad.provider_store.providers.clear()
+        assert await two.find_providers(content, timeout_s=5) == [one._network.peer_id]
+        one.withdraw(content)
+        assert await two.find_providers(content, timeout_s=5) == []

@@ -39,7 +39,6 @@ ELSEWHERE = {
     "deliver_at_once": "test_each_subscriber_has_an_inbox_and_all_must_accept",
     "stop_seen_messages": "test_nothing_is_left_behind",
     "after_identify": "test_who_dials_us_enters_the_routing_table",
-    "count_stored_copies": "test_a_record_that_nobody_takes_is_unavailable",
 }
 
 
@@ -261,6 +260,16 @@ async def test_stop_auto_connector(networks: Any, until: Any) -> None:
         one.host.network.auto_connector._recent_disconnects.clear()
         await one.host.network.auto_connector.maybe_connect()
         assert one.peers() == []
+        assert not one.host.is_connected(two.peer_id)
+
+
+async def test_open_streams_without_dialling(networks: Any, until: Any) -> None:
+    async with networks(2) as (one, two):
+        await until(lambda: one.host.is_identified(two.peer_id))
+        one.forget(two.peer_id)
+        await one.disconnect(two.peer_id)
+        with pytest.raises(Exception, match="not connected"):
+            await one.host.inner.new_stream(library_id(two.peer_id), [MESHSUB])
         assert not one.host.is_connected(two.peer_id)
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from agent_world.consensus import engine, guard, height, validators
 from agent_world.consensus.guard_records import SignRequest
-from agent_world.testing import sim_node
 from agent_world.testing.cluster import simulate
+from agent_world.testing.sim_disk import Disk
 from agent_world.wire.consensus import Step
 from agent_world.wire.ids import Hash32
 
@@ -70,11 +70,11 @@ def test_half_the_stake_is_no_quorum(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_guard_that_forgets_signs_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start_afresh(self: sim_node.SimNode) -> guard.GuardState:
-        self.disk.guard_database, self.disk.guard_twin = [], []
+    def start_afresh(self: Disk) -> guard.GuardState:
+        self.guard_database, self.guard_twin = [], []
         return guard.GuardState()
 
-    monkeypatch.setattr(sim_node.SimNode, "_load_guard", start_afresh)
+    monkeypatch.setattr(Disk, "load_guard", start_afresh)
     found: set[str] = set()
     for seed in ORDINARY:
         found |= {violation.invariant for violation in simulate(seed).violations}

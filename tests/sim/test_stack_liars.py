@@ -1,4 +1,4 @@
-"""Stack tier: a peer that lies, babbles or is silent is not believed, and the data come from elsewhere (T-9.3, T-9.10)."""
+"""Stack tier: who lies, babbles or is silent is not believed, and the data come from elsewhere (T-9.3, T-9.10)."""
 
 from __future__ import annotations
 

@@ -99,7 +99,9 @@ BAD: dict[str, tuple[str, ErrorCode, Bad]] = {
         "A12", ErrorCode.BUSY,
         lambda s: signed(s, envelope(actor_id=actor_id_of(BOB.public_key), nonce=U64(4)), BOB),
     ),
-    "nonce-taken": ("A14", ErrorCode.STATE_MISMATCH, lambda s: signed(s, envelope(nonce=U64(3), timestamp_ms=TimeMs(9)))),
+    "nonce-taken": (
+        "A14", ErrorCode.STATE_MISMATCH, lambda s: signed(s, envelope(nonce=U64(3), timestamp_ms=TimeMs(9))),
+    ),
 }  # fmt: skip
 
 
@@ -161,9 +163,7 @@ async def test_the_same_action_again_is_no_error(tmp_path: Path, autojump_clock:
         assert record.from_bytes(SubmitActionResponse, answer, size_max=100).action_id == first
 
 
-async def test_one_bad_action_of_a_bundle_loses_none_of_its_neighbours(
-    tmp_path: Path, autojump_clock: object
-) -> None:
+async def test_one_bad_action_of_a_bundle_loses_none_of_its_neighbours(tmp_path: Path, autojump_clock: object) -> None:
     async with open_stack(tmp_path, specs(validators=2, observers=1)) as stack:
         await stack.start_all()
         await found_people(stack, "v1")

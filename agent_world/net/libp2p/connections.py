@@ -93,6 +93,12 @@ class Connections:
         if kept is not None:
             kept.scope.cancel()
 
+    def is_passing(self, peer: PeerId) -> bool:
+        """Whether only a look-up of the DHT has made the connection, and nobody asked to keep it."""
+        if peer in self._kept:
+            return False
+        return all(connection.direction is Direction.OUTBOUND for connection in self._host.connections(peer))
+
     async def disconnect(self, peer: PeerId) -> None:
         """Close the connections to this peer; returns when they are closed."""
         async with trio.open_nursery() as nursery:

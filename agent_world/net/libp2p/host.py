@@ -160,6 +160,7 @@ async def open_host(config: NetConfig, key: KeyPair, counters: Counters) -> Asyn
     library_faults.repair_library()
     inner = _new_host(config, key)
     library_faults.stop_auto_connector(inner)
+    library_faults.open_streams_without_dialling(inner)
     library_faults.guard_stream_handlers(inner, counters)
     library_faults.limit_connections_per_address(inner, config.connections_per_ip_max, counters)
     async with inner.run([]):

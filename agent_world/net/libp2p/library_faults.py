@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -47,7 +46,7 @@ WINDOW_BYTES_MAX: Final = 4 * MIB
 CLOSE_TIME_MAX_S: Final = 1.0
 """Time for the farewell frame of a closing connection."""
 RECORDS_CACHED_MAX: Final = 4_096
-"""Peer records known to be good, and keys whose copies are counted; all are forgotten when there are more."""
+"""Peer records known to be good; all are forgotten when there are more."""
 STREAMS_PER_PEER_MAX: Final = 192
 """Inbound streams of one peer at a time: gossip, identify, DHT, kept streams and bodies of 64 requests in flight."""
 
@@ -258,6 +257,21 @@ def stop_auto_connector(host: Any) -> None:
     _replace(host.get_network().auto_connector, "start", stay_stopped)
 
 
+def open_streams_without_dialling(host: Any) -> None:
+    """Fault: a stream to a peer that has just gone dials it again, behind the back of whoever disconnected.
+
+    The DHT keeps its dials: it asks peers that nobody else connects to.
+    """
+    new_stream = host.new_stream
+
+    async def new_stream_if_connected(peer: Any, protocols: Any) -> Any:
+        if KAD_PROTOCOL not in protocols and not host.is_peer_connected(peer):
+            raise SwarmException(f"not connected to {peer}")
+        return await new_stream(peer, protocols)
+
+    _replace(host, "new_stream", new_stream_if_connected)
+
+
 def forget_failed_dials(host: Any, peer: object) -> None:
     """Fault: after one failed dial every connect to the peer is refused for 60 s, also when it is back."""
     host.get_network()._negative_peer_cache.evict(str(peer))
@@ -359,23 +373,6 @@ def after_identify(host: Any, action: Callable[[Any], Awaitable[object]]) -> Non
         await action(peer)
 
     _replace(host, "_identify_peer", identify_and_tell)
-
-
-def count_stored_copies(dht: kad_dht.KadDHT) -> Callable[[str], int]:
-    """Fault: a put never says how many peers took the record. Returns how often each key was taken so far."""
-    store_at_peer = dht.value_store._store_at_peer
-    taken: Counter[bytes] = Counter()
-
-    async def counted(peer: Any, key: bytes, value: bytes, **options: Any) -> bool:
-        success = await store_at_peer(peer, key, value, **options)
-        if success:
-            if len(taken) >= RECORDS_CACHED_MAX:
-                taken.clear()
-            taken[key] += 1
-        return success
-
-    _replace(dht.value_store, "_store_at_peer", counted)
-    return lambda key: taken[key.encode()]
 
 
 def whole_seconds(duration_s: float) -> int:

@@ -206,3 +206,27 @@ def engine_of(round_0_proposer: bool, **how: Any) -> OneEngine:
     """An engine that is, or is not, the proposer of round 0."""
     own = proposer(0) if round_0_proposer else others_of(proposer(0))[0]
     return OneEngine(own, **how)
+
+
+def others(one: OneEngine) -> list[ValidatorId]:
+    assert one.own is not None
+    return others_of(one.own)
+
+
+def other_than_proposer_of(*rounds: int) -> ValidatorId:
+    return next(name for name in NAMES if name not in {proposer(round_) for round_ in rounds})
+
+
+def locked(**how: object) -> OneEngine:
+    """In round 0, locked on X, its precommit given, nobody else's heard."""
+    one = engine_of(False, **how).begin().hear(proposal_bytes(0, block_of(0)))
+    return one.hear_votes(Step.PREVOTE, 0, hash32(block_of(0)), others(one))
+
+
+def in_round(one: OneEngine, round_: int) -> OneEngine:
+    """Go there by precommits for nil of the others."""
+    for number in range(one.run.round, round_):
+        one.hear_votes(Step.PRECOMMIT, number, None, others(one))
+        one.tick(0)
+    assert one.run.round == round_
+    return one

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from agent_world.crypto.hashing import hash32
+from agent_world.errors import DecodeError, ErrorCode, Refused
+from agent_world.handlers.hello import HelloHandler, check_hello
+from agent_world.wire import record
+from agent_world.wire.hello import Hello, PeerAddress, Role
+from agent_world.wire.ids import Hash32, PeerId, WorldId
+from agent_world.wire.limits import ADDRESS_CHARS_MAX, HELLO_PEERS_MAX
+
+LISTEN = "/ip4/10.0.0.1/tcp/4001"
+
+
+@pytest.fixture
+def hello(head: Any) -> Hello:
+    return Hello(
+        world_id=WorldId("w"), genesis_hash=hash32(b"genesis"), role=Role.OBSERVER, validator=False, listen=(LISTEN,),
+        head=head(3).head, peers=(),
+    )  # fmt: skip
+
+
+def friends(peer: PeerId, *addresses: str) -> tuple[PeerAddress, ...]:
+    return tuple(PeerAddress(peer_id=peer, address=address) for address in addresses)
+
+
+def rule_of(hello: Hello) -> tuple[str, ErrorCode]:
+    with pytest.raises(Refused) as caught:
+        check_hello(hello, WorldId("w"), hash32(b"genesis"))
+    return caught.value.rule, caught.value.code
+
+
+async def test_hellos_are_exchanged(hello: Hello, peer: PeerId) -> None:
+    greeted: list[tuple[PeerId, Hello]] = []
+    handler = HelloHandler(lambda: hello, lambda who, said: greeted.append((who, said)))
+    theirs = attrs.evolve(hello, role=Role.STORAGE, peers=friends(peer, LISTEN))
+    answer = await handler.serve(peer, record.to_bytes(theirs))
+    assert record.from_bytes(Hello, answer, size_max=10_000) == hello
+    assert handler.judge(peer, record.to_bytes(theirs)) == theirs
+    assert greeted == [(peer, theirs)] * 2
+
+
+async def test_who_is_refused_was_not_greeted(hello: Hello, peer: PeerId) -> None:
+    def greeted(_who: PeerId, _said: Hello) -> None:
+        raise AssertionError("a foreigner")
+
+    handler = HelloHandler(lambda: hello, greeted)
+    with pytest.raises(Refused):
+        await handler.serve(peer, record.to_bytes(attrs.evolve(hello, world_id=WorldId("another"))))
+    with pytest.raises(DecodeError):
+        await handler.serve(peer, b"\xff")
+
+
+def test_n1_another_world(hello: Hello) -> None:
+    assert rule_of(attrs.evolve(hello, world_id=WorldId("another"))) == ("N1", ErrorCode.UNAUTHORIZED)
+
+
+def test_n2_another_genesis_of_the_same_name(hello: Hello) -> None:
+    assert rule_of(attrs.evolve(hello, genesis_hash=Hash32(bytes(32)))) == ("N2", ErrorCode.UNAUTHORIZED)
+
+
+@pytest.mark.parametrize("listen", ["/ip4/0.0.0.0/tcp/4001", "/ip6/::1/tcp/1", "/dns4/example.org/tcp/443"])
+def test_n3_listen_addresses_that_are_fine(hello: Hello, listen: str) -> None:
+    check_hello(attrs.evolve(hello, listen=(listen,) * HELLO_PEERS_MAX), WorldId("w"), hash32(b"genesis"))
+
+
+BAD = ["", "10.0.0.1:1", "/ip4/10.0.0.1/udp/1", "/ip4/10.0.0.1/tcp/70000", "/ip4/1.2.3/tcp/1", "/" * 300]
+
+
+@pytest.mark.parametrize("address", BAD)
+def test_n3_addresses_that_are_none(hello: Hello, peer: PeerId, address: str) -> None:
+    assert rule_of(attrs.evolve(hello, listen=(address,))) == ("N3", ErrorCode.BAD_REQUEST)
+    assert rule_of(attrs.evolve(hello, peers=friends(peer, address))) == ("N3", ErrorCode.BAD_REQUEST)
+
+
+@pytest.mark.parametrize("address", ["/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001", "/ip4/10.0.0.1/tcp/0"])
+def test_n3_peers_that_nobody_can_dial(hello: Hello, peer: PeerId, address: str) -> None:
+    assert rule_of(attrs.evolve(hello, peers=friends(peer, address)))[0] == "N3"
+
+
+def test_n3_too_many_or_too_long(hello: Hello, peer: PeerId) -> None:
+    many = (LISTEN,) * (HELLO_PEERS_MAX + 1)
+    assert rule_of(attrs.evolve(hello, listen=many))[0] == "N3"
+    assert rule_of(attrs.evolve(hello, peers=friends(peer, *many)))[0] == "N3"
+    long = f"/dns4/{'a' * ADDRESS_CHARS_MAX}/tcp/1"
+    assert rule_of(attrs.evolve(hello, listen=(long,)))[0] == "N3"

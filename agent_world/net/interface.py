@@ -6,6 +6,7 @@ Everything a peer sends is untrusted bytes; ``peer`` is always the authenticated
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import Protocol
 
@@ -69,6 +70,9 @@ Validator = Callable[[PeerId, bytes], Verdict]
 """Synchronous, quick, without side effects that matter twice: (publisher, data) -> verdict."""
 RequestHandler = Callable[[PeerId, bytes], Awaitable[bytes]]
 """Answers one request; raises Refused (sent as is) or another AgentWorldError (sent by its wire code)."""
+BodyHandler = Callable[[PeerId, bytes], AsyncIterator[bytes]]
+"""Answers one request with a body: an async generator of parts, each of 1 to BODY_PART_BYTES_MAX bytes. An error before
+its first part is sent as of a RequestHandler; after it the body breaks off."""
 MessageHandler = Callable[[PeerId, bytes], Awaitable[None]]
 """Takes one one-way message; raises RemoteError for what breaks the protocol."""
 
@@ -132,6 +136,21 @@ class DistributedNetwork(Protocol):
     async def request(self, peer: PeerId, method: str, payload: bytes, *, timeout_s: float | None = None) -> bytes:
         """Ask one peer. Raises Refused with the peer's code, ERR_TIMEOUT after the deadline, or
         ERR_NOT_AVAILABLE when it is not connected; never asks anybody else (K-1.2)."""
+        ...
+
+    def serve_body(self, method: str, handler: BodyHandler) -> None:
+        """Answer requests of this method with a streamed body; the last registration wins."""
+        ...
+
+    def open_body(
+        self, peer: PeerId, method: str, payload: bytes, *, timeout_s: float, part_timeout_s: float | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Ask one peer for a body; inside the block its parts are read in order, as fast as the reader takes them.
+
+        Raises Refused as ``request`` does, on entering and while reading: ERR_TIMEOUT after ``timeout_s`` in all or
+        ``part_timeout_s`` without a part, ERR_NOT_AVAILABLE for a body that breaks off. Leaving early ends the body.
+        Keep reading: a body whose reader pauses for seconds may be lost.
+        """
         ...
 
     async def send(self, peer: PeerId, channel: str, payload: bytes) -> bool:

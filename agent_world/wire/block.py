@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import attrs
 
+from agent_world.wire.blob import BlobRef
 from agent_world.wire.cid import Cid
 from agent_world.wire.ids import U16, U32, U64, Hash32, Label, TimeMs, ValidatorId, WorldId
 from agent_world.wire.record import V1
@@ -190,3 +191,39 @@ class GetBlocksResponse:
     """At least one block if the server has the first; it may stop early at its byte bound."""
 
     bundles: tuple[BlockBundle, ...]
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class GetJournalSegmentRequest:
+    """get_journal_segment: either the event that is looked for or the height, never both."""
+
+    world_id: WorldId
+    from_event_id: U64 | None
+    height: U64 | None
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class GetJournalSegmentResponse:
+    """Segments of one block, ascending: from the one that holds the event on, or all of the height."""
+
+    height: U64
+    journal_ref: Cid
+    """Link to the block's JournalIndex."""
+    segments: tuple[JournalSegmentRef, ...]
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class GetReceiptSegmentRequest:
+    """get_receipt_segment: either an event of the block or its height, never both."""
+
+    world_id: WorldId
+    from_event_id: U64 | None
+    height: U64 | None
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class GetReceiptSegmentResponse:
+    """The ReceiptList of one block."""
+
+    height: U64
+    segment: BlobRef

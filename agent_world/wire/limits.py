@@ -27,6 +27,10 @@ BLOB_BYTES_MAX: Final = MIB
 """One stored blob (D2); above it content travels as a file manifest of chunks."""
 CHUNK_BYTES: Final = 256 * KIB
 """Chunk of a file manifest and bound of a snapshot's transfer pack (D2, D6)."""
+MANIFEST_LINKS_MAX: Final = 4_096
+"""Links of one node of a file manifest (D2): 168 KiB; one node covers 1 GiB, two levels 4 TiB."""
+SNAPSHOT_CHUNKS_MAX: Final = 16_384
+"""Transfer packs named by one snapshot manifest: 4 GiB of state nodes, and a manifest of 800 KiB."""
 
 BLOCK_ACTIONS_MAX: Final = 512
 """Actions in one block; source: network-storage 6.3."""
@@ -59,6 +63,8 @@ RPC_INLINE_BYTES_MAX: Final = 64 * KIB
 """Largest answer body on the kept stream (D7)."""
 RPC_BODY_BYTES_MAX: Final = 16 * MIB
 """Largest answer body on a stream of its own."""
+BODY_PART_BYTES_MAX: Final = 2 * MIB
+"""One part of a streamed body: the largest blob beside a part that was nearly full."""
 RANGE_BLOCKS_MAX: Final = 64
 """Blocks in one get_blocks answer; with the byte bound below an answer stays under RPC_BODY_BYTES_MAX."""
 RANGE_BYTES_MAX: Final = 8 * MIB

@@ -45,7 +45,7 @@ class ConsensusConfig:
 
 @attrs.frozen(slots=True, kw_only=True)
 class BatchRules:
-    """What fits into one block; source: network-storage 6.3."""
+    """What fits into one block; source: the reference system"""
 
     max_actions: int = limits.BLOCK_ACTIONS_MAX
     max_payload_bytes: int = limits.BLOCK_ACTION_BYTES_MAX
@@ -60,7 +60,7 @@ class BatchRules:
 
 @attrs.frozen(slots=True, kw_only=True)
 class MempoolConfig:
-    """Pending actions; source of the first two: network-storage 6.2."""
+    """Pending actions; source of the first two: the reference system"""
 
     max_actions: int = 10_000
     max_per_actor: int = 256
@@ -81,7 +81,7 @@ class MempoolConfig:
 
 @attrs.frozen(slots=True, kw_only=True)
 class NetConfig:
-    """The libp2p host; the reason for each default is in NETWORK measurements and docs/net.md."""
+    """The libp2p host; docs/net.md has the reason for each default."""
 
     listen: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/0",)
     bootstrap: tuple[str, ...] = ()
@@ -98,10 +98,10 @@ class NetConfig:
     request_timeout_s: float = 10.0
     requests_in_flight_per_peer_max: int = 64
     peers_known_max: int = 1_024
-    """Learned addresses kept; source: network-storage 0.6."""
+    """Learned addresses kept; source: the reference system"""
     peer_ttl_s: float = 600.0
     inbox_messages_max: int = 1_024
-    """Messages waiting in one subscription; the oldest is dropped and counted (network-storage 0.6)."""
+    """Messages waiting in one subscription; the oldest is dropped and counted."""
 
     def __attrs_post_init__(self) -> None:
         for name in (
@@ -110,6 +110,13 @@ class NetConfig:
             "dial_timeout_s",
             "redial_min_s",
             "request_timeout_s",
+            "connections_per_ip_max",
+            "heartbeat_s",
+            "hello_interval_s",
+            "requests_in_flight_per_peer_max",
+            "peers_known_max",
+            "peer_ttl_s",
+            "inbox_messages_max",
         ):
             require(getattr(self, name) > 0, f"net.{name} must be above 0")
         require(self.redial_max_s >= self.redial_min_s, "net.redial_max_s must not be below net.redial_min_s")

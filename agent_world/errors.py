@@ -25,7 +25,7 @@ from typing import ClassVar, Final
 
 
 class ErrorCode(StrEnum):
-    """The ten wire codes of requests; source: network-storage 1.8."""
+    """The ten wire codes of requests; source: the reference system"""
 
     NOT_FOUND = "ERR_NOT_FOUND"
     BAD_REQUEST = "ERR_BAD_REQUEST"
@@ -146,7 +146,7 @@ class Refused(AgentWorldError):
     """A request was refused by whoever was asked.
 
     ``code`` is the wire code, ``rule`` the stable name of the broken rule (empty if none), ``retryable`` what
-    the answer said: trusted as sent, never recomputed (network-storage 1.8).
+    the answer said: trusted as sent, never recomputed.
     """
 
     def __init__(self, code: ErrorCode, message: str, *, rule: str = "", retryable: bool | None = None) -> None:

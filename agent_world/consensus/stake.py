@@ -1,4 +1,4 @@
-"""The stake kernel: how much stake decides, and whose turn it is to propose. Pure integers (consensus-ops 1.1)."""
+"""The stake kernel: how much stake decides, and whose turn it is to propose. Pure integers."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ class Domain(Enum):
     ACTION = b"aw/action/1\x00"
     PROPOSAL = b"aw/proposal/1\x00"
     VOTE = b"aw/vote/1\x00"
+    CAPABILITY = b"aw/capability/1\x00"
 
 
 def sign(domain: Domain, genesis_hash: Hash32, body: bytes, key: KeyPair) -> Signed:

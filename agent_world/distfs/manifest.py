@@ -184,14 +184,15 @@ def chunks_in(
 ) -> Iterator[Span]:
     """The chunks that cover ``start`` to ``end``; raises DecodeError, and whatever ``get`` raises for a node."""
     manifest = open_manifest(cid, get(cid), layout=layout)
-    stack = [(root_span(cid, manifest, layout=layout), manifest)]
+    root = root_span(cid, manifest, layout=layout)
+    stack = [root]
     while stack:
-        span, node = stack.pop()
-        below = children(span, node, start, end, layout=layout)
-        if span.depth == 1:
-            yield from below
-        else:
-            stack.extend((child, open_node(child, get(child.cid), layout=layout)) for child in reversed(below))
+        span = stack.pop()
+        if span.depth == 0:
+            yield span
+            continue
+        node = manifest if span is root else open_node(span, get(span.cid), layout=layout)
+        stack += reversed(children(span, node, start, end, layout=layout))
 
 
 def assemble(

@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ from agent_world.net.answering import Answering, check_request_size, payload_of
 from agent_world.net.counters import Counters
 from agent_world.net.inbox import DropOldestQueue, Inbox, PeerFeed
 from agent_world.net.interface import (
+    BodyHandler,
     GossipMessage,
     MessageHandler,
     PeerEvent,
@@ -27,6 +29,7 @@ from agent_world.net.interface import (
     Validator,
     Verdict,
 )
+from agent_world.net.memory_bodies import MemoryBodies
 from agent_world.wire.ids import U32, U64, PeerId
 from agent_world.wire.limits import GOSSIP_BYTES_MAX
 from agent_world.wire.rpc import RR_BASE, RequestFrame, ResponseFrame
@@ -73,6 +76,7 @@ class InMemoryNode:
         self._call_numbers = itertools.count(1)
         self._scopes: dict[trio.CancelScope, None] = {}
         self._closed = False
+        self.bodies = MemoryBodies(hub, peer_id, self._counters, self._start)
 
     def listen_addresses(self) -> tuple[str, ...]:
         """Own multiaddr without /p2p."""
@@ -171,6 +175,16 @@ class InMemoryNode:
         connection.latency_ms = (trio.current_time() - started) * 1000
         return payload_of(call.response)
 
+    def serve_body(self, method: str, handler: BodyHandler) -> None:
+        """Answer requests of this method with a body; the last registration wins."""
+        self.bodies.serving.serve(method, handler)
+
+    def open_body(
+        self, peer: PeerId, method: str, payload: bytes, *, timeout_s: float, part_timeout_s: float | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Ask one peer for a body; raises Refused as ``interface.DistributedNetwork.open_body`` says."""
+        return self.bodies.open(peer, method, payload, timeout_s, part_timeout_s)
+
     async def send(self, peer: PeerId, channel: str, payload: bytes) -> bool:
         """One-way message, in order; False if the peer is not connected."""
         if len(payload) > GOSSIP_BYTES_MAX:
@@ -206,6 +220,7 @@ class InMemoryNode:
         for call in self._calls.values():
             if call.peer == peer:
                 call.done.set()
+        self.bodies.disconnected(peer)
         for key in [key for key in self._channels if key[0] == peer]:
             self._channels.pop(key).close()
         self._feed.down(peer)

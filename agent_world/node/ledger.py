@@ -16,7 +16,8 @@ from agent_world.errors import ChainError, RemoteError
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.chain import ChainStore, CommittedHeight, StoredBlock
 from agent_world.wire import record
-from agent_world.wire.block import BlockBundle, Receipt, ReceiptList, WorldBlock
+from agent_world.wire.blob import BlobRef
+from agent_world.wire.block import BlockBundle, JournalIndex, JournalSegmentRef, Receipt, ReceiptList, WorldBlock
 from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.consensus import Proposal
 from agent_world.wire.genesis import Genesis
@@ -213,6 +214,34 @@ class Ledger:
                 created = record.from_bytes(ObjectCreated, event.payload_cbor, size_max=BLOB_BYTES_MAX)
                 sizes[created.content] = created.size_bytes
         return sizes
+
+    def state_at(self, height: int) -> tuple[int, Cid] | None:
+        """Epoch and state root after ``height``, 0 for genesis; None if that block is not held here."""
+        if height == 0:
+            return 0, genesis_head(self.genesis).state_root
+        stored = self._chain.block(height)
+        return None if stored is None else (stored.header.epoch, stored.header.state_root)
+
+    def height_of_event(self, event_id: int) -> int | None:
+        """The height whose block holds this event; None if no block here does."""
+        return self._chain.height_of_event(event_id)
+
+    def journal_segments(self, height: int) -> tuple[Cid, tuple[JournalSegmentRef, ...]] | None:
+        """The block's JournalIndex and what it lists; None if the height is not held here. Raises DataError."""
+        stored = self._chain.block(height)
+        if stored is None:
+            return None
+        data = self._blobs.get(stored.header.journal_ref.digest)
+        index = record.from_bytes(JournalIndex, data, size_max=BLOB_BYTES_MAX)
+        return stored.header.journal_ref, index.segments
+
+    def receipt_segment(self, height: int) -> BlobRef | None:
+        """Where the block's ReceiptList is; None if the height is not held here. Raises DataError."""
+        stored = self._chain.block(height)
+        if stored is None:
+            return None
+        size = self._blobs.stat(stored.header.receipts_root.digest).size_bytes
+        return BlobRef(content=stored.header.receipts_root, size_bytes=U64(size))
 
     def is_committed(self, action_id: Hash32) -> bool:
         """Whether the action is in a committed block."""

@@ -31,7 +31,7 @@ DEFAULT_PARAMS: Final = WorldParams(
 EQUAL_STAKE: Final = 100
 """Stake of every validator of a test swarm."""
 EPOCH_LENGTH_SLOTS: Final = 32
-"""Source: network-storage 0.6."""
+"""Source: the reference system"""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class MadeSwarm:
 
 
 def triad_nodes(prefix: str = "") -> tuple[NodeSpec, ...]:
-    """Sequencer, storage and observer, all validators (network-storage 8.10)."""
+    """Sequencer, storage and observer, all validators."""
     return tuple(NodeSpec(name=f"{prefix}{role.value}", role=role, validator=True) for role in Role)
 
 

@@ -1,4 +1,4 @@
-"""The storage role: holds everything that committed blocks link to (D9, network-storage 8.6).
+"""The storage role: holds everything that committed blocks link to (D9).
 
 It walks the links of every committed block. What this node executed is here already; what lies outside the state
 (content of objects) is fetched from peers, several times if need be, and marked unavailable after that: nothing

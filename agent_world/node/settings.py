@@ -19,7 +19,7 @@ from agent_world.wire.hello import Role
 
 
 class Topology(StrEnum):
-    """How this node came to its peers; source: network-storage 8.10."""
+    """How this node came to its peers; source: the reference system"""
 
     SINGLE = "single"
     TRIAD_DISTRIBUTED = "triad_distributed"

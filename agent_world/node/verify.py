@@ -245,6 +245,7 @@ class _Verification:
         if report.height == report.stored_height:
             self._compare(report.height, "receipt rows", receipts, report.actions)
         self._compare(report.stored_height, "block rows", blocks, report.stored_height)
+        self._compare(report.stored_height, "base height", self._chain.base_height, min(1, report.stored_height))
         try:
             self._database.check()
         except HomeError as error:

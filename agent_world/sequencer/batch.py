@@ -1,4 +1,4 @@
-"""Pending actions and the batches cut from them (network-storage 6.3, 6.4)."""
+"""Pending actions and the batches cut from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PendingAction:
     timestamp_ms: int
     """The client's clock, as signed."""
     size_bytes: int
-    """Length of ``data``: the whole encoded action counts (network-storage 6.3)."""
+    """Length of ``data``: the whole encoded action counts."""
     data: bytes
     """Encoded Signed."""
     payload_hash: Hash32

@@ -1,4 +1,4 @@
-"""Actions that wait for a block: bounded, in nonce order per actor, fair across actors (network-storage 6.2, 6.3).
+"""Actions that wait for a block: bounded, in nonce order per actor, fair across actors.
 
 Per actor there is a queue by nonce; the actor's *head* is the action with exactly the next nonce, and only heads can
 be taken. ``_ready`` is a heap of the heads' order keys. Entries of it that no longer are a head are skipped when they

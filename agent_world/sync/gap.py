@@ -10,7 +10,7 @@ import attrs
 from agent_world.wire.ids import PeerId
 
 ATTEMPTS_PER_HEIGHT_MAX: Final = 3
-"""Tries for one height before the pause; source: seed 000 Gap 3."""
+"""Tries for one height before the pause; source: Gap 3."""
 PAUSE_MS: Final = 1_000
 """Pause after the tries for a height are used up, before they begin anew."""
 BACK_OFF_BASE_MS: Final = 100

@@ -6,7 +6,7 @@ from typing import Final
 
 import attrs
 
-from agent_world.wire import action, blob, block, consensus, genesis, head, hello, limits, rpc, signed, submit
+from agent_world.wire import action, blob, block, capability, consensus, genesis, head, hello, limits, rpc, signed, submit
 from agent_world.world import events, records
 
 CATALOGUE: Final[dict[str, tuple[type, ...]]] = {
@@ -59,6 +59,7 @@ CATALOGUE: Final[dict[str, tuple[type, ...]]] = {
         consensus.ValidatorSetRecord,
     ),
     "blob": (blob.FetchBlobRequest, blob.FetchBlobResponse, blob.FetchBlobsRequest, blob.FetchBlobsResponse),
+    "dht": (capability.CapabilityRecord,),
     "state": (
         records.WorldRecord,
         records.ClockRecord,
@@ -96,6 +97,7 @@ SIZE_MAX: Final[dict[str, int]] = {
     "Vote": limits.VOTE_BYTES_MAX,
     "CommitCertificate": limits.CERTIFICATE_BYTES_MAX,
     "JournalSegment": limits.BLOB_BYTES_MAX,
+    "CapabilityRecord": limits.CAPABILITY_BYTES_MAX,
     "GetBlocksResponse": limits.RPC_BODY_BYTES_MAX,
     "FetchBlobResponse": limits.RPC_BODY_BYTES_MAX,
     "FetchBlobsResponse": limits.RPC_BODY_BYTES_MAX,

@@ -1,4 +1,4 @@
-"""Vectors of protocols/consensus: the stake kernel. Any implementation must give these answers (consensus-ops 8.1)."""
+"""Vectors of protocols/consensus: the stake kernel. Any implementation must give these answers."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from agent_world.wire.record import V1
 
 @attrs.frozen(slots=True, kw_only=True)
 class WorldHead:
-    """The last committed block in short (network-storage 1.5 WorldHeadAnnounce)."""
+    """The last committed block in short (the reference calls it WorldHeadAnnounce)."""
 
     v: U16 = U16(V1)
     world_id: WorldId

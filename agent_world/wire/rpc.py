@@ -1,4 +1,4 @@
-"""Frames of the request protocol /aw/rr/1.0.0: explicit request, ok and error frames (network-storage 1.3, 1.8)."""
+"""Frames of the request protocol /aw/rr/1.0.0: explicit request, ok and error frames."""
 
 from __future__ import annotations
 
@@ -79,20 +79,25 @@ class ResponseFrame:
 
 
 def topic(world_id: WorldId, kind: str) -> str:
-    """Name of a gossip topic, ``aw.<world>.<kind>`` (network-storage 1.2)."""
+    """Name of a gossip topic, ``aw.<world>.<kind>``."""
     return f"aw.{world_id}.{kind}"
 
 
 def dht_head_key(world_id: WorldId) -> str:
-    """DHT key of a world's head record (network-storage 1.4)."""
+    """DHT key of a world's head record."""
     return f"/aw/world/{world_id}/head"
 
 
 def dht_providers_key(world_id: WorldId, content_hash_hex: str) -> str:
-    """DHT key of a content's provider set (network-storage 1.4)."""
+    """DHT key of a content's provider set."""
     return f"/aw/world/{world_id}/providers/{content_hash_hex}"
 
 
+def dht_capability_key(world_id: WorldId, node: str) -> str:
+    """DHT key of a node's capability record; ``node`` is the hex of the first 16 octets of its public key."""
+    return f"/aw/world/{world_id}/capability/{node}"
+
+
 def dht_membership_key(world_id: WorldId) -> str:
-    """DHT key of a world's membership directory (network-storage 1.4)."""
+    """DHT key of a world's membership directory."""
     return f"/aw/world/{world_id}/membership"

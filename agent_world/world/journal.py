@@ -1,4 +1,4 @@
-"""The journal of a block: its events in segments, and the index that links them (network-storage 2.8)."""
+"""The journal of a block: its events in segments, and the index that links them."""
 
 from __future__ import annotations
 

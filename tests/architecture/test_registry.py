@@ -104,6 +104,7 @@ def test_dht_keys(registry: str) -> None:
     assert stated == {
         rpc.dht_head_key(world),
         rpc.dht_providers_key(world, "<content hash>"),
+        rpc.dht_capability_key(world, "<node>"),
         rpc.dht_membership_key(world),
     }
 

@@ -6,7 +6,7 @@ import importlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +16,9 @@ from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.hashing import actor_id_of, cid_of, hash32
 from agent_world.crypto.signing import Domain, is_valid
 from agent_world.errors import DecodeError, Refused, RemoteError, UsageError
+from agent_world.handlers.dht import DhtRecords
+from agent_world.handlers.head import HeadHandler
+from agent_world.handlers.views import ChainView
 from agent_world.testing import vectors
 from agent_world.testing.record_catalogue import CATALOGUE, RECORDS
 from agent_world.testing.vectors_records import dag_json
@@ -146,6 +149,22 @@ def run_stake_kernel(_file: Case, case: Case) -> None:
     assert case["result"] == (str(answer) if isinstance(case["result"], str) else answer)
 
 
+class OnlyGenesis:
+    """The chain of a node that has committed nothing."""
+
+    def __init__(self, genesis: Genesis) -> None:
+        self.world_id = genesis.world_id
+        self.genesis_hash = genesis_hash(genesis)
+        self.height = 0
+
+
+def run_dht_records(file: Case, case: Case) -> None:
+    genesis = record.from_bytes(Genesis, bytes.fromhex(file["genesis"]), size_max=BLOB_BYTES_MAX)
+    heads = HeadHandler(cast(ChainView, OnlyGenesis(genesis)), lambda _peer, _head: None)
+    rules = DhtRecords(genesis.world_id, genesis_hash(genesis), heads.open_head).rules
+    assert rule_of(lambda: rules.check(case["key"], bytes.fromhex(case["value"]))) == case.get("rule")
+
+
 RUNNERS: dict[str, Callable[[Case, Case], None]] = {
     "codec/vectors/strict_decode.json": run_strict_decode,
     "codec/vectors/names.json": run_names,
@@ -153,6 +172,7 @@ RUNNERS: dict[str, Callable[[Case, Case], None]] = {
     "action/vectors/admission.json": run_admission,
     "consensus/vectors/certificates.json": run_certificates,
     "consensus/vectors/stake_kernel.json": run_stake_kernel,
+    "dht/vectors/dht_records.json": run_dht_records,
     **{f"{folder}/vectors/records.json": run_records for folder in CATALOGUE},
 }
 
@@ -229,6 +249,7 @@ def test_cases_have_names_of_their_own(path: str) -> None:
         ("codec/vectors/names.json", {"D6", "D7"}),
         ("action/vectors/admission.json", {f"A{n}" for n in range(1, 11)}),
         ("consensus/vectors/certificates.json", {f"C{n}" for n in range(1, 10)}),
+        ("dht/vectors/dht_records.json", {f"K{n}" for n in range(1, 8)}),
     ],
 )
 def test_every_rule_has_a_case_that_breaks_it(path: str, rules: set[str]) -> None:

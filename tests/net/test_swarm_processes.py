@@ -1,4 +1,4 @@
-"""Nodes as users run them: real processes, real sockets, killed and started again (network-storage T-9.15)."""
+"""Nodes as users run them: real processes, real sockets, killed and started again (T-9.15)."""
 
 from __future__ import annotations
 

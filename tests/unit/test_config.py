@@ -30,7 +30,7 @@ def test_minimal_is_faster_and_changes_no_limit() -> None:
 
 
 def test_defaults_of_the_specification() -> None:
-    """Source: network-storage 0.6."""
+    """Source: the reference system"""
     assert (MAINNET.mempool.max_actions, MAINNET.mempool.max_per_actor) == (10_000, 256)
     assert (MAINNET.batch.max_actions, MAINNET.batch.max_payload_bytes) == (512, 524_288)
     assert (MAINNET.net.inbox_messages_max, MAINNET.net.peers_known_max, MAINNET.net.peer_ttl_s) == (

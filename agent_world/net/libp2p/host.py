@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -102,6 +103,11 @@ class Host:
             raise Refused(ErrorCode.NOT_AVAILABLE, f"no stream to {peer}: {error}") from None
 
 
+PEER_IDS_CACHED_MAX: Final = 1_024
+"""Ids kept in the library's form: base58 takes 20 us, and every message sent needs one."""
+
+
+@functools.lru_cache(maxsize=PEER_IDS_CACHED_MAX)
 def library_id(peer: PeerId) -> Any:
     """Our text id -> the library's."""
     return ID.from_string(peer)

@@ -42,7 +42,7 @@ CREDIT_BYTES: Final = 32 * KIB
 FIRST_WINDOW_BYTES: Final = MIB
 """Receive window from the first read on."""
 WINDOW_BYTES_MAX: Final = 4 * MIB
-"""The window doubles up to this; source: NETWORK measurements, 200-330 MiB/s on loopback."""
+"""The window doubles up to this; source: measured, 200-330 MiB/s on loopback."""
 CLOSE_TIME_MAX_S: Final = 1.0
 """Time for the farewell frame of a closing connection."""
 RECORDS_CACHED_MAX: Final = 4_096

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 import trio
@@ -15,7 +15,8 @@ from agent_world.crypto.keys import KeyPair
 from agent_world.net.answering import Answering
 from agent_world.net.counters import Counters
 from agent_world.net.inbox import Inbox
-from agent_world.net.interface import MessageHandler, PeerEvent, PeerInfo, RequestHandler, Validator
+from agent_world.net.interface import BodyHandler, MessageHandler, PeerEvent, PeerInfo, RequestHandler, Validator
+from agent_world.net.libp2p.bodies import Bodies
 from agent_world.net.libp2p.connections import Connections
 from agent_world.net.libp2p.gossip import Gossip, open_gossip
 from agent_world.net.libp2p.host import Host, check_can_listen, open_host
@@ -59,9 +60,11 @@ class Libp2pNetwork:
         self._server = RequestServer(host, self._answering, counters)
         self._requests = Requests(host, config, counters, start)
         self._messages = Messages(host, config, counters, start)
+        self._bodies = Bodies(host, config, counters)
         # Only spreads redials and pings in time; nothing that others see depends on it.
         self.connections = Connections(host, config, counters, random.Random(), start)
         self.connections.on_down(self._requests.forget)
+        self.connections.on_down(self._bodies.forget)
 
     @classmethod
     @asynccontextmanager
@@ -147,6 +150,16 @@ class Libp2pNetwork:
         """Ask one peer and nobody else; raises Refused, LocalError for a payload above REQUEST_BYTES_MAX."""
         timeout_s = self._config.request_timeout_s if timeout_s is None else timeout_s
         return await self._requests.request(peer, method, payload, timeout_s)
+
+    def serve_body(self, method: str, handler: BodyHandler) -> None:
+        """Answer requests of this method with a body; the last registration wins."""
+        self._bodies.serving.serve(method, handler)
+
+    def open_body(
+        self, peer: PeerId, method: str, payload: bytes, *, timeout_s: float, part_timeout_s: float | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Ask one peer for a body; raises Refused as ``interface.DistributedNetwork.open_body`` says."""
+        return self._bodies.open(peer, method, payload, timeout_s, part_timeout_s)
 
     async def send(self, peer: PeerId, channel: str, payload: bytes) -> bool:
         """Queue a one-way message; False if the peer is not connected or its queue is full."""

@@ -23,7 +23,7 @@ def check_invariants(mempool: Mempool, config: MempoolConfig) -> None:
 
 
 def expected_batch(mempool: Mempool, rules: BatchRules, next_nonces: dict[ActorId, int], drift_ms: int) -> list[bytes]:
-    """The rules of network-storage 6.3 with K-6.7, said plainly: sort all candidates anew after each action."""
+    """the batch rules with K-6.7, said plainly: sort all candidates anew after each action."""
     waiting = {(action.actor_id, action.nonce): action for action in mempool.arrivals()}
     following = dict(next_nonces)
     taken, size, misfits, blocked = [], 0, 0, set()

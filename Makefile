@@ -3,9 +3,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 SEEDS ?= 50
+STACK_SEEDS ?= 2
 FIRST ?= 1
 
-.PHONY: help setup demo test check sim net bench vectors clean
+.PHONY: help setup demo test check sim stack net bench vectors clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +33,9 @@ check: setup ## Format, lint, types, floors, architecture
 
 sim: setup ## Simulation: SEEDS=50 seeds from FIRST=1
 	$(BIN)/python -m agent_world.testing.sim --seeds $(SEEDS) --first $(FIRST)
+
+stack: setup ## Simulation with real libp2p hosts: STACK_SEEDS=2 seeds of 20 hosts
+	$(BIN)/python -m agent_world.testing.sim_stack --seeds $(STACK_SEEDS) --first $(FIRST)
 
 net: setup ## Tests over real sockets only
 	$(BIN)/python -m pytest tests/net

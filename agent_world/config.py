@@ -79,6 +79,10 @@ class MempoolConfig:
             require(getattr(self, name) > 0, f"mempool.{name} must be above 0")
 
 
+FASTER_PARTS: Final = ("noise", "yamux")
+"""Parts of the libp2p library that have a faster replacement here."""
+
+
 @attrs.frozen(slots=True, kw_only=True)
 class NetConfig:
     """The libp2p host; docs/net.md has the reason for each default."""
@@ -86,8 +90,46 @@ class NetConfig:
     listen: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/0",)
     bootstrap: tuple[str, ...] = ()
     connections_max: int = 256
+    """All connections; a further one is refused."""
+    trim_above_percent: int = 75
+    """With more peers than this share of ``connections_max`` the least useful are let go …"""
+    trim_to_percent: int = 60
+    """… until this share is left; validators, peers named by the operator and own dials stay."""
+    connections_per_peer_max: int = 3
+    """Two peers that dial each other at once have two connections for a while."""
     connections_per_ip_max: int = 64
+    """Inbound, of one address, whoever they say they are; an IPv6 address counts by its /64."""
+    connects_per_ip_per_s: float = 20.0
+    """Inbound connections that one address may begin."""
+    connects_per_ip_burst: int = 200
+    handshakes_max: int = 128
+    """Inbound connections whose peer is not known yet."""
+    handshakes_per_ip_max: int = 32
+    streams_per_peer_max: int = 192
+    """Inbound streams of one peer: gossip, identify, DHT, kept streams and bodies of 64 requests in flight."""
+    requests_per_s: float = 1_000.0
+    """Requests of one peer, without those named below; this and every further rate is a limit for each peer, by
+    which others are refused and to four fifths of which this node keeps itself."""
+    requests_burst: int = 4_000
+    content_requests_per_s: float = 500.0
+    """Requests for blobs, blocks, snapshots and segments."""
+    content_requests_burst: int = 2_000
+    submits_per_s: float = 500.0
+    """Actions handed in by request; each costs a signature check."""
+    submits_burst: int = 2_000
+    messages_per_s: float = 1_000.0
+    """One-way messages, such as votes."""
+    messages_burst: int = 4_000
+    gossip_per_s: float = 1_000.0
+    """Gossip messages, counted against whoever forwards them."""
+    gossip_burst: int = 4_000
+    bytes_per_s: float = 32.0 * limits.MIB
+    """Bytes of requests, messages and gossip together; answers that were asked for do not count."""
+    bytes_burst: int = 128 * limits.MIB
+    ban_s: float = 3_600.0
+    """How long a peer is banned whose score is too low."""
     upgrade_timeout_s: float = 5.0
+    """Time for a handshake."""
     dial_timeout_s: float = 5.0
     redial_min_s: float = 0.2
     redial_max_s: float = 5.0
@@ -102,15 +144,38 @@ class NetConfig:
     peer_ttl_s: float = 600.0
     inbox_messages_max: int = 1_024
     """Messages waiting in one subscription; the oldest is dropped and counted."""
+    faster: tuple[str, ...] = FASTER_PARTS
+    """Parts of the library to replace; the bytes on the wire are those of the same protocols either way."""
 
     def __attrs_post_init__(self) -> None:
+        unknown = sorted(set(self.faster) - set(FASTER_PARTS))
+        require(not unknown, f"net.faster knows {', '.join(FASTER_PARTS)} and not {', '.join(unknown)}")
         for name in (
             "connections_max",
             "upgrade_timeout_s",
             "dial_timeout_s",
             "redial_min_s",
             "request_timeout_s",
+            "connections_per_peer_max",
             "connections_per_ip_max",
+            "connects_per_ip_per_s",
+            "connects_per_ip_burst",
+            "handshakes_max",
+            "handshakes_per_ip_max",
+            "streams_per_peer_max",
+            "requests_per_s",
+            "requests_burst",
+            "content_requests_per_s",
+            "content_requests_burst",
+            "submits_per_s",
+            "submits_burst",
+            "messages_per_s",
+            "messages_burst",
+            "gossip_per_s",
+            "gossip_burst",
+            "bytes_per_s",
+            "bytes_burst",
+            "ban_s",
             "heartbeat_s",
             "hello_interval_s",
             "requests_in_flight_per_peer_max",
@@ -119,6 +184,10 @@ class NetConfig:
             "inbox_messages_max",
         ):
             require(getattr(self, name) > 0, f"net.{name} must be above 0")
+        require(
+            0 < self.trim_to_percent <= self.trim_above_percent <= 100,
+            "net.trim_to_percent must be above 0 and not above net.trim_above_percent, which is 100 at most",
+        )
         require(self.redial_max_s >= self.redial_min_s, "net.redial_max_s must not be below net.redial_min_s")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from agent_world.cli.client import NodeClient, home_option
 from agent_world.cli.output import json_option, show
 from agent_world.errors import UsageError
-from agent_world.wire.limits import BLOB_BYTES_MAX
+from agent_world.wire.limits import MIB
 
 
 @click.command("put")
@@ -17,13 +18,18 @@ from agent_world.wire.limits import BLOB_BYTES_MAX
 @home_option
 @json_option
 def command(file: Path, home: Path, as_json: bool) -> None:
-    """Store FILE in the node's blob store and print its content hash and CID."""
-    try:
-        with file.open("rb") as opened:
-            data = opened.read(BLOB_BYTES_MAX + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from None
-    if len(data) > BLOB_BYTES_MAX:
-        raise UsageError(f"{file} is larger than one blob may be, {BLOB_BYTES_MAX} bytes")
+    """Store FILE, of any size, in the node's blob store and print its content hash and CID.
+
+    Up to 1 MiB it is one blob; above that its chunks are stored and a manifest names them.
+    """
     with NodeClient(home) as node:
-        show(node.post_bytes("/blobs", data), as_json=as_json)
+        show(node.post_stream("/content", _parts(file)), as_json=as_json)
+
+
+def _parts(file: Path) -> Iterator[bytes]:
+    try:
+        with file.open("rb") as source:
+            while part := source.read(MIB):
+                yield part
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error}") from None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -63,22 +64,48 @@ class NodeClient:
         """GET raw bytes."""
         return self._send("GET", path).content
 
+    @contextmanager
+    def get_stream(self, path: str, **query: Any) -> Iterator[Iterator[bytes]]:
+        """GET raw bytes of any size, in parts."""
+        with self._explained(), self._http.stream("GET", path, params=query) as response:
+            if not response.is_success:
+                response.read()
+                raise _refused(response)
+            yield response.iter_bytes()
+
+    def post_stream(self, path: str, parts: Iterator[bytes]) -> Any:
+        """POST raw bytes of any size, get a JSON value."""
+        return self._send("POST", path, content=parts).json()
+
+    def post_json(self, path: str, value: Any) -> Any:
+        """POST a JSON value, get a JSON value."""
+        return self._send("POST", path, json=value).json()
+
     def post_bytes(self, path: str, data: bytes) -> Any:
         """POST raw bytes, get a JSON value."""
         return self._send("POST", path, content=data).json()
 
     def _send(self, verb: str, path: str, **arguments: Any) -> httpx.Response:
-        try:
+        with self._explained():
             response = self._http.request(verb, path, **arguments)
+        if response.is_success:
+            return response
+        raise _refused(response)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            if not (self._home / CONTROL_SOCKET).exists():
+                raise httpx.ConnectError("there is no control socket")
+            yield
+        except httpx.RemoteProtocolError as error:
+            raise Unavailable(f"the node at {self._home} broke off its answer ({error}); see its log") from None
         except httpx.TimeoutException:
             raise Unavailable(f"the node at {self._home} did not answer within {_TIMEOUT_S:.0f} s") from None
         except httpx.TransportError as error:
             raise Unavailable(
                 f"no node is running at {self._home} ({error}); start it with: agent-world node run --home {self._home}"
             ) from None
-        if response.is_success:
-            return response
-        raise _refused(response)
 
 
 def _refused(response: httpx.Response) -> Refused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -46,6 +47,8 @@ class Agreement:
 @json_option
 def command(keep: bool, directory: Path | None, ties: Path | None, as_json: bool) -> None:
     """Three processes order, execute, store and verify 820 payments among the characters of Les Misérables."""
+    # A polite kill must end the three processes too: as an exception it passes through every context below.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(128 + signal.SIGTERM))
     place = directory or Path(tempfile.mkdtemp(prefix="aw-demo-")) / "swarm"
     try:
         result = _run(place, ties or ties_file(), Console(stderr=True, quiet=as_json))

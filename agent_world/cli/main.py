@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
     "keys": {"new": "keys_new", "show": "keys_show"},
     "testnet": {"init": "testnet_init"},
     "node": {"run": "node_run", "triad": "node_triad", "status": "node_status"},
+    "peer": {"list": "peer_list", "ban": "peer_ban", "unban": "peer_unban"},
     "action": {"submit": "action_submit"},
     "world": {
         "head": "world_head",
@@ -30,14 +30,13 @@ _GROUP_HELP: Final = {
     "keys": "Make and show key files.",
     "testnet": "Make the genesis and the node homes of a swarm.",
     "node": "Run nodes and look into them.",
+    "peer": "See who a node is connected with, and keep peers out.",
     "action": "Sign actions and hand them to a node.",
     "world": "Look at the world through a node, or verify a home.",
     "blob": "Put content into a node's store and get it out.",
 }
 INTERRUPTED_EXIT: Final = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
-BROKEN_PIPE_EXIT: Final = 141
-"""Exit code when nobody reads the output any more: 128 + SIGPIPE."""
 
 
 class LazyGroup(click.Group):
@@ -89,10 +88,6 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED_EXIT)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough, such as head(1); Python would complain once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(BROKEN_PIPE_EXIT)
     except AgentWorldError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)

@@ -61,6 +61,7 @@ def set_up_logging(*, verbose: bool, as_json: bool) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
+        # Looked up for every line: who redirects stderr later, as tests do, gets the lines too.
+        logger_factory=lambda *_arguments: structlog.PrintLogger(sys.stderr),
+        cache_logger_on_first_use=False,
     )

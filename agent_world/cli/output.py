@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from agent_world.wire.jsonable import jsonable
 
@@ -22,7 +23,7 @@ def json_option(function: F) -> F:
 
 
 def show(data: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print a mapping: as JSON, or as two columns."""
+    """Print a mapping: as JSON, or as two columns. A value is only text: what peers name must not be markup."""
     if as_json:
         click.echo(json.dumps(jsonable(data), indent=2))
         return
@@ -30,7 +31,7 @@ def show(data: Mapping[str, Any], *, as_json: bool) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for key, value in flatten(jsonable(data)):
-        table.add_row(key, value)
+        table.add_row(Text(key), Text(value))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
@@ -43,7 +44,7 @@ def show_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_j
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(text_of(jsonable(row.get(column))) for column in columns))
+        table.add_row(*(Text(text_of(jsonable(row.get(column)))) for column in columns))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 

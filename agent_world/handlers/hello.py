@@ -7,13 +7,20 @@ from collections.abc import Callable
 from agent_world.errors import DecodeError, ErrorCode, Refused, UsageError
 from agent_world.net.address import parse_address
 from agent_world.wire import record
-from agent_world.wire.hello import Hello
+from agent_world.wire.hello import PROTOCOL_VERSIONS, Hello
 from agent_world.wire.ids import Hash32, PeerId, WorldId
-from agent_world.wire.limits import ADDRESS_CHARS_MAX, HELLO_PEERS_MAX, RPC_INLINE_BYTES_MAX
+from agent_world.wire.limits import (
+    ADDRESS_CHARS_MAX,
+    HELLO_PEERS_MAX,
+    HELLO_VERSIONS_MAX,
+    NAME_CHARS_MAX,
+    RPC_INLINE_BYTES_MAX,
+)
 
 
 def check_hello(hello: Hello, world_id: WorldId, genesis_hash: Hash32) -> None:
     """Raise Refused under the first rule broken."""
+    _check_versions(hello)
     # [REJECT] N1: the peer is of this world.
     if hello.world_id != world_id:
         raise Refused(ErrorCode.UNAUTHORIZED, f"this node is of world {world_id!r}, not {hello.world_id!r}", rule="N1")
@@ -40,12 +47,23 @@ def check_hello(hello: Hello, world_id: WorldId, genesis_hash: Hash32) -> None:
             raise Refused(ErrorCode.BAD_REQUEST, f"nobody can dial {peer.address}", rule="N3")
 
 
+def _check_versions(hello: Hello) -> None:
+    # [REJECT] N4: the peer speaks a version of the protocols that this node speaks.
+    fitting = len(hello.versions) <= HELLO_VERSIONS_MAX and all(len(text) <= NAME_CHARS_MAX for text in hello.versions)
+    if not fitting or not set(hello.versions) & set(PROTOCOL_VERSIONS):
+        named = ", ".join(repr(text[:NAME_CHARS_MAX]) for text in hello.versions[:HELLO_VERSIONS_MAX]) or "none"
+        own = ", ".join(PROTOCOL_VERSIONS)
+        raise Refused(ErrorCode.UNSUPPORTED, f"this node speaks {own}; the peer names {named}", rule="N4")
+
+
 class HelloHandler:
     """Serves ``hello`` and judges answers to our own."""
 
     def __init__(self, own: Callable[[], Hello], greeted: Callable[[PeerId, Hello], None]) -> None:
         self.own = own
         self._greeted = greeted
+        self.refused: Callable[[PeerId, Refused], None] = lambda _peer, _error: None
+        """Told whose hello this node refuses, and why; the peer is told the same."""
 
     async def serve(self, peer: PeerId, data: bytes) -> bytes:
         """Answer a peer's hello with ours, after its own has passed."""
@@ -56,6 +74,10 @@ class HelloHandler:
         """Decode and check a hello, tell the node; raises Refused or DecodeError."""
         hello = record.from_bytes(Hello, data, size_max=RPC_INLINE_BYTES_MAX)
         own = self.own()
-        check_hello(hello, own.world_id, own.genesis_hash)
+        try:
+            check_hello(hello, own.world_id, own.genesis_hash)
+        except Refused as error:
+            self.refused(peer, error)
+            raise
         self._greeted(peer, hello)
         return hello

@@ -8,9 +8,12 @@ from typing import Final
 
 import trio
 
-from agent_world.errors import AgentWorldError, ErrorCode, LocalError, Refused, RemoteError
+from agent_world.errors import AgentWorldError, DecodeError, ErrorCode, LocalError, Refused, RemoteError
 from agent_world.net.counters import Counters
+from agent_world.net.gate import Gate
 from agent_world.net.interface import RequestHandler
+from agent_world.net.rates import class_of
+from agent_world.net.reputation import Offence
 from agent_world.wire.ids import U64, PeerId
 from agent_world.wire.limits import KIB, RPC_BODY_BYTES_MAX, RPC_FRAME_BYTES_MAX
 from agent_world.wire.rpc import ErrorResponse, RequestFrame, ResponseFrame
@@ -60,6 +63,11 @@ def is_well_formed(response: ResponseFrame) -> bool:
     return [response.payload is not None, response.error is not None, response.elsewhere].count(True) == 1
 
 
+def offence_of(error: RemoteError) -> Offence:
+    """What a peer did whose request or message raised this."""
+    return Offence.GARBAGE if isinstance(error, DecodeError) else Offence.INVALID_MESSAGE
+
+
 def check_request_size(method: str, payload: bytes) -> None:
     """Raise LocalError for a request that would not fit into its frame."""
     if len(payload) > REQUEST_BYTES_MAX:
@@ -69,12 +77,13 @@ def check_request_size(method: str, payload: bytes) -> None:
 class Answering:
     """The methods served and how many requests are being answered; one for each network."""
 
-    def __init__(self, in_flight_per_peer_max: int, counters: Counters) -> None:
+    def __init__(self, in_flight_per_peer_max: int, counters: Counters, gate: Gate) -> None:
         self._handlers: dict[str, RequestHandler] = {}
         self._in_flight: Counter[PeerId] = Counter()
         self._total = 0
         self._in_flight_per_peer_max = in_flight_per_peer_max
         self._counters = counters
+        self._gate = gate
 
     def serve(self, method: str, handler: RequestHandler) -> None:
         """Register; the last registration wins."""
@@ -86,6 +95,10 @@ class Answering:
         if handler is None:
             self._counters.add("request_unsupported")
             return failure(request.id, ErrorCode.UNSUPPORTED)
+        if not self._gate.admits(peer, class_of(request.method), len(request.payload)):
+            self._gate.traffic.dropped(peer, "method", request.method, "rate")
+            return failure(request.id, ErrorCode.RATE_LIMITED)
+        self._gate.traffic.received(peer, "method", request.method, len(request.payload))
         if self._in_flight[peer] >= self._in_flight_per_peer_max or self._total >= REQUESTS_IN_FLIGHT_MAX:
             self._counters.add("request_busy")
             return failure(request.id, ErrorCode.BUSY)
@@ -120,7 +133,12 @@ class Answering:
             return await handler(peer, request.payload)
         # A handler is foreign code here; whatever it raises, this node goes on serving. Logged and counted below.
         except Exception as error:  # noqa: BLE001
+            self._blame(peer, _only_error(error))
             return self._failed(request, error)
+
+    def _blame(self, peer: PeerId, error: Exception) -> None:
+        if isinstance(error, RemoteError):
+            self._gate.blame(peer, offence_of(error))
 
     def _failed(self, request: RequestFrame, error: Exception) -> ResponseFrame:
         error = _only_error(error)

@@ -17,7 +17,9 @@ import trio
 from agent_world.errors import AgentWorldError, ErrorCode, LocalError, Refused, RemoteError
 from agent_world.net.answering import failure
 from agent_world.net.counters import Counters
+from agent_world.net.gate import Gate
 from agent_world.net.interface import BodyHandler
+from agent_world.net.rates import class_of
 from agent_world.wire.ids import U64, PeerId
 from agent_world.wire.limits import BODY_PART_BYTES_MAX
 from agent_world.wire.rpc import ErrorResponse, RequestFrame, ResponseFrame
@@ -53,7 +55,8 @@ class BodySender:
 class BodyServing:
     """The bodies that are served and who is being sent one; one for each network."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, gate: Gate) -> None:
+        self._gate = gate
         self._handlers: dict[str, BodyHandler] = {}
         self._in_flight: Counter[PeerId] = Counter()
         self._counters = counters
@@ -90,6 +93,10 @@ class BodyServing:
         if request.method not in self._handlers:
             self._counters.add("body_unsupported")
             return failure(request.id, ErrorCode.UNSUPPORTED)
+        if not self._gate.admits(peer, class_of(request.method), len(request.payload)):
+            self._gate.traffic.dropped(peer, "method", request.method, "rate")
+            return failure(request.id, ErrorCode.RATE_LIMITED)
+        self._gate.traffic.received(peer, "method", request.method, len(request.payload))
         if self._in_flight[peer] >= BODIES_PER_PEER_MAX or self._in_flight.total() >= BODIES_MAX:
             self._counters.add("body_busy")
             return failure(request.id, ErrorCode.BUSY)

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from agent_world.wire.cid import Cid
 from agent_world.wire.ids import PeerId
+
+if TYPE_CHECKING:
+    from agent_world.net.gate import Gate
 
 
 class Verdict(Enum):
@@ -92,6 +95,8 @@ class DistributedNetwork(Protocol):
     """The network as one node sees it. Use inside its ``async with``/run scope only."""
 
     peer_id: PeerId
+    gate: Gate
+    """Rates, scores and bans of peers, and figures of what they sent."""
 
     def listen_addresses(self) -> tuple[str, ...]:
         """Own multiaddrs without /p2p, with the ports really bound."""

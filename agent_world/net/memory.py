@@ -166,6 +166,8 @@ class InMemoryNetwork:
             return False
         if self._addresses[target] != address:
             return False
+        if self._nodes[dialler].gate.is_banned(target) or self._nodes[target].gate.is_banned(dialler):
+            return False
         self._connected[_pair(dialler, target)] = next(self._connection_numbers)
         self._record("up", dialler, target)
         self._nodes[dialler].on_connected(target, self._addresses[target], outbound=True)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -18,6 +18,7 @@ from agent_world.errors import ErrorCode, Refused
 from agent_world.net.answering import check_request_size, payload_of
 from agent_world.net.bodies import BODIES_PER_PEER_MAX, BODY_TIME_MAX_S, BodySender, BodyServing
 from agent_world.net.counters import Counters
+from agent_world.net.gate import Gate
 from agent_world.wire.ids import U32, U64, PeerId
 from agent_world.wire.rpc import RR_BASE, RequestFrame, ResponseFrame
 
@@ -58,7 +59,9 @@ class _Sent:
 class MemoryBodies:
     """The bodies of one in-memory node; ``start`` runs a task that ends with the node."""
 
-    def __init__(self, hub: InMemoryNetwork, own: PeerId, counters: Counters, start: Callable[..., None]) -> None:
+    def __init__(
+        self, hub: InMemoryNetwork, own: PeerId, counters: Counters, gate: Gate, start: Callable[..., None]
+    ) -> None:
         self._hub = hub
         self._own = own
         self._counters = counters
@@ -67,7 +70,7 @@ class MemoryBodies:
         self._slots: dict[PeerId, trio.Semaphore] = {}
         self._asked: dict[int, _Asked] = {}
         self._sent: dict[tuple[PeerId, int], _Sent] = {}
-        self.serving = BodyServing(counters)
+        self.serving = BodyServing(counters, gate)
 
     def disconnected(self, peer: PeerId) -> None:
         """The connection broke, and every body on it."""
@@ -105,7 +108,8 @@ class MemoryBodies:
             assert isinstance(head, ResponseFrame), "the head comes first"
             payload_of(head)
             self._counters.add("body_asked")
-            yield self._parts(peer, number, arrived, deadline, part_s)
+            async with aclosing(self._parts(peer, number, arrived, deadline, part_s)) as parts:
+                yield parts
         finally:
             slots.release()
             del self._asked[number]
@@ -114,7 +118,7 @@ class MemoryBodies:
 
     async def _parts(
         self, peer: PeerId, number: int, arrived: trio.MemoryReceiveChannel[object], deadline: float, part_s: float
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         while True:
             part = await self._next(peer, arrived, min(deadline, trio.current_time() + part_s))
             if part is _END:

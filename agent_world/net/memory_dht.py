@@ -9,7 +9,7 @@ import trio
 from agent_world.errors import RemoteError, Unavailable
 from agent_world.net.counters import Counters
 from agent_world.net.dht_records import RecordRules
-from agent_world.wire.cid import Cid
+from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.ids import PeerId
 
 
@@ -19,7 +19,7 @@ class InMemoryDhtStore:
     def __init__(self, rules: RecordRules) -> None:
         self.rules = rules
         self.records: dict[str, bytes] = {}
-        self.providers: dict[Cid, set[PeerId]] = {}
+        self.providers: dict[ContentHash, set[PeerId]] = {}
         self.addresses: dict[PeerId, dict[str, None]] = {}
 
     def node(
@@ -54,6 +54,8 @@ class InMemoryDht:
         self._rules.check(key, value)
         self._require_reachable()
         stored = self._store.records.get(key)
+        if stored is not None and not self._accepts(key, stored):
+            stored = None  # a holder with these rules would never have taken it
         if stored is None or self._rules.best(key, [stored, value]) == value:
             self._store.records[key] = value
         else:
@@ -73,18 +75,18 @@ class InMemoryDht:
         """Say that this node serves ``content``."""
         await trio.lowlevel.checkpoint()
         self._require_reachable()
-        self._store.providers.setdefault(content, set()).add(self._peer_id)
+        self._store.providers.setdefault(content.digest, set()).add(self._peer_id)
         self._counters.add("dht_provided")
 
     async def find_providers(self, content: Cid, *, timeout_s: float) -> Sequence[PeerId]:
         """Who provides it, ascending by id; raises Unavailable if nobody can be reached."""
         await trio.lowlevel.checkpoint()
         self._require_reachable()
-        return sorted(self._store.providers.get(content, ()))
+        return sorted(self._store.providers.get(content.digest, ()))
 
     def withdraw(self, content: Cid) -> None:
         """Stop saying that this node serves ``content``."""
-        self._store.providers.get(content, set()).discard(self._peer_id)
+        self._store.providers.get(content.digest, set()).discard(self._peer_id)
 
     def addresses(self, peer: PeerId) -> tuple[str, ...]:
         """What any node has learned of this peer."""

@@ -15,8 +15,9 @@ import trio
 
 from agent_world.errors import ErrorCode, LocalError, Refused, RemoteError
 from agent_world.net.address import parse_address
-from agent_world.net.answering import Answering, check_request_size, payload_of
+from agent_world.net.answering import Answering, check_request_size, offence_of, payload_of
 from agent_world.net.counters import Counters
+from agent_world.net.gate import Gate
 from agent_world.net.inbox import DropOldestQueue, Inbox, PeerFeed
 from agent_world.net.interface import (
     BodyHandler,
@@ -64,19 +65,21 @@ class InMemoryNode:
         self._hub = hub
         self._address = address
         self._counters = Counters()
+        self.gate = Gate(hub.config, self._counters, trio.current_time)
+        self.gate.turn_away = lambda peer: hub.disconnect(peer_id, peer)
         self._feed = PeerFeed(lambda: self._counters.add("peer_event_dropped"))
         self._connections: dict[PeerId, _Connection] = {}
         self._kept: dict[PeerId, list[str]] = {}
         self._dials: dict[PeerId, int] = {}
         self._topics: dict[str, list[tuple[Inbox, Validator]]] = {}
-        self._answering = Answering(hub.config.requests_in_flight_per_peer_max, self._counters)
+        self._answering = Answering(hub.config.requests_in_flight_per_peer_max, self._counters, self.gate)
         self._message_handlers: dict[str, MessageHandler] = {}
         self._channels: dict[tuple[PeerId, str], DropOldestQueue[bytes]] = {}
         self._calls: dict[int, _Call] = {}
         self._call_numbers = itertools.count(1)
         self._scopes: dict[trio.CancelScope, None] = {}
         self._closed = False
-        self.bodies = MemoryBodies(hub, peer_id, self._counters, self._start)
+        self.bodies = MemoryBodies(hub, peer_id, self._counters, self.gate, self._start)
 
     def listen_addresses(self) -> tuple[str, ...]:
         """Own multiaddr without /p2p."""
@@ -305,6 +308,7 @@ class InMemoryNode:
             except RemoteError as error:
                 log.debug("message of %s on %s: %s", peer, channel, error)
                 self._counters.add("message_bad")
+                self.gate.blame(peer, offence_of(error))
             # A handler is foreign code here; one bad message must not end the channel. Logged and counted.
             except Exception:
                 log.exception("the handler of channel %s failed", channel)

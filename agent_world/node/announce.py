@@ -8,7 +8,6 @@ from typing import Final
 import trio
 
 from agent_world.net.interface import DistributedNetwork
-from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
 from agent_world.node.ledger import Ledger
 from agent_world.node.pool import ActionPool
@@ -22,8 +21,6 @@ BUNDLE_S: Final = 0.02
 """How long the first action of a bundle waits for company."""
 HEAD_INTERVAL_S: Final = 0.5
 """Heads are announced at most twice a second (D7)."""
-REPEAT_MS: Final = 2_000
-"""An action handed in here that is still pending after this long is gossiped again: gossip may lose messages."""
 QUEUE_MAX: Final = 8_192
 """Actions waiting to be gossiped; the oldest is dropped from the queue (never from the pool) and counted."""
 _BUNDLE_BYTES: Final = GOSSIP_BYTES_MAX - 4_096
@@ -32,24 +29,18 @@ _BUNDLE_BYTES: Final = GOSSIP_BYTES_MAX - 4_096
 class Announcer:
     """Gossips for one node."""
 
-    def __init__(self, network: DistributedNetwork, ledger: Ledger, pool: ActionPool, clock: Clock) -> None:
+    def __init__(self, network: DistributedNetwork, ledger: Ledger, pool: ActionPool) -> None:
         self._network = network
         self._ledger = ledger
         self._pool = pool
-        self._clock = clock
         self._queue: OrderedDict[Hash32, None] = OrderedDict()
-        self._handed_in: OrderedDict[Hash32, int] = OrderedDict()
         self._more = trio.Event()
         self.announce_heads = True
         """Whether committed heads are announced from here; validators do."""
         self.counters = Counters()
 
     def add(self, action_id: Hash32) -> None:
-        """Gossip this action soon, and again until it is committed."""
-        self._handed_in[action_id] = self._clock.now_ms() + REPEAT_MS
-        self._enqueue(action_id)
-
-    def _enqueue(self, action_id: Hash32) -> None:
+        """Gossip this action soon, once: who does not hear it asks for it (``node.repair``)."""
         self._queue[action_id] = None
         if len(self._queue) > QUEUE_MAX:
             self._queue.popitem(last=False)
@@ -60,7 +51,6 @@ class Announcer:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_bundles)
-            nursery.start_soon(self._repeat)
             nursery.start_soon(self._send_heads)
 
     async def _send_bundles(self) -> None:
@@ -85,18 +75,6 @@ class Announcer:
                 bundle.append(action.data)
             self._queue.popitem(last=False)
         return bundle
-
-    async def _repeat(self) -> None:
-        while True:
-            await trio.sleep(REPEAT_MS / 1000)
-            now = self._clock.now_ms()
-            for action_id, due in list(self._handed_in.items()):
-                if self._pool.get(action_id) is None:
-                    del self._handed_in[action_id]
-                elif due <= now:
-                    self._handed_in[action_id] = now + REPEAT_MS
-                    self._enqueue(action_id)
-                    self.counters.add("gossip.actions_repeated")
 
     async def _send_heads(self) -> None:
         head_topic = rpc.topic(self._ledger.world_id, "head")

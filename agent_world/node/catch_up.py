@@ -63,6 +63,11 @@ class CatchUp:
         self.heads.certify(peer, certified.head, self._clock.now_ms())
         self._poke.set()
 
+    def proved(self, certified: CertifiedHead) -> None:
+        """A head whose certificate verified, and that no peer told: whose word it was does not matter."""
+        self.heads.raise_to(certified.head.height)
+        self._poke.set()
+
     def claimed(self, peer: PeerId, head: WorldHead) -> None:
         """A peer's word; proof is asked for if it would be news."""
         if self.heads.claim(peer, head, self._clock.now_ms()) and head.height > self._ledger.height:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
@@ -14,21 +16,24 @@ from hypercorn.typing import ASGIFramework
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from agent_world.errors import AgentWorldError, BlobTooLarge, DecodeError, ErrorCode, Refused
+from agent_world.node.large import Stored
 from agent_world.node.task_status import TaskStatus
 from agent_world.store.socket_path import socket_address
 from agent_world.wire.cid import Cid, ContentHash, parse_content_hash
-from agent_world.wire.ids import ActorId, Hash32, check_actor_id
+from agent_world.wire.ids import ActorId, Hash32, PeerId, check_actor_id, check_peer_id
 from agent_world.wire.jsonable import jsonable
-from agent_world.wire.limits import BLOB_BYTES_MAX, ENVELOPE_BYTES_MAX
+from agent_world.wire.limits import BLOB_BYTES_MAX, ENVELOPE_BYTES_MAX, U64_MAX
 
 WAIT_MS_MAX: Final = 50_000
 """Longest wait for a receipt; below the CLI's own time-out."""
 ROWS_MAX: Final = 10_000
 """Rows in one answer."""
+BAN_BYTES_MAX: Final = 4_096
+"""Body of a request to ban a peer."""
 
 _HTTP_STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.NOT_FOUND: 404,
@@ -49,6 +54,18 @@ class ControlView(Protocol):
 
     def status(self) -> dict[str, Any]:
         """How the node is."""
+        ...
+
+    def peers(self) -> list[dict[str, Any]]:
+        """Connected, banned and refused peers."""
+        ...
+
+    def ban_peer(self, peer: PeerId, ban_ms: int, reason: str) -> dict[str, Any]:
+        """Ban a peer."""
+        ...
+
+    def unban_peer(self, peer: PeerId) -> dict[str, Any]:
+        """End a ban."""
         ...
 
     def head(self) -> dict[str, Any]:
@@ -91,6 +108,18 @@ class ControlView(Protocol):
         """Store a raw blob."""
         ...
 
+    async def put_content(self, parts: AsyncIterator[bytes]) -> Stored:
+        """Store content of any size."""
+        ...
+
+    async def content_size(self, cid: Cid, providers: Sequence[PeerId]) -> int:
+        """Bytes of a blob or file."""
+        ...
+
+    def read_content(self, cid: Cid, start: int, end: int, providers: Sequence[PeerId]) -> AsyncIterator[bytes]:
+        """A range of a blob or file."""
+        ...
+
 
 class ControlApi:
     """Routes -> views; every failure is a JSON error with its code."""
@@ -102,6 +131,7 @@ class ControlApi:
         """The ASGI application."""
         get: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "/status": self._status,
+            "/peers": self._peers,
             "/head": self._head,
             "/blocks/{height}": self._block,
             "/actors/{actor_id}": self._actor,
@@ -109,14 +139,35 @@ class ControlApi:
             "/events": self._events,
             "/receipts/{action_id}": self._receipt,
             "/blobs/{content_hash}": self._blob,
+            "/content/{cid}": self._content,
         }
         routes = [Route(path, handler, methods=["GET"]) for path, handler in get.items()]
         routes.append(Route("/actions", self._submit, methods=["POST"]))
         routes.append(Route("/blobs", self._put_blob, methods=["POST"]))
+        routes.append(Route("/content", self._put_content, methods=["POST"]))
+        routes.append(Route("/peers/{peer_id}/ban", self._ban_peer, methods=["POST"]))
+        routes.append(Route("/peers/{peer_id}/unban", self._unban_peer, methods=["POST"]))
         return Starlette(routes=routes, exception_handlers={AgentWorldError: _error, HTTPException: _http_error})
 
     async def _status(self, _request: Request) -> Response:
         return JSONResponse(jsonable(self._view.status()))
+
+    async def _peers(self, _request: Request) -> Response:
+        return JSONResponse({"peers": jsonable(self._view.peers())})
+
+    async def _ban_peer(self, request: Request) -> Response:
+        peer = PeerId(check_peer_id(request.path_params["peer_id"]))
+        try:
+            asked = json.loads(await _body(request, BAN_BYTES_MAX))
+            ban_ms, reason = asked["ban_ms"], asked["reason"]
+        except (ValueError, KeyError, TypeError):
+            raise Refused(ErrorCode.BAD_REQUEST, "the body must be JSON with ban_ms and reason") from None
+        if type(ban_ms) is not int or not isinstance(reason, str) or not reason:
+            raise Refused(ErrorCode.BAD_REQUEST, "ban_ms must be an integer and reason a text")
+        return JSONResponse(jsonable(self._view.ban_peer(peer, ban_ms, reason)))
+
+    async def _unban_peer(self, request: Request) -> Response:
+        return JSONResponse(jsonable(self._view.unban_peer(PeerId(check_peer_id(request.path_params["peer_id"])))))
 
     async def _head(self, _request: Request) -> Response:
         return JSONResponse(jsonable(self._view.head()))
@@ -161,6 +212,23 @@ class ControlApi:
         cid = self._view.put_blob(data)
         return JSONResponse({"content_hash": cid.digest.hex(), "cid": str(cid), "size_bytes": len(data)})
 
+    async def _put_content(self, request: Request) -> Response:
+        stored = await self._view.put_content(request.stream())
+        shown = {"content_hash": stored.cid.digest.hex(), "cid": str(stored.cid), "size_bytes": stored.size_bytes}
+        return JSONResponse(shown)
+
+    async def _content(self, request: Request) -> Response:
+        cid = Cid.parse(request.path_params["cid"])
+        providers = [PeerId(check_peer_id(text)) for text in request.query_params.getlist("provider")]
+        size = await self._view.content_size(cid, providers)
+        start = min(size, _number(request, "offset", 0, high=U64_MAX))
+        end = min(size, start + _number(request, "length", size, high=U64_MAX))
+        return StreamingResponse(
+            self._view.read_content(cid, start, end, providers),
+            media_type="application/octet-stream",
+            headers={"content-length": str(end - start), "x-content-size": str(size)},
+        )
+
 
 def _number(request: Request, name: str, default: int, *, high: int = ROWS_MAX) -> int:
     text = request.query_params.get(name)
@@ -176,10 +244,11 @@ def _integer(text: str, name: str, high: int) -> int:
 async def _body(request: Request, size_max: int) -> bytes:
     """The first ``size_max`` bytes of the body; the rest is not read."""
     data = bytearray()
-    async for part in request.stream():
-        data += part
-        if len(data) >= size_max:
-            break
+    async with aclosing(request.stream()) as parts:
+        async for part in parts:
+            data += part
+            if len(data) >= size_max:
+                break
     return bytes(data[:size_max])
 
 

@@ -25,6 +25,9 @@ class Counters(Mapping[str, int]):
     def __getitem__(self, name: str) -> int:
         return self._counts[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._counts
+
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._counts))
 

@@ -9,9 +9,10 @@ import attrs
 import structlog
 import trio
 
-from agent_world.errors import Refused, RemoteError
+from agent_world.errors import ErrorCode, Refused, RemoteError
 from agent_world.handlers.blob import open_blobs
 from agent_world.net.interface import DistributedNetwork
+from agent_world.net.reputation import Offence
 from agent_world.node.counters import Counters
 from agent_world.wire import record, rpc
 from agent_world.wire.blob import FetchBlobsRequest
@@ -77,6 +78,23 @@ class BlobFetcher:
                     await answered.wait()
         return hunt.found
 
+    async def fetch_from(
+        self, providers: Sequence[PeerId], wanted: Iterable[ContentHash], *, timeout_s: float | None = None
+    ) -> dict[ContentHash, bytes]:
+        """All of ``wanted`` from these providers and from nobody else (K-1.2).
+
+        Raises Refused, ERR_NOT_AVAILABLE, if they do not give all of it, whoever else may have it.
+        """
+        asked = tuple(dict.fromkeys(wanted))
+        found = await self.fetch(asked, providers, timeout_s=timeout_s)
+        if len(found) < len(asked):
+            lacking = next(content for content in asked if content not in found)
+            raise Refused(
+                ErrorCode.NOT_AVAILABLE,
+                f"the {len(providers)} named providers gave {len(found)} of {len(asked)} blobs, not {lacking.hex()}",
+            )
+        return found
+
     async def _ask(self, peer: PeerId, hunt: _Hunt, timeout_s: float | None, answered: trio.Event) -> None:
         missing = list(hunt.missing)
         for start in range(0, len(missing), BLOBS_PER_REQUEST_MAX):
@@ -100,9 +118,11 @@ class BlobFetcher:
             return {}
         except RemoteError as error:
             self._counters.add(f"fetch.wrong_bytes.{error.rule}")
+            self._network.gate.blame(peer, Offence.WRONG_BYTES)
             _log.warning("peer sent no answer to what was asked", peer=peer, rule=error.rule, detail=error.detail)
             return {}
         if wrong:
             self._counters.add("fetch.wrong_bytes.L4", wrong)
+            self._network.gate.blame(peer, Offence.WRONG_BYTES)
             _log.warning("peer sent wrong bytes", peer=peer, wrong=wrong, asked=len(asked))
         return found

@@ -10,26 +10,37 @@ import trio
 
 from agent_world.crypto.keys import KeyPair
 from agent_world.errors import BlobHashMismatch, BlobNotFound, UsageError
-from agent_world.handlers.action import ActionHandler
+from agent_world.handlers.action import ActionHandler, PendingHandler
 from agent_world.handlers.blob import BlobHandler
 from agent_world.handlers.block import BlockHandler
 from agent_world.handlers.consensus import CHANNEL, ConsensusHandler
+from agent_world.handlers.event import EventHandler
 from agent_world.handlers.hello import HelloHandler
+from agent_world.handlers.module import ModuleHandler
+from agent_world.handlers.state import StateHandler
 from agent_world.handlers.submit import Admitted, SubmitHandler
 from agent_world.net.interface import DistributedNetwork, Subscription, Validator
 from agent_world.node.announce import Announcer
 from agent_world.node.catch_up import CatchUp
 from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
+from agent_world.node.discovery import Discovery, DiscoveryParts
 from agent_world.node.fetch import BlobFetcher
 from agent_world.node.heal import Healer
+from agent_world.node.large import LargeContent
 from agent_world.node.ledger import Ledger
+from agent_world.node.modules import NoModules
+from agent_world.node.peer_control import PeerControl
 from agent_world.node.peering import Peering
 from agent_world.node.pool import ActionPool
-from agent_world.node.pull import Puller
+from agent_world.node.pull import Puller, PullParts
+from agent_world.node.repair import PendingRepair
 from agent_world.node.settings import NodeSettings
+from agent_world.node.snapshots import Snapshots
 from agent_world.node.task_status import TaskStatus
+from agent_world.node.transfer import BlobTransfer
 from agent_world.node.voting import Voting, VotingParts
+from agent_world.store.bans import BanBook
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.chain import ChainStore
 from agent_world.store.content import ContentTable
@@ -70,17 +81,34 @@ class Node:
         self.counters = Counters()
         self.fetcher = BlobFetcher(network, self.counters)
         self.healer = Healer(self.fetcher, self.blobs)
+        self.large = LargeContent(self.blobs, BlobTransfer(network, self.counters))
+        self.snapshots = Snapshots(self.ledger, self.blobs)
         self.peer_book = PeerBook(home, peers_max=config.net.peers_known_max, ttl_ms=int(config.net.peer_ttl_s * 1000))
         self.peering = Peering(network, self.peer_book, config.net, self.clock)
-        self.announcer = Announcer(network, self.ledger, self.pool, self.clock)
+        self.peer_control = PeerControl(network, self.peering, BanBook(home), config.net, self.clock)
+        self.announcer = Announcer(network, self.ledger, self.pool)
+        self.repair = PendingRepair(network, self.ledger, self.pool, self.fetcher, self.clock)
         self.content = ContentTable(home, config.storage)
         self.puller = (
-            Puller(self.ledger, self.blobs, self.content, self.fetcher, self.clock)
+            Puller(PullParts(self.ledger, self.blobs, self.content, self.fetcher, self.large, self.clock))
             if settings.role is Role.STORAGE
             else None
         )
         self.voting = None if validator_key is None else self._voting(home, validator_key)
         self.catch_up = CatchUp(self.ledger, network, self.healer, self.clock, votes=self.voting is not None)
+        self.discovery = Discovery(
+            DiscoveryParts(
+                home=home,
+                role=settings.role,
+                network=network,
+                ledger=self.ledger,
+                blobs=self.blobs,
+                catch_up=self.catch_up,
+                peering=self.peering,
+                clock=self.clock,
+                voter=None if validator_key is None else validator_key.public_key,
+            )
+        )
         self._wire_up()
 
     def _voting(self, home: Home, key: KeyPair) -> Voting | None:
@@ -110,13 +138,22 @@ class Node:
         """Everything that one part tells another."""
         self.pool.arrived = self._action_arrived
         self.catch_up.advanced = self._advanced_by_sync
-        self.peering.gone = self.catch_up.heads.forget
-        if self.puller is not None:
-            self.peering.came = self.puller.peer_came
+        self.peering.came = self._peer_came
+        self.peering.gone = self._peer_gone
+        self.peer_control.validators = lambda: len(self.ledger.validators.record.validators)
         self.announcer.announce_heads = self.voting is not None
         if self.voting is not None:
             self.voting.committed = self._after_height
             self.voting.behind = self._seek_block
+
+    def _peer_came(self, peer: PeerId) -> None:
+        self.repair.came(peer)
+        if self.puller is not None:
+            self.puller.peer_came()
+
+    def _peer_gone(self, peer: PeerId) -> None:
+        self.repair.gone(peer)
+        self.catch_up.heads.forget(peer)
 
     def _action_arrived(self, action: SignedAction, source: PeerId | None) -> None:
         if source is None:
@@ -151,6 +188,7 @@ class Node:
 
     def _greeted(self, peer: PeerId, hello: Hello) -> None:
         self.peering.greeted(peer, hello)
+        self.discovery.met(peer, self.peering.address_of(peer))
         self.catch_up.claimed(peer, hello.head)
 
     def find_blobs(self, hashes: Sequence[ContentHash]) -> list[bytes | None]:
@@ -166,7 +204,7 @@ class Node:
         try:
             return self.blobs.get(content)
         except BlobNotFound:
-            return None
+            return self.snapshots.find(content)
         except BlobHashMismatch:
             self.healer.lost(content)
             raise
@@ -175,14 +213,18 @@ class Node:
         """Until cancelled. The network must be running already."""
         with self._stack:
             self.catch_up.heads.raise_to(self.ledger.height)
+            self.peer_control.load()
             subscriptions = await self._plug_in()
             async with trio.open_nursery() as nursery:
                 for subscription in subscriptions:
                     nursery.start_soon(_drain, subscription)
                 nursery.start_soon(self.peering.run)
+                nursery.start_soon(self.peer_control.run)
                 nursery.start_soon(self.catch_up.run)
                 nursery.start_soon(self.announcer.run)
+                nursery.start_soon(self.repair.run, self.settings.config.net.heartbeat_s)
                 nursery.start_soon(self.healer.run)
+                nursery.start_soon(self.discovery.run)
                 if self.puller is not None:
                     nursery.start_soon(self.puller.run)
                 if self.voting is not None:
@@ -209,9 +251,17 @@ class Node:
         network.serve(rpc.GET_BLOCKS, block.serve_blocks)
         network.serve(rpc.FETCH_BLOB, blob.serve_blob)
         network.serve(rpc.FETCH_BLOBS, blob.serve_blobs)
+        network.serve_body(rpc.STREAM_BLOBS, blob.stream_blobs)
+        event, module = EventHandler(self.ledger), ModuleHandler(NoModules())
+        network.serve(rpc.GET_JOURNAL_SEGMENT, event.serve_journal_segment)
+        network.serve(rpc.GET_RECEIPT_SEGMENT, event.serve_receipt_segment)
+        network.serve(rpc.GET_SNAPSHOT, StateHandler(world, self.snapshots).serve_snapshot)
+        network.serve(rpc.GET_MODULE_MANIFEST, module.serve_manifest)
+        network.serve(rpc.GET_MODULE_ARTIFACT, module.serve_artifact)
         network.serve(rpc.SUBMIT_ACTION, submit.serve_submit)
         network.serve(rpc.GET_RECEIPT, submit.serve_receipt)
         network.serve(rpc.GET_ACTOR, submit.serve_actor)
+        network.serve(rpc.GET_PENDING, PendingHandler(world, self.pool.pending_ids).serve)
         topics: dict[str, Validator] = {
             "action": ActionHandler(self.pool.admit).validate,
             "head": self.catch_up.handler.validate,
@@ -226,7 +276,8 @@ class Node:
     def _consensus_handler(self) -> ConsensusHandler:
         # A node without a vote checks and forwards consensus gossip too, so that the mesh stays whole.
         take = self.voting.take if self.voting is not None else (lambda _message: None)
-        handler = ConsensusHandler(self.ledger.context, take)
+        context = self.voting.context if self.voting is not None else self.ledger.context
+        handler = ConsensusHandler(context, take)
         handler.refused = lambda rule: self.counters.add(f"consensus.refused.{rule}")
         return handler
 

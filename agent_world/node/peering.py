@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -14,9 +15,10 @@ from agent_world.errors import Refused, RemoteError
 from agent_world.handlers.hello import HelloHandler
 from agent_world.net.address import parse_address, parse_peer
 from agent_world.net.interface import DistributedNetwork, PeerDown, PeerUp
+from agent_world.net.reputation import Offence
 from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
-from agent_world.node.hearsay import Hearsay
+from agent_world.node.links import Links
 from agent_world.node.shunned import Shunned
 from agent_world.store.peers import PeerBook
 from agent_world.wire import record, rpc
@@ -26,10 +28,15 @@ from agent_world.wire.limits import HELLO_PEERS_MAX
 
 _log = structlog.get_logger("agent_world.peers")
 
-LINKS_WANTED: Final = 8
-"""Peers a node links to by itself; the graph stays sparse, as gossip costs 0.5-1 ms a link and message."""
+PEERS_NAMED_EVERY: Final = 5
+"""Of so many rounds of hellos one names peers."""
+BOOK_PEERS_TRIED: Final = 64
+"""Peers of earlier runs that may be dialled at the start, the ones seen last; the others come by hello."""
 BOOK_REFRESH_MS: Final = 60_000
 """An unchanged address is written to the peer book again this often, not with every hello: a write is an fsync."""
+
+REFUSALS_MAX: Final = 64
+"""Peers of which the last refusal is remembered."""
 
 
 class Peering:
@@ -45,17 +52,22 @@ class Peering:
         self._addresses: dict[PeerId, str] = {}
         self._written: dict[PeerId, tuple[str, int]] = {}
         self._greeting: set[PeerId] = set()
+        self._heard_ms: dict[PeerId, int] = {}
+        self._newcomer_ms = 0
         self._shunned = Shunned()
         self.counters = Counters()
-        self._hearsay = Hearsay(network, clock, self.counters.add)
-        self.came: Callable[[], None] = lambda: None
+        self.links = Links(network, clock, config.hello_interval_s, self.counters.add)
+        self.came: Callable[[PeerId], None] = lambda _peer: None
         """Called when a peer has said its first hello on a connection."""
         self.gone: Callable[[PeerId], None] = lambda _peer: None
         """Called when the last connection to a peer has ended."""
+        self.refusals: OrderedDict[PeerId, str] = OrderedDict()
+        """Why hellos were refused, by this node or by the peer; the last REFUSALS_MAX peers."""
 
     def use(self, handler: HelloHandler) -> None:
         """The handler that serves and judges hellos."""
         self._handler = handler
+        handler.refused = self._refused
         self._network.serve(rpc.HELLO, handler.serve)
 
     def validators(self) -> list[PeerId]:
@@ -63,9 +75,22 @@ class Peering:
         return [peer for peer, hello in self.hellos.items() if hello.validator]
 
     def known_addresses(self) -> tuple[PeerAddress, ...]:
-        """Verified peers for our own hello, the connected ones."""
-        known = [PeerAddress(peer_id=peer, address=self._addresses[peer]) for peer in sorted(self._addresses)]
-        return tuple(known[:HELLO_PEERS_MAX])
+        """Verified peers for our own hello: the connected ones, in turns if they are more than a hello may name.
+
+        Only now and then, and while somebody is new here: judging them is most of what a hello costs.
+        """
+        interval_ms = max(1, int(self._config.hello_interval_s * 1000))
+        turn = self._clock.now_ms() // interval_ms
+        if turn % PEERS_NAMED_EVERY and self._clock.now_ms() - self._newcomer_ms > 2 * interval_ms:
+            return ()
+        voters = [peer for peer in sorted(self._addresses) if self.hellos[peer].validator]
+        others = [peer for peer in sorted(self._addresses) if not self.hellos[peer].validator]
+        named = _window(voters, HELLO_PEERS_MAX // 2, turn)
+        named += _window(others, HELLO_PEERS_MAX - len(named), turn)
+        return tuple(
+            PeerAddress(peer_id=peer, address=self._addresses[peer], validator=self.hellos[peer].validator)
+            for peer in named
+        )
 
     def greeted(self, peer: PeerId, hello: Hello) -> None:
         """A hello of this world: note it, learn where the peer and its friends listen."""
@@ -73,20 +98,36 @@ class Peering:
         if seen_as is None:
             return  # the connection has ended meanwhile: what is noted now would never be removed
         is_new = peer not in self.hellos
+        self.refusals.pop(peer, None)
         self.hellos[peer] = hello
-        self._hearsay.came(peer)
+        self._heard_ms[peer] = self._clock.now_ms()
         self._shunned.forgive(peer)
         address = next(filter(None, (_reachable(listen, seen_as) for listen in hello.listen)), None)
         if address is not None:
             self._addresses[peer] = address
             self._write(peer, address)
         for friend in hello.peers:
-            if friend.peer_id != self._network.peer_id and friend.peer_id not in self.hellos:
-                if len(self.hellos) >= LINKS_WANTED:
-                    break
-                self._hearsay.learn(friend)
+            if friend.peer_id not in self.hellos:
+                self.links.learn(friend.peer_id, friend.address, is_validator=friend.validator)
+        self._tend()
         if is_new:
-            self.came()
+            self._newcomer_ms = self._clock.now_ms()
+            self.came(peer)
+
+    def heard_of(self, peer: PeerId, address: str) -> None:
+        """Somebody else than a peer names a node of this world; it is linked to if links are wanted."""
+        if peer not in self.hellos:
+            self.links.learn(peer, address, is_validator=False)
+            self._tend()
+
+    def address_of(self, peer: PeerId) -> str | None:
+        """Where a connected peer can be dialled, as it has proved; None if nobody can dial it."""
+        return self._addresses.get(peer)
+
+    def _tend(self) -> None:
+        assert self._handler is not None, "use() comes before run()"
+        linked = {peer: hello.validator for peer, hello in self.hellos.items()}
+        self.links.tend(linked, is_validator=self._handler.own().validator)
 
     def _write(self, peer: PeerId, address: str) -> None:
         known, written_ms = self._written.get(peer, ("", 0))
@@ -98,10 +139,10 @@ class Peering:
     def dial_known(self) -> None:
         """At the start: bootstrap nodes, then peers remembered from earlier runs."""
         for text in self._config.bootstrap:
-            self._hearsay.choose(*parse_peer(text))
-        for known in self._book.all(self._clock.wall_ms())[:LINKS_WANTED]:
-            for address in known.addresses:
-                self._hearsay.choose(known.peer_id, address)
+            self.links.choose(*parse_peer(text))
+        for known in self._book.all(self._clock.wall_ms())[:BOOK_PEERS_TRIED]:
+            self.links.remember(known.peer_id, known.addresses)
+        self._tend()
 
     async def run(self) -> None:
         """Until cancelled: greet who connects, and everybody again at the hello interval."""
@@ -113,6 +154,7 @@ class Peering:
                         nursery.start_soon(self.greet, peer)
                     case PeerDown(peer=peer):
                         self.hellos.pop(peer, None)
+                        self._heard_ms.pop(peer, None)
                         self._addresses.pop(peer, None)
                         self._written.pop(peer, None)
                         self.gone(peer)
@@ -120,9 +162,12 @@ class Peering:
     async def _greet_all_regularly(self, nursery: trio.Nursery) -> None:
         while True:
             await trio.sleep(self._config.hello_interval_s)
-            self._hearsay.let_go()
+            self._tend()
+            # One exchange tells both sides: who has just greeted us need not be greeted.
+            heard_since = self._clock.now_ms() - int(self._config.hello_interval_s * 750)
             for info in self._network.peers():
-                nursery.start_soon(self.greet, info.peer)
+                if self._heard_ms.get(info.peer, heard_since) <= heard_since:
+                    nursery.start_soon(self.greet, info.peer)
 
     async def greet(self, peer: PeerId) -> None:
         """Exchange hellos with one peer, once at a time; a foreigner is told why and left alone."""
@@ -145,16 +190,33 @@ class Peering:
         except Refused as error:
             self.counters.add(f"hello.refused.{error.rule or error.code}")
             if error.rule:
-                _log.warning("peer is not of this world", peer=peer, reason=error.message)
+                self._refused(peer, error)
                 self._network.forget(peer)
                 await self._drop(peer)
         except RemoteError as error:
             self.counters.add(f"hello.broken.{error.rule}")
+            self._network.gate.blame(peer, Offence.GARBAGE)
             await self._drop(peer)
+
+    def _refused(self, peer: PeerId, error: Refused) -> None:
+        """Either side has refused the other's hello."""
+        _log.warning("peer cannot be of this swarm", peer=peer, rule=error.rule, reason=error.message)
+        self.refusals[peer] = f"{error.rule}: {error.message}"
+        self.refusals.move_to_end(peer)
+        while len(self.refusals) > REFUSALS_MAX:
+            self.refusals.popitem(last=False)
 
     async def _drop(self, peer: PeerId) -> None:
         self._shunned.add(peer, self._clock.now_ms())
         await self._network.disconnect(peer)
+
+
+def _window(peers: list[PeerId], size: int, turn: int) -> list[PeerId]:
+    """``size`` of them from a place that moves on every turn; all of them if they are no more."""
+    if len(peers) <= size:
+        return peers
+    start = turn * size % len(peers)
+    return (peers + peers)[start : start + size]
 
 
 def _reachable(listen: str, seen_as: str | None) -> str | None:

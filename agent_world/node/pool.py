@@ -80,6 +80,15 @@ class ActionPool:
         action = self.get(content)
         return None if action is None else action.data
 
+    @property
+    def capacity(self) -> int:
+        """How many actions may wait here."""
+        return self._config.max_actions
+
+    def pending_ids(self) -> list[Hash32]:
+        """Ids of all pending actions, first arrived first."""
+        return [action.action_id for action in self.mempool.arrivals()]
+
     def pending_of(self, actor_id: ActorId) -> int:
         """How many actions of this actor wait here."""
         return self.mempool.pending_of(actor_id)

@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import attrs
 import structlog
 import trio
 
 from agent_world.distfs.links import links_in, reachable
+from agent_world.distfs.manifest import manifest_size
 from agent_world.errors import BlobHashMismatch, BlobNotFound, ChainError, DecodeError
 from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
 from agent_world.node.fetch import BlobFetcher
+from agent_world.node.large import LargeContent
 from agent_world.node.ledger import Ledger
 from agent_world.store.blobs import BlobStore
 from agent_world.store.content import Content, ContentState, ContentTable
@@ -39,17 +42,28 @@ REOPEN_PAUSE_MS: Final = 10_000
 """However many peers come, they bring it about no more often than this."""
 
 
+@attrs.frozen(slots=True)
+class PullParts:
+    """What a puller works with."""
+
+    ledger: Ledger
+    blobs: BlobStore
+    table: ContentTable
+    fetcher: BlobFetcher
+    large: LargeContent
+    clock: Clock
+
+
 class Puller:
     """Keeps the storage role's promise for one node."""
 
-    def __init__(
-        self, ledger: Ledger, blobs: BlobStore, table: ContentTable, fetcher: BlobFetcher, clock: Clock
-    ) -> None:
-        self._ledger = ledger
-        self._blobs = blobs
-        self._table = table
-        self._fetcher = fetcher
-        self._clock = clock
+    def __init__(self, parts: PullParts) -> None:
+        self._ledger = parts.ledger
+        self._blobs = parts.blobs
+        self._table = parts.table
+        self._fetcher = parts.fetcher
+        self._large = parts.large
+        self._clock = clock = parts.clock
         self._complete: set[Cid] = set()
         self._walked_height = 0
         self._reopened_ms = clock.now_ms()
@@ -165,7 +179,7 @@ class Puller:
             problem = self._refuse(item, data)
             if problem is None:
                 assert data is not None, "what was not found is refused"
-                self._keep(item.cid, data)
+                await self._keep(item.cid, data)
             else:
                 state = self._table.mark_failed(item.cid, problem, self._clock.wall_ms())
                 self.counters.add(f"storage.{state.value}")
@@ -174,19 +188,34 @@ class Puller:
         """Why the content cannot be kept; None if it can."""
         if data is None:
             return "no connected peer has it"
-        if item.size_bytes and len(data) != item.size_bytes:
-            return f"its creator stated {item.size_bytes} bytes, it has {len(data)}"
+        # The content of a manifest is the file: its size is what counts, in quotas as well.
+        file_size = manifest_size(item.cid, data)
+        size = len(data) if file_size is None else file_size
+        if item.size_bytes and size != item.size_bytes:
+            return f"its creator stated {item.size_bytes} bytes, it has {size}"
         return None
 
-    def _keep(self, cid: Cid, data: bytes) -> None:
+    async def _keep(self, cid: Cid, data: bytes) -> None:
         self._blobs.put(data)
         self._table.mark_have([cid])
         self.counters.add("storage.pulled")
         try:
             links = links_in(cid, data)
+            if manifest_size(cid, data):
+                await self._pull_file(cid)
         except DecodeError:
             self.counters.add("storage.unparsable")
             return
         missing = [(link, 0) for link in links if not self._blobs.has(link.digest)]
         if missing:
             self._table.want(missing, self._clock.wall_ms())
+
+    async def _pull_file(self, cid: Cid) -> None:
+        """The chunks of a file from several peers at once; what none of them gives is looked for like any content."""
+        try:
+            pulled = await self._large.pull(cid, self._fetcher.peers())
+        except DecodeError as error:
+            self.counters.add("storage.wrong_file")
+            _log.warning("a file's manifest does not fit its parts", cid=str(cid), error=str(error))
+        else:
+            self.counters.add("storage.files" if not pulled.missing else "storage.files_partial")

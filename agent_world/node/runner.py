@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from agent_world.errors import HomeError
+from agent_world.net.libp2p.dht import Libp2pDht
 from agent_world.net.libp2p.network import Libp2pNetwork
 from agent_world.node.control import serve_control
 from agent_world.node.node import Node
@@ -62,7 +63,8 @@ async def run_node(loaded: LoadedHome, *, task_status: TaskStatus[Node] = trio.T
     with Home.open(files.path, genesis_hash(loaded.genesis)) as home:
         async with Libp2pNetwork.open(loaded.settings.config.net, node_key) as network:
             node = Node(loaded.settings, loaded.genesis, home, network, validator_key=validator_key)
-            async with trio.open_nursery() as nursery:
+            async with Libp2pDht.open(network, node.discovery.records.rules) as dht, trio.open_nursery() as nursery:
+                node.discovery.join(dht, node_key)
                 await nursery.start(node.run)
                 await nursery.start(partial(serve_control, NodeViews(node), files.control_socket))
                 task_status.started(node)

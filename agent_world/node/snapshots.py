@@ -79,20 +79,22 @@ class Snapshots:
                     await trio.lowlevel.checkpoint()
         except BlobNotFound:
             # A state below the height this home was started from, or one that was pruned.
-            return None if height < self._ledger.height else self._refuse("is damaged here")
+            if height < self._ledger.height:
+                return None
+            raise self._refused("is damaged here") from None
         except BlobHashMismatch:
-            return self._refuse("is damaged here")
+            raise self._refused("is damaged here") from None
         if len(packs) > SNAPSHOT_CHUNKS_MAX:
-            return self._refuse("is too large for one manifest")
+            raise self._refused("is too large for one manifest")
         self._remember(height, packs)
         chunks = tuple(StateChunkRef(content=plan.content, size_bytes=U64(plan.size_bytes)) for plan in packs)
         return SnapshotManifest(
             world_id=self._ledger.world_id, epoch=U64(epoch), height=U64(height), state_root=state_root, chunks=chunks
         )
 
-    def _refuse(self, why: str) -> SnapshotManifest | None:
+    def _refused(self, why: str) -> Refused:
         self.counters.add("snapshot.refused")
-        raise Refused(ErrorCode.NOT_AVAILABLE, f"the state {why}; ask elsewhere")
+        return Refused(ErrorCode.NOT_AVAILABLE, f"the state {why}; ask elsewhere")
 
     def _remember(self, height: int, packs: list[PackPlan]) -> None:
         self.counters.add("snapshot.planned")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import trio
@@ -9,12 +10,13 @@ import trio
 from agent_world import __version__
 from agent_world.errors import BlobHashMismatch, ErrorCode, Refused
 from agent_world.net.address import format_peer
+from agent_world.node.large import Stored
 from agent_world.node.node import Node
 from agent_world.store.chain import StoredBlock
 from agent_world.wire import cbor, record
 from agent_world.wire.cid import Cid, Codec, ContentHash
 from agent_world.wire.consensus import CommitCertificate
-from agent_world.wire.ids import ActorId, Hash32, Label
+from agent_world.wire.ids import ActorId, Hash32, Label, PeerId
 from agent_world.wire.limits import BLOB_BYTES_MAX, CERTIFICATE_BYTES_MAX, ENVELOPE_BYTES_MAX
 from agent_world.world import queries
 from agent_world.world.events import EVENTS
@@ -55,6 +57,8 @@ class NodeViews:
             "peers": self._peers(),
             "mempool": {"actions": len(node.pool.mempool), "bytes": node.pool.mempool.size_bytes},
             "storage": self._storage(),
+            "net": node.network.gate.shown(),
+            "dht": node.discovery.status(),
             "last_error": node.catch_up.plan.last_error,
             "counters": self._counters(),
         }
@@ -120,19 +124,35 @@ class NodeViews:
         for part in (
             node.pool.counters,
             node.peering.counters,
+            node.peer_control.counters,
             node.announcer.counters,
+            node.repair.counters,
             node.catch_up.counters,
             node.healer.counters,
+            node.snapshots.counters,
         ):
             merged.update(part)
         if node.voting is not None:
             merged.update(node.voting.counters)
         if node.puller is not None:
             merged.update(node.puller.counters)
+        merged.update(node.discovery.counters())
         merged.update({f"mempool.{name}": count for name, count in node.pool.mempool.counters().items()})
         merged.update({f"store.{name}": count for name, count in node.blobs.counters().items()})
         merged.update({f"net.{name}": count for name, count in node.network.counters().items()})
         return dict(sorted(merged.items()))
+
+    def peers(self) -> list[dict[str, Any]]:
+        """Connected, banned and refused peers."""
+        return self._node.peer_control.rows()
+
+    def ban_peer(self, peer: PeerId, ban_ms: int, reason: str) -> dict[str, Any]:
+        """Ban a peer by word of the operator; raises Refused."""
+        return self._node.peer_control.ban(peer, ban_ms, reason)
+
+    def unban_peer(self, peer: PeerId) -> dict[str, Any]:
+        """End a ban; raises Refused if there is none."""
+        return self._node.peer_control.unban(peer)
 
     def head(self) -> dict[str, Any]:
         """The last committed block in short."""
@@ -250,6 +270,8 @@ class NodeViews:
             found = None  # quarantined, and on its way back from a peer; whoever asks need not wait for that
         if found is None:
             got = await self._node.fetcher.fetch([content], self._node.fetcher.peers())
+            if content not in got:
+                got = await self._node.fetcher.fetch([content], await self._node.discovery.providers_of([content]))
             found = got.get(content)
         if found is None:
             raise Refused(ErrorCode.NOT_FOUND, f"neither this node nor a connected peer has {content.hex()}", rule="L1")
@@ -258,6 +280,18 @@ class NodeViews:
     def put_blob(self, data: bytes) -> Cid:
         """Store a raw blob."""
         return Cid(Codec.RAW, self._node.blobs.put(data))
+
+    async def put_content(self, parts: AsyncIterator[bytes]) -> Stored:
+        """Store content of any size; above one blob it becomes a file manifest."""
+        return await self._node.large.store(parts)
+
+    async def content_size(self, cid: Cid, providers: Sequence[PeerId]) -> int:
+        """Bytes of a blob or file, asked of these peers only, or of the connected ones if none are named."""
+        return await self._node.large.size(cid, providers or self._node.fetcher.peers())
+
+    def read_content(self, cid: Cid, start: int, end: int, providers: Sequence[PeerId]) -> AsyncIterator[bytes]:
+        """The bytes ``start`` to ``end`` of a blob or file, fetched while they are read."""
+        return self._node.large.read(cid, start, end, providers or self._node.fetcher.peers())
 
 
 def _namespace(name: str) -> Label:

@@ -12,6 +12,7 @@ import trio
 
 from agent_world.config import NodeConfig
 from agent_world.consensus import events
+from agent_world.consensus.context import HeightContext
 from agent_world.consensus.engine import Engine
 from agent_world.consensus.messages import EarlyMessage, Message, VerifiedProposal, VerifiedVote
 from agent_world.errors import ChainError, DataError, NotSafe, Refused
@@ -24,6 +25,7 @@ from agent_world.node.heal import Healer
 from agent_world.node.ledger import Ledger
 from agent_world.node.peering import Peering
 from agent_world.node.pool import ActionPool
+from agent_world.node.rumours import Rumours
 from agent_world.store.guard import GuardStore
 from agent_world.wire import rpc
 from agent_world.wire.block import WorldBlock
@@ -68,7 +70,7 @@ class Voting:
         self._send, self._inbox = trio.open_memory_channel[events.Input](INBOX_MAX)
         self._pending: deque[events.Input] = deque()
         self._bodies: dict[ContentHash, SignedAction] = {}
-        self._sent: set[bytes] = set()
+        self._rumours = Rumours()
         self._nursery: trio.Nursery | None = None
         self._started = 0
         self.counters = Counters()
@@ -83,6 +85,11 @@ class Voting:
         run = self._engine.run
         place = {} if run is None else {"deciding_height": run.context.height, "round": run.round}
         return {"validator_id": self._parts.own.validator_id, "last_status": self.last_status, **place}
+
+    def context(self) -> HeightContext:
+        """What messages are opened against: the height that the engine decides."""
+        run = self._engine.run
+        return self._ledger.context() if run is None else run.context
 
     def take(self, message: Message) -> None:
         """A verified message of a peer."""
@@ -100,7 +107,7 @@ class Voting:
 
     def height_moved(self) -> None:
         """A height was committed by catch-up."""
-        self._feed(events.StartHeight(self._ledger.context()))
+        self._feed(events.StartHeight(self._ledger.context(), self._parts.guard.load()))
 
     def find_body(self, content: ContentHash) -> bytes | None:
         """An action of a block being decided here, so that others can fetch it."""
@@ -117,7 +124,7 @@ class Voting:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            self._start_height(restored=True)
+            self._start_height()
             await self._settle()
             while True:
                 wake = self._engine.wake_at_ms
@@ -140,11 +147,10 @@ class Voting:
                 await self._carry_out(effect)
         await trio.lowlevel.checkpoint()
 
-    def _start_height(self, *, restored: bool = False) -> None:
-        self._sent.clear()
+    def _start_height(self) -> None:
+        self._rumours.forget()
         self._bodies.clear()
-        state = self._parts.guard.load() if restored else None
-        self._pending.append(events.StartHeight(self._ledger.context(), state))
+        self._pending.append(events.StartHeight(self._ledger.context(), self._parts.guard.load()))
         if self._parts.pool.mempool.has_ready:
             self._pending.append(events.WorkAvailable())
 
@@ -198,19 +204,21 @@ class Voting:
             self._bodies[ContentHash(action.action_id)] = action
 
     async def _judge(self, effect: events.JudgeBlock) -> None:
-        valid = False
+        valid: bool | None = False
         try:
             valid = await self._is_valid(effect)
         except (ChainError, DataError, Refused) as error:
             self.counters.add("consensus.block_refused")
             _log.warning("a proposed block is refused", height=effect.height, error=str(error))
-        self._feed(events.BlockJudged(effect.height, effect.block_hash, valid))
+        # Waits rather than drops: the engine asks for a verdict once and needs it until the height moves.
+        await self._send.send(events.BlockJudged(effect.height, effect.block_hash, valid))
 
-    async def _is_valid(self, effect: events.JudgeBlock) -> bool:
+    async def _is_valid(self, effect: events.JudgeBlock) -> bool | None:
+        """None if it cannot be judged now, for want of bodies: the engine asks again."""
         actions = await self._actions_of(effect)
         if actions is None or effect.height != self._ledger.height + 1:
             self.counters.add("consensus.bodies_missing")
-            return False
+            return None
         block = await self._parts.healer.with_state(lambda: self._ledger.verify(effect.block, actions))
         return not effect.fresh or self._is_timely(block)
 
@@ -253,11 +261,10 @@ class Voting:
         for peer in validators:
             if not await self._parts.network.send(peer, CHANNEL, data):
                 self.counters.add("consensus.send_failed")
-        again = data in self._sent
-        self._sent.add(data)
-        # Gossip carries what the direct links do not: validators out of reach, and messages that did not help
-        # the first time (D7).
-        if again or len(validators) < len(self._ledger.validators.record.validators) - 1:
+        # Gossip carries what the direct links do not: messages that reach no quorum, or did not help the first time
+        # (D7). Who is left out of a quorum follows by its certificates; a dead validator must not cost gossip.
+        enough_linked = 3 * (len(validators) + 1) > 2 * len(self._ledger.validators.record.validators)
+        if self._rumours.is_due(data, self._parts.clock.now_ms(), enough_linked=enough_linked):
             kind = "consensus.proposal" if len(data) > 600 else "consensus.attestation"
             await self._parts.network.publish(rpc.topic(self._ledger.world_id, kind), data)
             self.counters.add("consensus.gossiped")

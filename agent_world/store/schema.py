@@ -92,8 +92,31 @@ _PEERS: Final = (
     "CREATE INDEX peers_by_age ON peers (verified, last_seen_ms)",
 )
 
-WORLD: Final = Schema(application_id=0x4157_5744, migrations=((*_BLOBS, *_CHAIN, *_CONTENT, *_PEERS),))
-"""world.db ("AWWD"): blobs, blocks, content to pull, peers."""
+_DHT: Final = (
+    # What this node announces, and up to where the chain was searched for it.
+    "CREATE TABLE provided_roots (cid BLOB PRIMARY KEY, next_due_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE INDEX provided_by_due ON provided_roots (next_due_ms, cid)",
+    "CREATE TABLE provided_walk (id INTEGER PRIMARY KEY CHECK (id = 1), height INTEGER NOT NULL) STRICT",
+    "INSERT INTO provided_walk VALUES (1, 0)",
+    # Answers of the DHT; hints, so losing a row harms nobody.
+    """CREATE TABLE dht_providers (
+        cid BLOB PRIMARY KEY, providers BLOB NOT NULL, fetched_at_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE dht_records (
+        key TEXT PRIMARY KEY, value BLOB NOT NULL, fetched_at_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+)
+
+_BANS: Final = (
+    """CREATE TABLE peer_bans (
+        peer_id TEXT PRIMARY KEY, until_ms INTEGER NOT NULL, reason TEXT NOT NULL, score INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX peer_bans_by_end ON peer_bans (until_ms)",
+)
+
+WORLD: Final = Schema(application_id=0x4157_5744, migrations=((*_BLOBS, *_CHAIN, *_CONTENT, *_PEERS), _DHT, _BANS))
+"""world.db ("AWWD"): blobs, blocks, content to pull, peers, what is announced in the DHT and what it answered,
+banned peers."""
 
 GUARD: Final = Schema(
     application_id=0x4157_4744,

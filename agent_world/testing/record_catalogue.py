@@ -6,7 +6,22 @@ from typing import Final
 
 import attrs
 
-from agent_world.wire import action, blob, block, capability, consensus, genesis, head, hello, limits, rpc, signed, submit
+from agent_world.wire import (
+    action,
+    blob,
+    block,
+    capability,
+    consensus,
+    genesis,
+    head,
+    hello,
+    limits,
+    module,
+    rpc,
+    signed,
+    snapshot,
+    submit,
+)
 from agent_world.world import events, records
 
 CATALOGUE: Final[dict[str, tuple[type, ...]]] = {
@@ -22,6 +37,8 @@ CATALOGUE: Final[dict[str, tuple[type, ...]]] = {
         action.GrantResource,
         action.TransferResource,
         action.CreateObject,
+        action.GetPendingRequest,
+        action.GetPendingResponse,
     ),
     "submit": (
         submit.SubmitActionRequest,
@@ -58,7 +75,26 @@ CATALOGUE: Final[dict[str, tuple[type, ...]]] = {
         consensus.ValidatorEntry,
         consensus.ValidatorSetRecord,
     ),
-    "blob": (blob.FetchBlobRequest, blob.FetchBlobResponse, blob.FetchBlobsRequest, blob.FetchBlobsResponse),
+    "blob": (
+        blob.FetchBlobRequest,
+        blob.FetchBlobResponse,
+        blob.FetchBlobsRequest,
+        blob.FetchBlobsResponse,
+        blob.BlobRef,
+        blob.FileManifest,
+    ),
+    "event": (
+        block.GetJournalSegmentRequest,
+        block.GetJournalSegmentResponse,
+        block.GetReceiptSegmentRequest,
+        block.GetReceiptSegmentResponse,
+    ),
+    "module": (
+        module.GetModuleManifestRequest,
+        module.GetModuleManifestResponse,
+        module.GetModuleArtifactRequest,
+        module.GetModuleArtifactResponse,
+    ),
     "dht": (capability.CapabilityRecord,),
     "state": (
         records.WorldRecord,
@@ -73,6 +109,10 @@ CATALOGUE: Final[dict[str, tuple[type, ...]]] = {
         events.ResourceGranted,
         events.ResourceTransferred,
         events.ObjectCreated,
+        snapshot.SnapshotManifest,
+        snapshot.StateChunkRef,
+        snapshot.StatePack,
+        snapshot.GetSnapshotRequest,
     ),
 }
 """Protocol folder -> its records, in the order of its schema."""
@@ -91,6 +131,8 @@ SIZE_MAX: Final[dict[str, int]] = {
     "CertifiedHead": limits.GOSSIP_BYTES_MAX,
     "ActionEnvelope": limits.ENVELOPE_BYTES_MAX,
     "ActionBundle": limits.GOSSIP_BYTES_MAX,
+    "GetPendingRequest": limits.HEADER_BYTES_MAX,
+    "GetPendingResponse": limits.RPC_INLINE_BYTES_MAX,
     "WorldBlock": limits.HEADER_BYTES_MAX,
     "BlockAnnounce": limits.GOSSIP_BYTES_MAX,
     "Proposal": limits.PROPOSAL_BYTES_MAX,
@@ -101,6 +143,9 @@ SIZE_MAX: Final[dict[str, int]] = {
     "GetBlocksResponse": limits.RPC_BODY_BYTES_MAX,
     "FetchBlobResponse": limits.RPC_BODY_BYTES_MAX,
     "FetchBlobsResponse": limits.RPC_BODY_BYTES_MAX,
+    "FileManifest": limits.BLOB_BYTES_MAX,
+    "SnapshotManifest": limits.RPC_BODY_BYTES_MAX,
+    "StatePack": limits.CHUNK_BYTES,
 }
 """Where a record has a bound of its own."""
 

@@ -20,8 +20,10 @@ from agent_world.config import MINIMAL, NodeConfig
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.keys import KeyPair
 from agent_world.net.address import format_peer
+from agent_world.net.dht_records import RecordRules
 from agent_world.net.interface import DistributedNetwork
 from agent_world.net.memory import InMemoryNetwork, LinkSettings
+from agent_world.net.memory_dht import InMemoryDhtStore
 from agent_world.node.clock import Clock
 from agent_world.node.node import Node
 from agent_world.node.provision import DEFAULT_PARAMS, NodeSpec
@@ -101,6 +103,10 @@ class Stack:
             for spec in nodes
         }
         self.nonces: dict[bytes, int] = {}
+        self.dht = InMemoryDhtStore(RecordRules(lambda _key, _value: None, lambda _key, values: len(values) - 1))
+        """What all members find and put; every node applies its own rules."""
+        self.cut_off: set[str] = set()
+        """Members to which no DHT peer answers."""
         self.history: dict[str, list[tuple[int, str]]] = {name: [] for name in self.members}
         """(height, state root) in the order in which each member committed them, over restarts."""
         validators = ValidatorSet(self.genesis.validators)
@@ -204,11 +210,20 @@ class Stack:
                 validator_key=member.validator_key,
                 clock=Clock(self.wall_ms),
             )
+            self._join_dht(member, node)
             self.checker.restarted(member.name, node.ledger.height)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch, member.name, node)
                 await nursery.start(node.run)
                 task_status.started(node)
+
+    def _join_dht(self, member: Member, node: Node) -> None:
+        dht = self.dht.node(
+            member.peer_id,
+            is_reachable=lambda: member.name not in self.cut_off,
+            rules=node.discovery.records.rules,
+        )
+        node.discovery.join(dht, member.node_key)
 
     async def _watch(self, name: str, node: Node) -> None:
         """Tell the checker of every height, in order."""

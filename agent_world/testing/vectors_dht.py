@@ -44,8 +44,8 @@ def dht_record_vectors() -> dict[str, Any]:
     cases = [{"id": what, "key": _KEY, "value": _signed(said).hex()} for what, said in good]
     cases += [{"id": what, "key": key, "value": value.hex(), "rule": rule} for what, key, value, rule in _bad()]
     return {
-        "about": "Whether a holder in the world of `genesis`, which has only its genesis, keeps `value` under `key`: yes, "
-        "or no by exactly the rule `rule`.",
+        "about": "Whether a holder in the world of `genesis`, which has only its genesis, keeps `value` under "
+        "`key`: yes, or no by exactly the rule `rule`.",
         "genesis": record.to_bytes(example_genesis()).hex(),
         "genesis_hash": genesis_hash(example_genesis()).hex(),
         "cases": cases,

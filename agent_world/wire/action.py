@@ -7,7 +7,7 @@ from typing import Final
 import attrs
 
 from agent_world.wire.cid import Cid
-from agent_world.wire.ids import I64, U16, U64, ActorId, Hash32, Label, Name, PublicKey, TimeMs, WorldId
+from agent_world.wire.ids import I64, U16, U32, U64, ActorId, Hash32, Label, Name, PublicKey, TimeMs, WorldId
 from agent_world.wire.record import V1
 
 
@@ -40,6 +40,27 @@ class ActionBundle:
 
     v: U16 = U16(V1)
     actions: tuple[bytes, ...]
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class GetPendingRequest:
+    """get_pending: which actions wait at the asked node, if they are others than the asker's."""
+
+    world_id: WorldId
+    digest: Hash32
+    """BLAKE3 of the ids of all actions pending at the asker, ascending, one after the other."""
+    skip: U32
+    """How many of the newest to leave out; 0 at first."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class GetPendingResponse:
+    """``action_ids`` is empty if both pools hold the same actions."""
+
+    pending: U32
+    """How many actions wait at the asked node."""
+    action_ids: tuple[Hash32, ...]
+    """At most PENDING_IDS_MAX, the newest arrival first."""
 
 
 REGISTER: Final = Label("agent.register")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import attrs
 
 from agent_world.wire.head import WorldHead
 from agent_world.wire.ids import U16, Hash32, PeerId, WorldId
 from agent_world.wire.record import V1
+
+PROTOCOL_VERSIONS: Final = ("aw/1",)
+"""Versions of the contract in protocols/ that this program speaks, the preferred one first."""
 
 
 class Role(StrEnum):
@@ -26,6 +30,8 @@ class PeerAddress:
     peer_id: PeerId
     address: str
     """Multiaddr without the /p2p part."""
+    validator: bool
+    """Whether that peer asks for consensus messages; a hint for other validators, who dial it."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -33,6 +39,8 @@ class Hello:
     """Sent by both sides when a connection opens, and again every heartbeat."""
 
     v: U16 = U16(V1)
+    versions: tuple[str, ...] = PROTOCOL_VERSIONS
+    """Versions of the contract that the sender speaks; both sides need one in common."""
     world_id: WorldId
     genesis_hash: Hash32
     role: Role
@@ -42,4 +50,4 @@ class Hello:
     """Own listen multiaddrs."""
     head: WorldHead
     peers: tuple[PeerAddress, ...]
-    """Verified peers only, the most recently seen first."""
+    """Verified peers only; in turns, from hello to hello, if there are more than HELLO_PEERS_MAX."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import re
 from typing import Final, NewType
 
@@ -93,6 +94,7 @@ def peer_id_of(node_key: PublicKey) -> PeerId:
     return PeerId(base58.b58encode(_ED25519_PEER_PREFIX + node_key).decode())
 
 
+@functools.lru_cache(maxsize=4_096)
 def node_key_of(peer_id: str) -> PublicKey:
     """Inverse of ``peer_id_of``; raises DecodeError when it is not the id of an Ed25519 key."""
     # The length first, since base58 costs the square of it; the text last, since b58decode strips white space.

@@ -75,9 +75,13 @@ GOSSIP_BYTES_MAX: Final = 100 * KIB
 """One gossip message: bundles of 100 KiB keep p99 below 50 ms on loopback."""
 GOSSIP_ACTIONS_MAX: Final = 256
 """Actions in one gossiped bundle."""
+PENDING_IDS_MAX: Final = 1_024
+"""Action ids in one get_pending answer: 35 KiB, and as many bodies as one fetch_blobs asks for."""
 ADDRESS_CHARS_MAX: Final = 256
 """One multiaddr as text."""
 CAPABILITY_BYTES_MAX: Final = KIB
 """One signed capability record, about 450 bytes."""
+HELLO_VERSIONS_MAX: Final = 16
+"""Protocol versions named in one hello, each of at most NAME_CHARS_MAX characters."""
 HELLO_PEERS_MAX: Final = 64
 """Peers named in one hello."""

@@ -31,6 +31,7 @@ GET_MODULE_ARTIFACT: Final = method("get_module_artifact")
 SUBMIT_ACTION: Final = method("submit_action")
 GET_RECEIPT: Final = method("get_receipt")
 GET_ACTOR: Final = method("get_actor")
+GET_PENDING: Final = method("get_pending")
 HELLO: Final = method("hello")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ R = TypeVar("R")
 
 READ_RECORDS_MAX: Final = 65_536
 """Records one state remembers after reading them; above it all are forgotten and read again."""
+STATE_ROOTS_CACHED_MAX: Final = 32
+"""State roots kept decoded: proposing, judging and committing a block all open the state of its parent."""
 
 _Place = tuple[Label, bytes]
 
@@ -196,6 +199,7 @@ def _nothing_stored(content_hash: ContentHash) -> bytes:
     raise BlobNotFound(content_hash.hex())
 
 
+@functools.lru_cache(maxsize=STATE_ROOTS_CACHED_MAX)
 def read_state_root(data: bytes) -> StateRoot:
     """A stored StateRoot; raises DecodeError (T6: namespaces do not ascend)."""
     content = record.from_bytes(StateRoot, data, size_max=BLOB_BYTES_MAX)

@@ -17,7 +17,7 @@ from agent_world.crypto.hashing import actor_id_of
 from agent_world.crypto.keys import KeyPair
 from agent_world.errors import AgentWorldError, Refused, Unavailable
 from agent_world.wire.action import GrantResource, RegisterAgent, TransferResource
-from agent_world.wire.ids import U64, Hash32, Name, WorldId
+from agent_world.wire.ids import U64, ActorId, Hash32, Name, WorldId
 from agent_world.world.admission import build_action
 
 RESOURCE: Final = Name("sou")
@@ -122,7 +122,7 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def _run(self, name: str, home: Path, payer: Signer, to: str) -> None:
+    def _run(self, name: str, home: Path, payer: Signer, to: ActorId) -> None:
         try:
             with Client(home) as client:
                 while not self._stop.is_set():

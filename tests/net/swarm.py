@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -38,23 +39,6 @@ def run_command(*arguments: str, seconds: float = 30) -> subprocess.CompletedPro
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=seconds, check=False)
 
 
-def wait_until(what: str, condition: Callable[[], T], seconds: float = START_S) -> T:
-    """The first true answer of ``condition``; a node that is not up yet counts as false."""
-    deadline = time.monotonic() + seconds
-    seen: object = None
-    while time.monotonic() < deadline:
-        try:
-            answer = condition()
-        except (Unavailable, Refused) as error:
-            seen = error
-        else:
-            if answer:
-                return answer
-            seen = answer
-        time.sleep(POLL_S)
-    raise AssertionError(f"not within {seconds} s: {what} (last seen: {seen})")
-
-
 class Client(NodeClient):
     """A control client for nodes that come and go.
 
@@ -81,6 +65,8 @@ class Swarm:
     def __init__(self, nodes: Iterable[MadeNode]) -> None:
         self.nodes = {node.name: node for node in nodes}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._started: set[str] = set()
+        """Nodes whose process nobody has ended."""
         self._clients: dict[str, Client] = {}
 
     def __enter__(self) -> Self:
@@ -98,8 +84,13 @@ class Swarm:
 
     @property
     def running(self) -> list[str]:
-        """Names of the nodes whose process has been started and has not ended."""
+        """Names of the nodes whose process runs."""
         return [name for name, process in self._processes.items() if process.poll() is None]
+
+    def rss_kib(self, name: str) -> int:
+        """Memory that a running node has now."""
+        status = Path(f"/proc/{self._processes[name].pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
 
     def home(self, name: str) -> Path:
         """A node's home."""
@@ -109,6 +100,7 @@ class Swarm:
         """Start nodes; their log lines go to ``<home>.log``."""
         for name in names:
             assert name not in self.running
+            self._started.add(name)
             with self._log_path(name).open("ab") as log:
                 self._processes[name] = subprocess.Popen(
                     command("node", "run", "--home", str(self.home(name))),
@@ -141,15 +133,34 @@ class Swarm:
         peers = self.get(name, "/status")["peers"]
         return {by_peer[peer["peer_id"]] for peer in peers if peer["role"] is not None}
 
-    def wait_all_linked(self) -> None:
-        """Until every running node is linked with every other."""
-        for name in self.running:
-            others = set(self.running) - {name}
-            wait_until(f"{name} is linked with {others}", lambda name=name, others=others: self._has(name, others))
+    def until(self, what: str, condition: Callable[[], T], seconds: float = START_S) -> T:
+        """The first true answer of ``condition``; a node that does not answer yet counts as false.
 
-    def _has(self, name: str, others: set[str]) -> bool:
-        for node in (name, *others):
-            assert node in self.running, f"the process of {node} has ended; it logged:\n{self.log(node)[-4000:]}"
+        Fails with the log of a process that has ended by itself.
+        """
+        deadline = time.monotonic() + seconds
+        seen: object = None
+        while time.monotonic() < deadline:
+            try:
+                answer = condition()
+            except (Unavailable, Refused) as error:
+                seen = error
+            else:
+                if answer:
+                    return answer
+                seen = answer
+            for name in self._started - set(self.running):
+                raise AssertionError(f"{name} has ended while waiting for: {what}; its log:\n{self.log(name)[-4000:]}")
+            time.sleep(POLL_S)
+        raise AssertionError(f"not within {seconds} s: {what} (last seen: {seen})")
+
+    def wait_all_linked(self) -> None:
+        """Until every node that was started is linked with every other."""
+        for name in sorted(self._started):
+            others = self._started - {name}
+            self.until(f"{name} sees {others}", partial(self._sees, name, others))
+
+    def _sees(self, name: str, others: set[str]) -> bool:
         return self.linked_to(name) >= others
 
     def height(self, name: str) -> int:
@@ -159,16 +170,21 @@ class Swarm:
     def wait_height(self, height: int, names: Iterable[str], seconds: float = START_S) -> None:
         """Until these nodes are at this height or above."""
         for name in names:
-            wait_until(f"{name} at {height}", lambda name=name: self.height(name) >= height, seconds)
+            self.until(f"{name} at {height}", partial(self._is_at, name, height), seconds)
+
+    def _is_at(self, name: str, height: int) -> bool:
+        return self.height(name) >= height
 
     def kill(self, name: str) -> None:
         """SIGKILL."""
+        self._started.discard(name)
         self._processes[name].kill()
         self._processes[name].wait()
 
     def interrupt(self, *names: str) -> dict[str, tuple[int, float]]:
         """SIGINT to all; exit code and seconds until it was gone, by name."""
         started = time.monotonic()
+        self._started -= set(names)
         for name in names:
             self._processes[name].send_signal(signal.SIGINT)
         ended: dict[str, tuple[int, float]] = {}

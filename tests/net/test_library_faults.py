@@ -6,6 +6,7 @@ import struct
 from contextlib import suppress
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from libp2p.network.stream.exceptions import StreamEOF
@@ -35,10 +36,10 @@ PROBE = "/aw/probe/1.0.0"
 ELSEWHERE = {
     "bound_connection_close": "test_closing_a_connection_whose_peer_reads_nothing_takes_no_longer",
     "free_inbound_slot": "test_more_connections_over_time_than_slots",
-    "limit_connections_per_address": "test_half_open_connections_are_limited_and_service_goes_on",
-    "deliver_at_once": "test_each_subscriber_has_an_inbox_and_all_must_accept",
+    "take_messages_with": "test_a_stale_message_costs_nobody_anything_and_is_judged_once",
     "stop_seen_messages": "test_nothing_is_left_behind",
     "after_identify": "test_who_dials_us_enters_the_routing_table",
+    "stop_own_walk": "test_look_ups_leave_few_connections",
 }
 
 
@@ -195,11 +196,8 @@ async def test_guard_stream_handlers(error: Exception, networks: Any, until: Any
             assert await stream.read(5) == b"alive"
 
 
-async def test_guard_stream_handlers_limits_the_streams_of_a_peer(
-    networks: Any, until: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(library_faults, "STREAMS_PER_PEER_MAX", 8)
-    async with networks(2) as (one, two):
+async def test_guard_stream_handlers_limits_the_streams_of_a_peer(networks: Any, until: Any) -> None:
+    async with networks(2, config=attrs.evolve(MINIMAL.net, streams_per_peer_max=8)) as (one, two):
 
         async def hold(_stream: Any) -> None:
             await trio.sleep_forever()
@@ -249,7 +247,7 @@ async def test_guard_inbound_messages_bounds_what_waits(networks: Any) -> None:
     async with networks(1) as (node,):
         service = node._gossip._service
         for _ in range(1 + library_faults.GOSSIP_QUEUE_MAX + 7):  # the worker that waits takes the first at once
-            service.manager.run_task(service.push_msg, None, None)
+            service.manager.run_task(service.push_msg, library_id(node.peer_id), None)
         assert node.counters()["gossip_overflow"] == 7
 
 

@@ -7,6 +7,7 @@ import trio
 from agent_world.config import MINIMAL
 from agent_world.errors import BlobNotFound, ErrorCode, Refused
 from agent_world.net.interface import Verdict
+from agent_world.net.libp2p import request_server
 from agent_world.net.libp2p import requests as requests_module
 from agent_world.net.libp2p.requests import BODY_PROTOCOL, KEPT_PROTOCOL
 from agent_world.net.libp2p.streams import LOST, FrameReader, framed
@@ -146,6 +147,7 @@ async def test_more_than_the_in_flight_limit_wait_their_turn(networks: Any) -> N
             nonlocal running, most
             running += 1
             most = max(most, running)
+            # Only real time lets requests of two hosts overlap here.
             await trio.sleep(0.01)
             running -= 1
             return payload
@@ -330,8 +332,9 @@ async def test_above_the_limit_an_asker_is_told_busy(networks: Any, stranger: An
 
 
 async def test_an_asker_that_reads_no_answers_loses_its_stream(
-    networks: Any, stranger: Any, join: Any, until: Any
+    networks: Any, stranger: Any, join: Any, until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(request_server, "ANSWERS_WAITING_MAX", 16)
     async with networks(2) as (one, node), stranger() as host:
         node.serve(ECHO, echo)
         await join(host, node)

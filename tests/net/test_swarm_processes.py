@@ -11,13 +11,14 @@ import sqlite3
 import time
 import tomllib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 from acting import Load, Promised, Signer, make_payers, settle
-from swarm import STOP_S, Swarm, printed_nodes, run_command, wait_until
+from swarm import STOP_S, Swarm, printed_nodes, run_command
 
 from agent_world.crypto.hashing import actor_id_of
 from agent_world.crypto.keys import KeyPair
@@ -77,7 +78,7 @@ def test_content_reaches_the_storage_node_and_outlives_its_author(triad: Triad) 
     cid = Cid.parse(swarm.client("observer").post_bytes("/blobs", data)["cid"])
     created = CreateObject(object_id=Name("notes"), content=cid, size_bytes=U64(len(data)))
     assert settle(swarm.client("observer"), triad.payers["observer"].sign(created)).outcome == "applied"
-    wait_until(
+    swarm.until(
         "the storage node holds the content", lambda: swarm.get("storage", "/status")["storage"].get("have", 0) == 1
     )
     swarm.kill("observer")
@@ -91,23 +92,27 @@ def test_a_role_is_killed_under_load_and_comes_back(triad: Triad, role: str) -> 
     swarm = triad.swarm
     others = [name for name in ROLES if name != role]
     with Load(triad.payers, {name: swarm.home(name) for name in ROLES}) as load:
-        wait_until("receipts through every node", lambda: all(load.promised.values()))
+        swarm.until("receipts through every node", lambda: all(load.promised.values()))
         swarm.kill(role)
         at_death = max(swarm.height(name) for name in others)
         promised = {name: len(load.promised[name]) for name in others}
         swarm.wait_height(at_death + SEVERAL, others)
         for name, other in zip(others, reversed(others), strict=True):
             assert swarm.linked_to(name) == {other}, "linked directly, whoever is gone"
-            wait_until(f"receipts through {name}", lambda name=name: len(load.promised[name]) > promised[name])
+            swarm.until(f"receipts through {name}", partial(_has_more_than, load.promised[name], promised[name]))
         swarm.start(role)
         swarm.wait_all_linked()
         back_at = swarm.height(others[0])
         swarm.wait_height(back_at, [role])
-        wait_until("the others count its votes again", lambda: _signs_after(swarm, role, back_at, others))
-        wait_until("receipts through it again", lambda: _newest(load.promised[role]) > back_at)
+        swarm.until("the others count its votes again", lambda: _signs_after(swarm, role, back_at, others))
+        swarm.until("receipts through it again", lambda: _newest(load.promised[role]) > back_at)
     assert load.errors == []
     _assert_same_chain(swarm)
     _assert_promises_kept(swarm, [item for given in load.promised.values() for item in given])
+
+
+def _has_more_than(promised: list[Promised], count: int) -> bool:
+    return len(promised) > count
 
 
 def _newest(promised: list[Promised]) -> int:
@@ -171,7 +176,7 @@ def test_garbage_on_the_port_does_no_harm(triad: Triad) -> None:
         payload = RegisterAgent(name=Name("after-noise"), public_key=key.public_key, registration_quota=U64(0))
         assert settle(swarm.client("sequencer"), triad.authority.sign(payload)).outcome == "applied"
         path = f"/actors/{actor_id_of(key.public_key)}"
-        wait_until("the observer knows it", lambda: swarm.get("observer", path)["name"] == "after-noise")
+        swarm.until("the observer knows it", lambda: swarm.get("observer", path)["name"] == "after-noise")
         assert swarm.linked_to("sequencer") == {"storage", "observer"}
     finally:
         for connection in half_open:
@@ -219,10 +224,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         make_payers(swarm.client("observer-1"), authority, ["amelie", "bernard"])
         swarm.wait_height(height + 1, rest)
         linked = {name: swarm.linked_to(name) for name in rest}
-        heads = wait_until("one head on all that are left", lambda: _same_heads(swarm, rest))
+        heads = swarm.until("one head on all that are left", lambda: _same_heads(swarm, rest))
         swarm.start(bootstrap)
         swarm.wait_all_linked()
-        heads = wait_until("one head on all five", lambda: _same_heads(swarm, names))
+        heads = swarm.until("one head on all five", lambda: _same_heads(swarm, names))
         yield Finished(
             homes={name: swarm.home(name) for name in names},
             receipt_s=receipt_s,
@@ -246,9 +251,10 @@ def _time_to_receipt(swarm: Swarm, authority: Signer) -> float:
     return sorted(taken)[2]
 
 
-def _same_heads(swarm: Swarm, names: list[str]) -> dict[str, Any] | None:
+def _same_heads(swarm: Swarm, names: list[str]) -> dict[str, dict[str, Any]]:
+    """The heads of these nodes, once all are at one; nothing before."""
     heads = {name: swarm.get(name, "/head") for name in names}
-    return heads if len({(head["height"], head["state_root"]) for head in heads.values()}) == 1 else None
+    return heads if len({(head["height"], head["state_root"]) for head in heads.values()}) == 1 else {}
 
 
 def test_five_nodes_reach_one_head(finished: Finished) -> None:

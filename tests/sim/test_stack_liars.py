@@ -260,9 +260,15 @@ async def other_bytes(handler: RequestHandler, peer: PeerId, data: bytes) -> byt
 
 @pytest.mark.parametrize("lie", [other_bytes, garbage, silence], ids=["other", "garbage", "silence"])
 async def test_bodies_of_a_proposal_come_from_another_peer(tmp_path: Path, autojump_clock: object, lie: Lie) -> None:
-    """Gossip is off: every validator has to fetch the actions of each proposal, and one of them gives no right ones."""
+    """Without gossip and repair a proposal's bodies have to be fetched, and one validator gives no right ones."""
+
+    async def keeps_to_itself(_handler: RequestHandler, _peer: PeerId, _data: bytes) -> bytes:
+        raise Refused(ErrorCode.UNSUPPORTED, "get_pending is not served here")
+
     async with open_stack(tmp_path, specs(validators=4), link=LinkSettings(gossip_loss=1.0)) as stack:
         await stack.start_all()
+        for name in stack.members:
+            stack.network(name).lie(rpc.GET_PENDING, keeps_to_itself)
         stack.network("v1").lie(rpc.FETCH_BLOBS, lie)
         await found_people(stack, "v2")
         action_ids = [stack.submit("v2", make_key("alice"), pay("bob", 1)) for _ in range(5)]

@@ -201,5 +201,6 @@ async def test_actions_flow_while_a_flood_is_refused(tmp_path: Path, autojump_cl
 def test_every_refusing_rule_of_the_contract_has_a_case() -> None:
     text = (Path(__file__).parents[2] / "protocols" / "action" / "README.md").read_text()
     rules = {f"A{number}" for number in range(1, 15)} - {"A13"}
-    assert set(re.findall(r"\[(?:REJECT|IGNORE)\] (A\d+)", text)) == rules | {"A13"}
+    get_pending = {"A15", "A16"}
+    assert set(re.findall(r"\[(?:REJECT|IGNORE)\] (A\d+)", text)) == rules | {"A13"} | get_pending
     assert {rule for rule, _, _ in BAD.values()} == rules

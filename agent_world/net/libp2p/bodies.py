@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
 import trio
@@ -21,6 +21,8 @@ from agent_world.net.bodies import BODIES_PER_PEER_MAX, BODY_TIME_MAX_S, BodySen
 from agent_world.net.counters import Counters
 from agent_world.net.libp2p.host import Host, our_id
 from agent_world.net.libp2p.streams import FrameBroken, FrameReader, StreamLost, end_stream, framed, write_bytes
+from agent_world.net.rates import class_of
+from agent_world.net.reputation import Offence
 from agent_world.wire import record
 from agent_world.wire.ids import U32, U64, PeerId
 from agent_world.wire.limits import BODY_PART_BYTES_MAX, RPC_FRAME_BYTES_MAX
@@ -39,11 +41,12 @@ class Bodies:
     """Asking for and serving the streamed bodies of one host."""
 
     def __init__(self, host: Host, config: NetConfig, counters: Counters) -> None:
+        self._gate = host.gate
         self._host = host
         self._config = config
         self._counters = counters
         self._slots: dict[PeerId, trio.Semaphore] = {}
-        self.serving = BodyServing(counters)
+        self.serving = BodyServing(counters, host.gate)
         host.on_stream(PARTS_PROTOCOL, self._serve)
 
     def forget(self, peer: PeerId) -> None:
@@ -60,8 +63,10 @@ class Bodies:
             raise Refused(ErrorCode.NOT_AVAILABLE, f"not connected to {peer}")
         deadline = trio.current_time() + min(timeout_s, BODY_TIME_MAX_S)
         body = _Body(peer, deadline, part_timeout_s or self._config.request_timeout_s, self._counters)
+        body.blamed = lambda: self._gate.blame(peer, Offence.BROKEN_FRAMING)
         slots = self._slots.setdefault(peer, trio.Semaphore(BODIES_PER_PEER_MAX))
         async with body.in_time("gave no turn", deadline):
+            await self._gate.pace(peer, class_of(method), len(payload))
             await slots.acquire()
         stream = None
         try:
@@ -69,7 +74,9 @@ class Bodies:
                 stream = await self._host.open_stream(peer, PARTS_PROTOCOL)
             await body.begin(stream, method, payload)
             self._counters.add("body_asked")
-            yield body.parts()
+            self._gate.traffic.sent(peer, "method", method, len(payload))
+            async with aclosing(body.parts()) as parts:
+                yield parts
         finally:
             slots.release()
             if stream is not None:
@@ -92,6 +99,7 @@ class Bodies:
             log.debug("a body for %s: %r", peer, error)
         except (FrameBroken, DecodeError) as error:
             self._counters.add("request_bad_frame")
+            self._gate.blame(peer, Offence.BROKEN_FRAMING)
             log.warning("%s broke the request protocol: %s", peer, error)
         finally:
             await end_stream(stream, politely=politely)
@@ -119,6 +127,7 @@ class _Body:
         self._part_timeout_s = part_timeout_s
         self._counters = counters
         self._reader: FrameReader | None = None
+        self.blamed: Callable[[], None] = lambda: None
         self.is_complete = False
 
     def part_deadline(self) -> float:
@@ -139,6 +148,7 @@ class _Body:
             raise Refused(ErrorCode.NOT_AVAILABLE, f"the body of {self._peer} broke off: {error}") from None
         except (FrameBroken, DecodeError) as error:
             self._counters.add("request_bad_frame")
+            self.blamed()
             raise Refused(ErrorCode.NOT_AVAILABLE, f"{self._peer} broke the request protocol: {error}") from None
 
     async def begin(self, stream: Any, method: str, payload: bytes) -> None:
@@ -157,7 +167,7 @@ class _Body:
                 raise FrameBroken("the head of a body is neither empty nor an error")
         payload_of(head)
 
-    async def parts(self) -> AsyncIterator[bytes]:
+    async def parts(self) -> AsyncGenerator[bytes, None]:
         """The parts up to the end."""
         assert self._reader is not None, "parts are read after begin"
         while True:

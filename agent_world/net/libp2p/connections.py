@@ -30,7 +30,10 @@ ADDRESSES_PER_PEER_MAX: Final = 8
 PING_EVERY_S: Final = 5.0
 """Nothing else notices a peer that is frozen or cut off."""
 PING_TIMEOUT_S: Final = 5.0
-"""A peer that answers no ping for so long is disconnected; a node may be busy for a second or two."""
+"""How long an answer may take; a node may be busy for a second or two."""
+PINGS: Final = 2
+"""A peer that leaves so many in a row unanswered is disconnected. Two, since on a machine that has no time left for
+anybody new connections would cost what is missing."""
 ADDRESS_TTL_S: Final = 3_600
 """How long the library remembers an address that we dialled; its DHT hands it on."""
 
@@ -159,6 +162,8 @@ class Connections:
                     kept.wake = trio.Event()
                     await kept.wake.wait()
                     pause_s = self._config.redial_min_s
+                elif self._host.gate.is_banned(kept.peer):
+                    self._counters.add("dial_banned")
                 elif await self._dial(kept):
                     continue
                 # Jitter keeps two peers that lost each other from dialling each other at the same moment for ever.
@@ -180,8 +185,10 @@ class Connections:
         return True
 
     async def _ping(self, peer: PeerId, connection: Any) -> None:
-        result = await ping_connection(connection, ping_timeout=PING_TIMEOUT_S)
-        if not result.success and not connection.is_closed:
+        for _ in range(PINGS):
+            if (await ping_connection(connection, ping_timeout=PING_TIMEOUT_S)).success:
+                return
+        if not connection.is_closed:
             self._counters.add("connection_silent")
             log.info("%s answers no ping; its connection is closed", peer)
             await _close(connection)

@@ -48,8 +48,12 @@ PROVIDED_CHECKED_AT: Final = 3
 """Holders that are asked whether they took a provider record; they confirm no write."""
 WALK_EVERY_S: Final = 300.0
 """A look-up of a random place, so that the routing table hears of newcomers and forgets the dead."""
+WALK_FIRST_S: Final = 1.0
+"""The first one, so that a node that has just joined is known near its place."""
+TABLE_SMALL: Final = 5
+"""With fewer peers in the routing table every connected peer is asked too."""
 WALK_MAX_S: Final = 20.0
-LINKS_MAX: Final = 16
+LINKS_MAX: Final = 2
 """Connections that look-ups have made and nobody else wants; the one used longest ago is closed."""
 
 
@@ -89,6 +93,7 @@ class Libp2pDht:
             validator_changed=True,
             strict_validation=True,
         )
+        library_faults.stop_own_walk(self._kad)
         self._client = KadClient(network.host, self._counters, self._answered, self._silent)
         self._links: OrderedDict[ID, None] = OrderedDict()
         self._provide_turn = trio.Lock()
@@ -271,6 +276,10 @@ class Libp2pDht:
 
     def _start_of_lookup(self) -> list[ID]:
         known: list[ID] = self._kad.routing_table.get_peer_ids()
+        if len(known) < TABLE_SMALL:
+            # Who was identified before its DHT began does not tell of it; asking does.
+            connected = [library_id(info.peer) for info in self._network.peers()]
+            known = list(dict.fromkeys([*known, *connected]))
         if not known:
             raise Unavailable("no DHT peer is known")
         return known
@@ -286,10 +295,11 @@ class Libp2pDht:
         """Look-ups dial whom they ask; left alone, they would link every node with every other."""
         self._links[peer] = None
         self._links.move_to_end(peer)
-        while len(self._links) > LINKS_MAX:
-            oldest, _ = self._links.popitem(last=False)
-            if self._network.connections.is_passing(our_id(oldest)):
-                await self._network.disconnect(our_id(oldest))
+        idle = [known for known in self._links if not self._client.is_asking(known)]
+        for known in idle[: max(0, len(self._links) - LINKS_MAX)]:
+            self._links.pop(known, None)  # another look-up may have closed it meanwhile
+            if self._network.connections.is_passing(our_id(known)):
+                await self._network.disconnect(our_id(known))
 
     async def _know(self, peer: ID) -> None:
         """A peer has told its protocols: it enters the routing table or, if it speaks no DHT, leaves it."""
@@ -305,8 +315,10 @@ class Libp2pDht:
                 await self._know(library_id(event.peer))
 
     async def _walk(self) -> None:
+        pause_s = WALK_FIRST_S
         while True:
-            await trio.sleep(WALK_EVERY_S * (0.5 + 0.5 * self._rng.random()))
+            await trio.sleep(pause_s * (0.5 + 0.5 * self._rng.random()))
+            pause_s = WALK_EVERY_S
             # Our own neighbourhood first: records whose place is near to us are ours to hold.
             for target in (library_id(self._network.peer_id).to_bytes(), b"\x12\x20" + self._rng.randbytes(32)):
                 try:

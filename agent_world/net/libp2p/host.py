@@ -28,14 +28,17 @@ from agent_world.crypto.keys import KeyPair
 from agent_world.errors import ErrorCode, Refused, UsageError
 from agent_world.net.address import TcpAddress, parse_address
 from agent_world.net.counters import Counters
+from agent_world.net.doors import Doors
+from agent_world.net.gate import Gate
 from agent_world.net.libp2p import library_faults
+from agent_world.net.libp2p.entrance import keep_doors
+from agent_world.net.libp2p.faster.noise import FasterNoise
+from agent_world.net.libp2p.faster.yamux import use_faster_yamux
 from agent_world.net.libp2p.streams import LOST
 from agent_world.wire.ids import PeerId, peer_id_of
 
 SHUTDOWN_MAX_S: Final = 5.0
 """Closing all connections and the listener; what is left then is cancelled."""
-CONNECTIONS_PER_PEER_MAX: Final = 3
-"""Two peers that dial each other at once have two connections for a while."""
 
 StreamHandler = Callable[[Any], Awaitable[None]]
 
@@ -43,7 +46,9 @@ StreamHandler = Callable[[Any], Awaitable[None]]
 class Host:
     """One libp2p host, made and run by ``open_host``."""
 
-    def __init__(self, inner: Any, peer_id: PeerId) -> None:
+    def __init__(self, inner: Any, peer_id: PeerId, gate: Gate, doors: Doors) -> None:
+        self.gate = gate
+        self.doors = doors
         self.inner = inner
         self.network: Any = inner.get_network()
         self.peer_id = peer_id
@@ -161,32 +166,42 @@ def check_can_listen(addresses: tuple[str, ...]) -> None:
 
 
 @asynccontextmanager
-async def open_host(config: NetConfig, key: KeyPair, counters: Counters) -> AsyncIterator[Host]:
-    """Run a host that does not listen yet. Whoever enters calls ``close`` before leaving."""
+async def open_host(
+    config: NetConfig, key: KeyPair, counters: Counters, transport: Any | None = None
+) -> AsyncIterator[Host]:
+    """Run a host that does not listen yet; over TCP, or over the ``transport`` of a simulation.
+
+    Whoever enters calls ``close`` before leaving.
+    """
     library_faults.repair_library()
-    inner = _new_host(config, key)
+    inner = _new_host(config, key, transport)
     library_faults.stop_auto_connector(inner)
     library_faults.open_streams_without_dialling(inner)
-    library_faults.guard_stream_handlers(inner, counters)
-    library_faults.limit_connections_per_address(inner, config.connections_per_ip_max, counters)
+    library_faults.guard_stream_handlers(inner, config.streams_per_peer_max, counters)
+    gate, doors = Gate(config, counters, trio.current_time), Doors(config)
+    keep_doors(inner, doors, gate, counters)
+    if "yamux" in config.faster:
+        use_faster_yamux(inner)
     async with inner.run([]):
-        yield Host(inner, peer_id_of(key.public_key))
+        yield Host(inner, peer_id_of(key.public_key), gate, doors)
 
 
-def _new_host(config: NetConfig, key: KeyPair) -> Any:
+def _new_host(config: NetConfig, key: KeyPair, transport: Any | None) -> Any:
     key_pair = create_new_key_pair(key.seed)
+    noise = FasterNoise if "noise" in config.faster else Noise
     timeout_s = library_faults.whole_seconds(config.upgrade_timeout_s)
     inner: Any = new_host(
         key_pair=key_pair,
         # Never the library's default: it also accepts /plaintext/2.0.0, where anybody may claim any peer id.
-        sec_opt={NOISE: Noise(key_pair, noise_privkey=create_noise_key_pair().private_key)},
+        sec_opt={NOISE: noise(key_pair, noise_privkey=create_noise_key_pair().private_key)},
         muxer_opt={TProtocol(YAMUX): Yamux},
+        transports=None if transport is None else [transport],
         connection_config=ConnectionConfig(
             max_connections=config.connections_max,
             high_watermark=config.connections_max,
             min_connections=0,
             low_watermark=0,
-            max_connections_per_peer=CONNECTIONS_PER_PEER_MAX,
+            max_connections_per_peer=config.connections_per_peer_max,
             inbound_upgrade_timeout=config.upgrade_timeout_s,
             outbound_upgrade_timeout=config.upgrade_timeout_s,
             dial_timeout=config.dial_timeout_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -58,6 +59,11 @@ class KadClient:
         self._counters = counters
         self._on_answer = on_answer
         self._on_silence = on_silence
+        self._asked: Counter[ID] = Counter()
+
+    def is_asking(self, peer: ID) -> bool:
+        """Whether a question to this peer waits for its answer."""
+        return self._asked[peer] > 0
 
     async def get_value(self, peer: ID, key: bytes) -> Answer | None:
         """GET_VALUE; None if the peer did not answer."""
@@ -97,12 +103,17 @@ class KadClient:
 
     async def _ask(self, peer: ID, message: Any, *, answers: bool = True) -> Any | None:
         response = None
+        self._asked[peer] += 1
         with trio.move_on_after(ASK_MAX_S):
             try:
                 response = await self._exchange(peer, message, answers=answers)
             # A dial, a negotiation and an answer of a stranger may raise anything; only this question may die of it.
             except Exception as error:  # noqa: BLE001
                 log.debug("DHT peer %s: %r", peer, error)
+            finally:
+                self._asked[peer] -= 1
+                if not self._asked[peer]:
+                    del self._asked[peer]
         if response is None:
             self._counters.add("dht_unanswered")
             self._on_silence(peer)

@@ -47,8 +47,6 @@ CLOSE_TIME_MAX_S: Final = 1.0
 """Time for the farewell frame of a closing connection."""
 RECORDS_CACHED_MAX: Final = 4_096
 """Peer records known to be good; all are forgotten when there are more."""
-STREAMS_PER_PEER_MAX: Final = 192
-"""Inbound streams of one peer at a time: gossip, identify, DHT, kept streams and bodies of 64 requests in flight."""
 
 
 def _replace(owner: Any, name: str, replacement: Any) -> Any:
@@ -172,9 +170,10 @@ def free_inbound_slot() -> None:
 
 
 def log_by_name() -> None:
-    """Faults: connections log through the root logger, which installs a handler on stderr when there is none; and
-    the normal end of every DHT stream is a warning.
+    """Faults: connections log through the root logger, which installs a handler on stderr when there is none; the
+    normal end of every DHT stream is a warning, and so is every topic above the limit that a peer invents.
     """
+    logging.getLogger(pubsub.__name__).setLevel(logging.ERROR)
     logging.getLogger(kad_dht.__name__).setLevel(logging.ERROR)
     _replace(swarm_connection, "logging", logging.getLogger(swarm_connection.__name__))
 
@@ -191,7 +190,7 @@ def use_own_kad_protocol() -> None:
         _replace(module, "PROTOCOL_ID", KAD_PROTOCOL)
 
 
-def guard_stream_handlers(host: Any, counters: Counters) -> None:
+def guard_stream_handlers(host: Any, streams_per_peer_max: int, counters: Counters) -> None:
     """Fault: an exception in any stream handler ends the whole host; one of an ended stream leaves a zombie connection.
 
     Also bounds the inbound streams of one peer, which the library does not.
@@ -201,7 +200,7 @@ def guard_stream_handlers(host: Any, counters: Counters) -> None:
 
     async def guarded(stream: Any) -> None:
         peer = stream.muxed_conn.peer_id
-        if running.get(peer, 0) >= STREAMS_PER_PEER_MAX:
+        if running.get(peer, 0) >= streams_per_peer_max:
             counters.add("stream_limit")
             await stream.reset()
             return
@@ -219,30 +218,6 @@ def guard_stream_handlers(host: Any, counters: Counters) -> None:
                 del running[peer]
 
     host.get_network().set_stream_handler(guarded)
-
-
-def limit_connections_per_address(host: Any, limit: int, counters: Counters) -> None:
-    """Fault: half-open connections of one address may take all slots; only a total limit exists."""
-    network = host.get_network()
-    accept = network._handle_inbound_connection
-    open_now: dict[str, int] = {}
-
-    async def accept_within_limit(connection: Any, maddr: Any) -> None:
-        remote = connection.get_remote_address()
-        address = remote[0] if remote else ""
-        if open_now.get(address, 0) >= limit:
-            counters.add("connection_limit_per_address")
-            await connection.close()
-            return
-        open_now[address] = open_now.get(address, 0) + 1
-        try:
-            await accept(connection, maddr)
-        finally:
-            open_now[address] -= 1
-            if not open_now[address]:
-                del open_now[address]
-
-    network._handle_inbound_connection = accept_within_limit
 
 
 def stop_auto_connector(host: Any) -> None:
@@ -285,11 +260,14 @@ def number_messages_from(service: pubsub.Pubsub, now_ns: int) -> None:
     service.counter = now_ns
 
 
-def guard_inbound_messages(service: pubsub.Pubsub, counters: Counters) -> Callable[[], Awaitable[None]]:
+def guard_inbound_messages(
+    service: pubsub.Pubsub, counters: Counters, admits: Callable[[Any, Any], bool]
+) -> Callable[[], Awaitable[None]]:
     """Faults: a message with an undecodable key ends the pubsub service; every message starts a task that searches
     all running tasks for its parent.
 
-    Call after the service has started, and run what is returned: one worker that takes the messages in order.
+    Call after the service has started, and run what is returned: one worker that takes the messages in order. What
+    ``admits`` refuses, told who brings what, is dropped before it waits.
     """
     push = service.push_msg
     run_task = service.manager.run_task
@@ -306,6 +284,8 @@ def guard_inbound_messages(service: pubsub.Pubsub, counters: Counters) -> Callab
     def queue_instead(function: Any, *args: Any, **options: Any) -> None:
         if function is not guarded:
             run_task(function, *args, **options)
+            return
+        if not admits(*args):
             return
         try:
             arrived.send_nowait(args)
@@ -336,9 +316,11 @@ def announce_to_new_peers(service: pubsub.Pubsub) -> None:
     _replace(service, "_handle_new_peer", handle_and_announce)
 
 
-def deliver_at_once(service: pubsub.Pubsub, deliver: Callable[[Any], None]) -> None:
-    """Fault: one channel of 32 for all subscribers of a topic, own messages included, silent when full (K-1.5)."""
-    _replace(service, "notify_subscriptions", deliver)
+def take_messages_with(service: pubsub.Pubsub, take: Callable[[Any, Any], Awaitable[None]]) -> None:
+    """Faults: a verdict has two values, so that who forwards what is merely stale loses its standing; a message that
+    is not valid here is judged again from every neighbour; subscribers share one channel of 32, silent when full.
+    """
+    _replace(service, "push_msg", take)
 
 
 def count_dropped_messages(router: gossipsub.GossipSub, counters: Counters) -> None:
@@ -373,6 +355,15 @@ def after_identify(host: Any, action: Callable[[Any], Awaitable[object]]) -> Non
         await action(peer)
 
     _replace(host, "_identify_peer", identify_and_tell)
+
+
+def stop_own_walk(dht: kad_dht.KadDHT) -> None:
+    """Fault: the library's look-ups for its routing table leave a connection to everybody they ask."""
+
+    async def stay_stopped() -> None:
+        await trio.lowlevel.checkpoint()
+
+    _replace(dht, "refresh_routing_table", stay_stopped)
 
 
 def whole_seconds(duration_s: float) -> int:

@@ -10,12 +10,15 @@ import trio
 
 from agent_world.config import NetConfig
 from agent_world.errors import LocalError, Refused, RemoteError
+from agent_world.net.answering import offence_of
 from agent_world.net.counters import Counters
 from agent_world.net.inbox import DropOldestQueue
 from agent_world.net.interface import MessageHandler
 from agent_world.net.libp2p.host import Host, our_id
 from agent_world.net.libp2p.requests import write_batches
 from agent_world.net.libp2p.streams import FrameBroken, FrameReader, StreamLost, end_stream, framed
+from agent_world.net.rates import RateClass
+from agent_world.net.reputation import Offence
 from agent_world.wire.ids import PeerId
 from agent_world.wire.limits import GOSSIP_BYTES_MAX
 
@@ -44,6 +47,7 @@ class Messages:
     """Sending and taking one-way messages of one host; ``start`` runs a task in a nursery that outlives them."""
 
     def __init__(self, host: Host, config: NetConfig, counters: Counters, start: Callable[..., None]) -> None:
+        self._gate = host.gate
         self._host = host
         self._config = config
         self._counters = counters
@@ -74,6 +78,7 @@ class Messages:
             self._start(self._write, peer, channel, waiting)
         try:
             self._outgoing[key].send_nowait(framed(payload))
+            self._gate.traffic.sent(peer, "channel", channel, len(payload))
         except trio.WouldBlock:
             self._counters.add("message_queue_full")
             return False
@@ -85,7 +90,7 @@ class Messages:
         try:
             with trio.fail_after(self._config.dial_timeout_s):
                 stream = await self._host.open_stream(peer, protocol_of(channel))
-            await write_batches(stream, waiting)
+            await write_batches(stream, waiting, lambda size: self._gate.pace(peer, RateClass.MESSAGE, size))
         except (Refused, StreamLost, trio.TooSlowError) as error:
             log.debug("messages on %s to %s: %r", channel, peer, error)
         finally:
@@ -112,7 +117,7 @@ class Messages:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._handle, peer, channel, queue)
-                await self._read(channel, stream, queue)
+                await self._read(peer, channel, stream, queue)
                 queue.close()  # what has arrived is still handled
         finally:
             self._incoming[key] -= 1
@@ -120,15 +125,20 @@ class Messages:
                 del self._incoming[key]
             await end_stream(stream, politely=False)
 
-    async def _read(self, channel: str, stream: Any, queue: DropOldestQueue[bytes]) -> None:
+    async def _read(self, peer: PeerId, channel: str, stream: Any, queue: DropOldestQueue[bytes]) -> None:
         reader = FrameReader(stream)
         try:
             while (payload := await reader.next(MESSAGE_BYTES_MAX)) is not None:
-                queue.put(payload)
+                if self._gate.admits(peer, RateClass.MESSAGE, len(payload)):
+                    self._gate.traffic.received(peer, "channel", channel, len(payload))
+                    queue.put(payload)
+                else:
+                    self._gate.traffic.dropped(peer, "channel", channel, "rate")
         except StreamLost as error:
             log.debug("messages on %s: %s", channel, error)
         except FrameBroken as error:
             self._counters.add("message_bad_frame")
+            self._gate.blame(peer, Offence.BROKEN_FRAMING)
             log.warning("a peer broke the framing of %s: %s", channel, error)
 
     async def _handle(self, peer: PeerId, channel: str, queue: DropOldestQueue[bytes]) -> None:
@@ -139,6 +149,7 @@ class Messages:
             except RemoteError as error:
                 log.debug("message of %s on %s: %s", peer, channel, error)
                 self._counters.add("message_bad")
+                self._gate.blame(peer, offence_of(error))
             # A handler is foreign code here; one bad message must not end the channel. Logged and counted.
             except Exception:
                 log.exception("the handler of channel %s failed", channel)

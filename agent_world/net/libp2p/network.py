@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -49,40 +49,60 @@ class Libp2pNetwork:
     """Made and run by ``Libp2pNetwork.open``; usable inside that scope only."""
 
     def __init__(
-        self, host: Host, gossip: Gossip, config: NetConfig, counters: Counters, start: Callable[..., None]
+        self,
+        host: Host,
+        gossip: Gossip,
+        config: NetConfig,
+        counters: Counters,
+        start: Callable[..., None],
+        rng: random.Random,
     ) -> None:
         self.peer_id = host.peer_id
         self.host = host
+        self.gate = host.gate
         self._config = config
         self._counters = counters
         self._gossip = gossip
-        self._answering = Answering(config.requests_in_flight_per_peer_max, counters)
+        self._answering = Answering(config.requests_in_flight_per_peer_max, counters, host.gate)
         self._server = RequestServer(host, self._answering, counters)
         self._requests = Requests(host, config, counters, start)
         self._messages = Messages(host, config, counters, start)
         self._bodies = Bodies(host, config, counters)
-        # Only spreads redials and pings in time; nothing that others see depends on it.
-        self.connections = Connections(host, config, counters, random.Random(), start)
+        self.connections = Connections(host, config, counters, rng, start)
         self.connections.on_down(self._requests.forget)
         self.connections.on_down(self._bodies.forget)
+        self.gate.inbound = host.doors.shown
+        self.gate.turn_away = lambda peer: start(self.connections.disconnect, peer)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, config: NetConfig, key: KeyPair) -> AsyncIterator[Libp2pNetwork]:
+    async def open(
+        cls,
+        config: NetConfig,
+        key: KeyPair,
+        *,
+        transport: Any | None = None,
+        rng: random.Random | None = None,
+    ) -> AsyncIterator[Libp2pNetwork]:
         """Listen and run until the block is left; raises UsageError if an address cannot be listened on.
+
+        A simulation brings its own ``transport`` instead of TCP, and the ``rng`` that spreads redials in time.
 
         Leaving closes every connection and the listener first, then ends all tasks and the library's thread. As with
         any nursery, what the block raises arrives in an ExceptionGroup.
         """
-        check_can_listen(config.listen)
+        if transport is None:
+            check_can_listen(config.listen)
         counters = Counters()
         async with (
-            open_host(config, key, counters) as host,
+            open_host(config, key, counters, transport) as host,
             # Before anything can connect: a pubsub that does not run yet blocks every new connection.
             open_gossip(host, config, counters) as gossip,
             trio.open_nursery() as nursery,
         ):
-            network = cls(host, gossip, config, counters, _starter(nursery, counters))
+            # Only spreads redials and pings in time; nothing that others see depends on it.
+            spread = rng or random.Random()
+            network = cls(host, gossip, config, counters, _starter(nursery, counters), spread)
             nursery.start_soon(network.connections.watch)
             try:
                 await host.listen(config.listen)

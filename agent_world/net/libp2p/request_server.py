@@ -15,6 +15,7 @@ from agent_world.net.counters import Counters
 from agent_world.net.libp2p.host import Host, our_id
 from agent_world.net.libp2p.requests import BODY_PROTOCOL, KEPT_PROTOCOL, write_batches
 from agent_world.net.libp2p.streams import FrameBroken, FrameReader, StreamLost, end_stream, framed, write_bytes
+from agent_world.net.reputation import Offence
 from agent_world.wire import record
 from agent_world.wire.ids import PeerId
 from agent_world.wire.limits import RPC_FRAME_BYTES_MAX, RPC_INLINE_BYTES_MAX
@@ -38,6 +39,7 @@ class RequestServer:
     def __init__(self, host: Host, answering: Answering, counters: Counters) -> None:
         self._answering = answering
         self._counters = counters
+        self._gate = host.gate
         self._kept: Counter[PeerId] = Counter()
         host.on_stream(KEPT_PROTOCOL, self._serve_kept)
         host.on_stream(BODY_PROTOCOL, self._serve_body)
@@ -78,6 +80,7 @@ class RequestServer:
             return False
         except (FrameBroken, DecodeError) as error:
             self._counters.add("request_bad_frame")
+            self._gate.blame(peer, Offence.BROKEN_FRAMING)
             log.warning("%s broke the request protocol: %s", peer, error)
             return False
         return True
@@ -99,7 +102,8 @@ class RequestServer:
             asked.answers.send_nowait(framed(record.to_bytes(response)))
         except trio.WouldBlock:
             # A peer that asks and never reads must not fill our memory.
-            self._counters.add("request_slow_reader")
+            if not asked.stream_scope.cancel_called:
+                self._counters.add("request_slow_reader")
             asked.stream_scope.cancel()
 
     async def _serve_body(self, stream: Any) -> None:
@@ -120,6 +124,7 @@ class RequestServer:
             log.debug("a body stream of %s: %r", peer, error)
         except (FrameBroken, DecodeError) as error:
             self._counters.add("request_bad_frame")
+            self._gate.blame(peer, Offence.BROKEN_FRAMING)
             log.warning("%s broke the request protocol: %s", peer, error)
         finally:
             await end_stream(stream, politely=politely)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import attrs
@@ -17,6 +17,8 @@ from agent_world.net.answering import FRAME_OVERHEAD_BYTES_MAX, check_request_si
 from agent_world.net.counters import Counters
 from agent_world.net.libp2p.host import Host
 from agent_world.net.libp2p.streams import FrameBroken, FrameReader, StreamLost, end_stream, framed, write_bytes
+from agent_world.net.rates import class_of
+from agent_world.net.reputation import Offence
 from agent_world.wire import record
 from agent_world.wire.ids import U32, U64, PeerId
 from agent_world.wire.limits import KIB, RPC_BODY_BYTES_MAX, RPC_FRAME_BYTES_MAX
@@ -50,9 +52,19 @@ class PeerLoad:
     latency_ms: float | None = None
 
 
-async def write_batches(stream: Any, frames: trio.MemoryReceiveChannel[bytes]) -> None:
-    """Write whatever waits, several small frames at once; ends with the channel, raises StreamLost."""
+async def no_pace(_size: int) -> None:
+    """For what was paced before, or goes out as fast as it is asked for."""
+
+
+async def write_batches(
+    stream: Any, frames: trio.MemoryReceiveChannel[bytes], pace: Callable[[int], Awaitable[None]] = no_pace
+) -> None:
+    """Write whatever waits, several small frames at once; ends with the channel, raises StreamLost.
+
+    ``pace`` is waited for before every frame, with its size.
+    """
     async for frame in frames:
+        await pace(len(frame))
         batch = [frame]
         size = len(frame)
         while size < BATCH_BYTES_MAX:
@@ -60,6 +72,7 @@ async def write_batches(stream: Any, frames: trio.MemoryReceiveChannel[bytes]) -
                 batch.append(frames.receive_nowait())
             except (trio.WouldBlock, trio.EndOfChannel):
                 break
+            await pace(len(batch[-1]))
             size += len(batch[-1])
         await write_bytes(stream, b"".join(batch))
 
@@ -131,6 +144,7 @@ class _Line:
             log.debug("the request stream to %s: %s", self.peer, error)
         except (FrameBroken, DecodeError) as error:
             self._requests.counters.add("request_bad_frame")
+            self._requests.gate.blame(self.peer, Offence.BROKEN_FRAMING)
             log.warning("%s broke the request protocol: %s", self.peer, error)
 
     def _take(self, response: ResponseFrame) -> None:
@@ -145,9 +159,8 @@ class _Line:
 class Requests:
     """The asking side of one network; ``start`` runs a task in a nursery that outlives every request."""
 
-    def __init__(
-        self, host: Host, config: NetConfig, counters: Counters, start: Callable[..., None]
-    ) -> None:  # fmt: skip
+    def __init__(self, host: Host, config: NetConfig, counters: Counters, start: Callable[..., None]) -> None:
+        self.gate = host.gate
         self.host = host
         self.config = config
         self.counters = counters
@@ -172,11 +185,15 @@ class Requests:
         started = trio.current_time()
         try:
             with trio.fail_after(timeout_s):
+                await self.gate.pace(peer, class_of(method), len(payload))
+                self.gate.traffic.sent(peer, "method", method, len(payload))
                 response = await self._ask(peer, method, payload, started + timeout_s)
         except trio.TooSlowError:
             self.counters.add("request_timeout")
             raise Refused(ErrorCode.TIMEOUT, f"{peer} did not answer {method} within {timeout_s} s") from None
         load.latency_ms = (trio.current_time() - started) * 1000
+        for flow in (self.gate.traffic.peer(peer), self.gate.traffic.named("method", method)):
+            flow.answered(load.latency_ms)
         return payload_of(response)
 
     def forget(self, peer: PeerId) -> None:
@@ -234,6 +251,7 @@ class Requests:
             raise Refused(ErrorCode.NOT_AVAILABLE, f"the stream to {peer} was lost: {error}") from None
         except (FrameBroken, DecodeError) as error:
             self.counters.add("request_bad_frame")
+            self.gate.blame(peer, Offence.BROKEN_FRAMING)
             raise Refused(ErrorCode.NOT_AVAILABLE, f"{peer} broke the request protocol: {error}") from None
         finally:
             await end_stream(stream, politely=politely)

@@ -11,7 +11,7 @@ from agent_world.handlers.hello import HelloHandler, check_hello
 from agent_world.wire import record
 from agent_world.wire.hello import Hello, PeerAddress, Role
 from agent_world.wire.ids import Hash32, PeerId, WorldId
-from agent_world.wire.limits import ADDRESS_CHARS_MAX, HELLO_PEERS_MAX
+from agent_world.wire.limits import ADDRESS_CHARS_MAX, HELLO_PEERS_MAX, HELLO_VERSIONS_MAX, NAME_CHARS_MAX
 
 LISTEN = "/ip4/10.0.0.1/tcp/4001"
 
@@ -25,7 +25,7 @@ def hello(head: Any) -> Hello:
 
 
 def friends(peer: PeerId, *addresses: str) -> tuple[PeerAddress, ...]:
-    return tuple(PeerAddress(peer_id=peer, address=address) for address in addresses)
+    return tuple(PeerAddress(peer_id=peer, address=address, validator=False) for address in addresses)
 
 
 def rule_of(hello: Hello) -> tuple[str, ErrorCode]:
@@ -66,6 +66,26 @@ def test_n2_another_genesis_of_the_same_name(hello: Hello) -> None:
 @pytest.mark.parametrize("listen", ["/ip4/0.0.0.0/tcp/4001", "/ip6/::1/tcp/1", "/dns4/example.org/tcp/443"])
 def test_n3_listen_addresses_that_are_fine(hello: Hello, listen: str) -> None:
     check_hello(attrs.evolve(hello, listen=(listen,) * HELLO_PEERS_MAX), WorldId("w"), hash32(b"genesis"))
+
+
+@pytest.mark.parametrize(
+    "versions", [(), ("aw/2",), ("aw/1",) * (HELLO_VERSIONS_MAX + 1), ("aw/1", "x" * (NAME_CHARS_MAX + 1))]
+)
+def test_n4_no_version_in_common(hello: Hello, versions: tuple[str, ...]) -> None:
+    assert rule_of(attrs.evolve(hello, versions=versions)) == ("N4", ErrorCode.UNSUPPORTED)
+
+
+def test_n4_one_version_in_common_is_enough(hello: Hello) -> None:
+    check_hello(attrs.evolve(hello, versions=("aw/3", "aw/1")), WorldId("w"), hash32(b"genesis"))
+
+
+async def test_both_sides_see_why_a_hello_is_refused(hello: Hello, peer: PeerId) -> None:
+    refused: list[tuple[PeerId, Refused]] = []
+    handler = HelloHandler(lambda: hello, lambda _who, _said: None)
+    handler.refused = lambda who, error: refused.append((who, error))
+    with pytest.raises(Refused, match=r"speaks aw/1; the peer names 'aw/9'") as told:
+        await handler.serve(peer, record.to_bytes(attrs.evolve(hello, versions=("aw/9",))))
+    assert refused == [(peer, told.value)]
 
 
 BAD = ["", "10.0.0.1:1", "/ip4/10.0.0.1/udp/1", "/ip4/10.0.0.1/tcp/70000", "/ip4/1.2.3/tcp/1", "/" * 300]

@@ -3,6 +3,7 @@ import logging
 import pytest
 import trio
 
+from agent_world.config import NetConfig
 from agent_world.errors import (
     AgentWorldError,
     BlobHashMismatch,
@@ -18,12 +19,14 @@ from agent_world.errors import (
 from agent_world.net import answering as module
 from agent_world.net.answering import REQUEST_BYTES_MAX, Answering, check_request_size, is_well_formed, payload_of
 from agent_world.net.counters import Counters
+from agent_world.net.gate import Gate
 from agent_world.wire import record
 from agent_world.wire.ids import U32, U64, PeerId
 from agent_world.wire.limits import RPC_BODY_BYTES_MAX, RPC_FRAME_BYTES_MAX
 from agent_world.wire.rpc import RequestFrame, ResponseFrame
 
 PEER = PeerId("peer")
+GATE = Gate(NetConfig(), Counters(), lambda: 0.0)
 METHOD = "/aw/rr/1.0.0/test"
 
 
@@ -33,7 +36,7 @@ def request(payload: bytes = b"", *, method: str = METHOD, deadline_ms: int = 1_
 
 async def answer_of(error: Exception) -> tuple[ResponseFrame, Counters]:
     counters = Counters()
-    answering = Answering(4, counters)
+    answering = Answering(4, counters, GATE)
 
     async def fail(_peer: PeerId, _payload: bytes) -> bytes:
         raise error
@@ -43,7 +46,7 @@ async def answer_of(error: Exception) -> tuple[ResponseFrame, Counters]:
 
 
 async def test_an_answer_has_the_payload_and_the_id() -> None:
-    answering = Answering(4, Counters())
+    answering = Answering(4, Counters(), GATE)
 
     async def reverse(_peer: PeerId, payload: bytes) -> bytes:
         return payload[::-1]
@@ -54,7 +57,7 @@ async def test_an_answer_has_the_payload_and_the_id() -> None:
 
 
 async def test_the_last_registration_wins() -> None:
-    answering = Answering(4, Counters())
+    answering = Answering(4, Counters(), GATE)
     for text in (b"first", b"second"):
 
         async def say(_peer: PeerId, _payload: bytes, text: bytes = text) -> bytes:
@@ -107,14 +110,14 @@ async def test_a_bug_in_a_handler_is_logged_counted_and_hidden(caplog: pytest.Lo
 
 
 async def test_unknown_method() -> None:
-    response = await Answering(4, Counters()).answer(PEER, request())
+    response = await Answering(4, Counters(), GATE).answer(PEER, request())
     assert response.error is not None
     assert response.error.code is ErrorCode.UNSUPPORTED
 
 
 async def test_deadline_of_the_asker_ends_the_handler(autojump_clock: object) -> None:
     counters = Counters()
-    answering = Answering(4, counters)
+    answering = Answering(4, counters, GATE)
 
     async def sleep(_peer: PeerId, _payload: bytes) -> bytes:
         await trio.sleep_forever()
@@ -131,7 +134,7 @@ async def test_deadline_of_the_asker_ends_the_handler(autojump_clock: object) ->
 
 
 async def test_a_peer_above_its_limit_is_busy_and_others_are_not(autojump_clock: object) -> None:
-    answering = Answering(2, Counters())
+    answering = Answering(2, Counters(), GATE)
     go_on = trio.Event()
 
     async def wait(_peer: PeerId, _payload: bytes) -> bytes:
@@ -159,7 +162,7 @@ async def test_a_peer_above_its_limit_is_busy_and_others_are_not(autojump_clock:
 
 async def test_all_peers_together_are_limited(monkeypatch: pytest.MonkeyPatch, autojump_clock: object) -> None:
     monkeypatch.setattr(module, "REQUESTS_IN_FLIGHT_MAX", 3)
-    answering = Answering(2, Counters())
+    answering = Answering(2, Counters(), GATE)
 
     async def sleep(_peer: PeerId, _payload: bytes) -> bytes:
         await trio.sleep(1)
@@ -180,7 +183,7 @@ async def test_all_peers_together_are_limited(monkeypatch: pytest.MonkeyPatch, a
 
 async def test_an_answer_over_the_limit_is_not_sent() -> None:
     counters = Counters()
-    answering = Answering(4, counters)
+    answering = Answering(4, counters, GATE)
 
     async def much(_peer: PeerId, _payload: bytes) -> bytes:
         return bytes(RPC_BODY_BYTES_MAX + 1)

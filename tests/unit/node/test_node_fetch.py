@@ -47,8 +47,8 @@ class Swarm:
 
         node.serve(rpc.FETCH_BLOBS, serve)
         self.own.dial(node.peer_id, node.listen_addresses()[0])
-        while not self.hub.is_connected(self.own.peer_id, node.peer_id):
-            await trio.sleep(0.01)
+        await trio.sleep(0.1)
+        assert self.hub.is_connected(self.own.peer_id, node.peer_id)
         return node.peer_id
 
 
@@ -86,7 +86,7 @@ async def busy(_wanted: tuple[ContentHash, ...]) -> bytes:
 
 
 @pytest.fixture
-async def swarm(autojump_clock: object) -> AsyncIterator[Swarm]:
+async def swarm() -> AsyncIterator[Swarm]:
     async with opened() as made:
         yield made
 
@@ -98,37 +98,37 @@ async def opened() -> AsyncIterator[Swarm]:
         yield Swarm(hub)
 
 
-async def test_the_first_peer_that_has_all_is_enough(swarm: Swarm) -> None:
+async def test_the_first_peer_that_has_all_is_enough(swarm: Swarm, autojump_clock: object) -> None:
     one, two = await swarm.add(1, having(*DATA)), await swarm.add(2, having(*DATA))
     assert await swarm.fetcher.fetch(HASHES, [one, two]) == dict(zip(HASHES, DATA, strict=True))
     assert swarm.asked == [(1, 5)]
 
 
-async def test_the_next_peer_is_asked_for_what_is_still_missing(swarm: Swarm) -> None:
+async def test_the_next_peer_is_asked_for_what_is_still_missing(swarm: Swarm, autojump_clock: object) -> None:
     one, two = await swarm.add(1, having(*DATA[:2])), await swarm.add(2, having(*DATA[1:4]))
     assert await swarm.fetcher.fetch(HASHES, [one, two]) == dict(zip(HASHES[:4], DATA[:4], strict=True))
     assert swarm.asked == [(1, 5), (1, 3), (2, 3), (2, 1)]
 
 
-async def test_nothing_wanted_asks_nobody(swarm: Swarm) -> None:
+async def test_nothing_wanted_asks_nobody(swarm: Swarm, autojump_clock: object) -> None:
     assert await swarm.fetcher.fetch([], [await swarm.add(1, having(*DATA))]) == {}
     assert await swarm.fetcher.fetch(HASHES, []) == {}
     assert swarm.asked == []
 
 
-async def test_the_same_hash_twice_is_one(swarm: Swarm) -> None:
+async def test_the_same_hash_twice_is_one(swarm: Swarm, autojump_clock: object) -> None:
     one = await swarm.add(1, having(*DATA))
     assert await swarm.fetcher.fetch([HASHES[0]] * 3, [one]) == {HASHES[0]: DATA[0]}
     assert swarm.asked == [(1, 1)]
 
 
-async def test_an_answer_with_a_bound_is_continued(swarm: Swarm) -> None:
+async def test_an_answer_with_a_bound_is_continued(swarm: Swarm, autojump_clock: object) -> None:
     one = await swarm.add(1, having(*DATA, limit=2))
     assert await swarm.fetcher.fetch(HASHES, [one]) == dict(zip(HASHES, DATA, strict=True))
     assert swarm.asked == [(1, 5), (1, 3), (1, 1)]
 
 
-async def test_many_hashes_are_several_requests(swarm: Swarm) -> None:
+async def test_many_hashes_are_several_requests(swarm: Swarm, autojump_clock: object) -> None:
     many = [b"%d" % number for number in range(BLOBS_PER_REQUEST_MAX + 10)]
     one = await swarm.add(1, having(*many, limit=10_000))
     found = await swarm.fetcher.fetch(map(content_hash, many), [one])
@@ -145,16 +145,14 @@ async def test_many_hashes_are_several_requests(swarm: Swarm) -> None:
     ],
 )
 async def test_who_gives_nothing_right_is_counted_and_the_next_is_asked(
-    swarm: Swarm, answer: Answer, counter: str, count: int
+    swarm: Swarm, autojump_clock: object, answer: Answer, counter: str, count: int
 ) -> None:
     bad, good = await swarm.add(1, answer), await swarm.add(2, having(*DATA))
     assert await swarm.fetcher.fetch(HASHES, [bad, good]) == dict(zip(HASHES, DATA, strict=True))
-    assert sum(swarm.counters.values()) == swarm.counters[counter] or counter.endswith("D2")
-    assert any(name.startswith(counter.rsplit(".", 1)[0]) for name in swarm.counters)
-    assert count <= sum(swarm.counters.values())
+    assert dict(swarm.counters) == {counter: count}
 
 
-async def test_one_lie_loses_none_of_its_neighbours(swarm: Swarm) -> None:
+async def test_one_lie_loses_none_of_its_neighbours(swarm: Swarm, autojump_clock: object) -> None:
     async def one_lie(wanted: tuple[ContentHash, ...]) -> bytes:
         honest = dict(zip(HASHES, DATA, strict=True))
         return record.to_bytes(FetchBlobsResponse(blobs=(b"lie", *(honest[item] for item in wanted[1:]))))
@@ -164,14 +162,14 @@ async def test_one_lie_loses_none_of_its_neighbours(swarm: Swarm) -> None:
     assert swarm.asked[-1] == (2, 1)
 
 
-async def test_a_silent_peer_is_not_waited_for_alone(swarm: Swarm) -> None:
+async def test_a_silent_peer_is_not_waited_for_alone(swarm: Swarm, autojump_clock: object) -> None:
     bad, good = await swarm.add(1, silent), await swarm.add(2, having(*DATA))
     started = trio.current_time()
     assert len(await swarm.fetcher.fetch(HASHES, [bad, good])) == 5
     assert PATIENCE_S <= trio.current_time() - started < PATIENCE_S + 0.1
 
 
-async def test_a_slow_answer_still_counts(swarm: Swarm) -> None:
+async def test_a_slow_answer_still_counts(swarm: Swarm, autojump_clock: object) -> None:
     async def slow(wanted: tuple[ContentHash, ...]) -> bytes:
         await trio.sleep(2)
         return await having(*DATA)(wanted)
@@ -182,7 +180,7 @@ async def test_a_slow_answer_still_counts(swarm: Swarm) -> None:
     assert trio.current_time() - started < 2.1
 
 
-async def test_if_all_are_silent_the_deadline_ends_it(swarm: Swarm) -> None:
+async def test_if_all_are_silent_the_deadline_ends_it(swarm: Swarm, autojump_clock: object) -> None:
     peers = [await swarm.add(number, silent) for number in (1, 2, 3)]
     started = trio.current_time()
     assert await swarm.fetcher.fetch(HASHES, peers, timeout_s=1.5) == {}
@@ -190,7 +188,7 @@ async def test_if_all_are_silent_the_deadline_ends_it(swarm: Swarm) -> None:
     assert swarm.counters[f"fetch.refused.{ErrorCode.TIMEOUT}"] == 3
 
 
-async def test_preferred_peers_come_first_if_they_are_connected(swarm: Swarm) -> None:
+async def test_preferred_peers_come_first_if_they_are_connected(swarm: Swarm, autojump_clock: object) -> None:
     one, two = await swarm.add(1, silent), await swarm.add(2, silent)
     connected = sorted([one, two])
     assert swarm.fetcher.peers() == connected

@@ -23,7 +23,7 @@ def test_roles() -> None:
 
 
 def test_a_hello_of_the_largest_size_fits_into_a_request() -> None:
-    peer = PeerAddress(peer_id=example(PeerId, "highest"), address="a" * limits.ADDRESS_CHARS_MAX)
+    peer = PeerAddress(peer_id=example(PeerId, "highest"), address="a" * limits.ADDRESS_CHARS_MAX, validator=True)
     hello = attrs.evolve(
         example(Hello, "highest"),
         listen=(peer.address,) * limits.HELLO_PEERS_MAX,

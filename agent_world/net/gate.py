@@ -1,0 +1,126 @@
+"""The one place that decides what a peer may do here: rates, score, bans; and that counts what it did.
+
+``Libp2pNetwork`` and the in-memory network have one gate each. The parts of a network ask it before they let a
+message in and tell it what was wrong with one; the node protects peers, keeps bans over restarts and shows them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+
+from agent_world.config import NetConfig
+from agent_world.net.counters import Counters
+from agent_world.net.rates import OWN_SHARE, Buckets, RateClass, rates_of
+from agent_world.net.reputation import Ban, Offence, Reputation
+from agent_world.net.traffic import Traffic
+from agent_world.wire.ids import PeerId
+
+log: Final = logging.getLogger(__name__)
+
+RATE_BLAMED_EVERY_S: Final = 1.0
+"""A peer above its rate is blamed once in so long, however much it sends: only lasting abuse leads to a ban."""
+RATE_BLAMED_MAX: Final = 4_096
+"""Times of blame kept; all are forgotten when there are more."""
+
+
+class Gate:
+    """Times of bans are in ms of the clock given; the node translates them into the time of day."""
+
+    def __init__(self, config: NetConfig, counters: Counters, now_s: Callable[[], float]) -> None:
+        self._counters = counters
+        self._now_s = now_s
+        rates = rates_of(config)
+        self._let_in: dict[RateClass, Buckets[PeerId]] = {kind: Buckets(rate) for kind, rate in rates.items()}
+        self._let_out: dict[RateClass, Buckets[PeerId]] = {
+            kind: Buckets(rate.share(OWN_SHARE)) for kind, rate in rates.items()
+        }
+        self._rate_blamed: dict[PeerId, float] = {}
+        self._reputation = Reputation(int(config.ban_s * 1000))
+        self._protected: Callable[[PeerId], bool] = lambda _peer: False
+        self.traffic = Traffic()
+        self.turn_away: Callable[[PeerId], None] = lambda _peer: None
+        """The network's: end the connections of a peer that was banned just now."""
+        self.inbound: Callable[[], dict[str, Any]] = dict
+        """The network's: inbound connections and refusals, for status pages."""
+        self.banned: Callable[[Ban], None] = lambda _ban: None
+        """The node's: note a ban that the gate has made by itself."""
+
+    def now_ms(self) -> int:
+        """The clock of bans."""
+        return int(self._now_s() * 1000)
+
+    def protect(self, is_protected: Callable[[PeerId], bool]) -> None:
+        """Peers that are banned for proven faults only: validators, and whom the operator named."""
+        self._protected = is_protected
+
+    def is_protected(self, peer: PeerId) -> bool:
+        """Whether this peer is banned for proven faults only."""
+        return self._protected(peer)
+
+    def admits(self, peer: PeerId, kind: RateClass, size: int) -> bool:
+        """Whether a message of ``size`` bytes is within the peer's rates. The caller drops or refuses it if not."""
+        now_s = self._now_s()
+        bytes_left = self._let_in[RateClass.BYTES].of(peer, now_s)
+        if bytes_left.wait_s(size, now_s) == 0 and self._let_in[kind].of(peer, now_s).take(1, now_s):
+            bytes_left.take(size, now_s)
+            return True
+        self._counters.add(f"rate_limited.{kind.value}")
+        if now_s - self._rate_blamed.get(peer, -RATE_BLAMED_EVERY_S) >= RATE_BLAMED_EVERY_S:
+            if len(self._rate_blamed) >= RATE_BLAMED_MAX:
+                self._rate_blamed.clear()
+            self._rate_blamed[peer] = now_s
+            self.blame(peer, Offence.RATE)
+        return False
+
+    async def pace(self, peer: PeerId, kind: RateClass, size: int) -> None:
+        """Wait until this node may send: it never goes above what others accept."""
+        for bucket, amount in (
+            (self._let_out[kind].of(peer, self._now_s()), 1),
+            (self._let_out[RateClass.BYTES].of(peer, self._now_s()), size),
+        ):
+            while not bucket.take(amount, self._now_s()):
+                self._counters.add("own_rate_waited")
+                await trio.sleep(bucket.wait_s(amount, self._now_s()))
+
+    def blame(self, peer: PeerId, offence: Offence) -> None:
+        """The peer did this; it may be banned for it."""
+        self._counters.add(f"offence.{offence.name.lower()}")
+        ban = self._reputation.blame(peer, offence, self.now_ms(), is_protected=self._protected(peer))
+        if ban is not None:
+            self._counters.add("peer_banned")
+            log.warning("%s is banned: %s", peer, ban.reason)
+            self.banned(ban)
+            self.turn_away(peer)
+
+    def score(self, peer: PeerId) -> float:
+        """0 without faults, negative else."""
+        return self._reputation.score(peer, self.now_ms())
+
+    def ban(self, peer: PeerId, until_ms: int, reason: str) -> None:
+        """Ban by word of the operator, or as remembered from an earlier run."""
+        self._reputation.ban(peer, until_ms, reason)
+        self.turn_away(peer)
+
+    def unban(self, peer: PeerId) -> bool:
+        """End a ban; whether there was one."""
+        return self._reputation.unban(peer)
+
+    def ban_of(self, peer: PeerId) -> Ban | None:
+        """The ban of a peer, if it has one now."""
+        return self._reputation.ban_of(peer, self.now_ms())
+
+    def is_banned(self, peer: PeerId) -> bool:
+        """Whether the peer is neither dialled nor let in now."""
+        return self.ban_of(peer) is not None
+
+    def bans(self) -> tuple[Ban, ...]:
+        """All bans, ascending by peer."""
+        return self._reputation.bans(self.now_ms())
+
+    def shown(self) -> dict[str, Any]:
+        """Inbound connections, bans and traffic, for a status page."""
+        return {"inbound": self.inbound(), "banned": len(self.bans()), **self.traffic.shown()}

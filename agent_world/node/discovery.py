@@ -1,0 +1,136 @@
+"""One node's part in the DHT: what it puts there, and what it looks for (D7)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+import trio
+
+from agent_world.crypto.keys import KeyPair
+from agent_world.errors import LocalError
+from agent_world.handlers.dht import DhtRecords, capability_key, sign_capability
+from agent_world.net.cached_dht import CachedDht
+from agent_world.net.interface import DistributedDht, DistributedNetwork
+from agent_world.node.catch_up import CatchUp
+from agent_world.node.clock import Clock
+from agent_world.node.ledger import Ledger
+from agent_world.node.peering import Peering
+from agent_world.node.providing import Providing
+from agent_world.node.publishing import RecordPublisher
+from agent_world.node.seeking import Seeker
+from agent_world.store.blobs import LocalCasStore
+from agent_world.store.dht_index import SqliteIndexStore
+from agent_world.store.home import Home
+from agent_world.store.provided import ProvidedRoots
+from agent_world.wire.capability import CapabilityRecord
+from agent_world.wire.cid import ContentHash
+from agent_world.wire.hello import Role
+from agent_world.wire.ids import U64, PeerId, PublicKey, TimeMs
+
+_FIRST_HEIGHT: Final = 1
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class DiscoveryParts:
+    """What of the node takes part."""
+
+    home: Home
+    role: Role
+    network: DistributedNetwork
+    ledger: Ledger
+    blobs: LocalCasStore
+    catch_up: CatchUp
+    peering: Peering
+    clock: Clock
+    voter: PublicKey | None
+
+
+class Discovery:
+    """Build it, ``join`` a DHT, then ``run``. Without a DHT it does nothing."""
+
+    def __init__(self, parts: DiscoveryParts) -> None:
+        self._parts = parts
+        ledger = parts.ledger
+        self.records = DhtRecords(ledger.world_id, ledger.genesis_hash, parts.catch_up.handler.open_head)
+        self._node_key: KeyPair | None = None
+        self._dht: CachedDht | None = None
+        self._publisher: RecordPublisher | None = None
+        self._providing: Providing | None = None
+        self._seeker: Seeker | None = None
+
+    def join(self, dht: DistributedDht, node_key: KeyPair) -> None:
+        """Use ``dht``, which judges records by ``self.records.rules``; once, before ``run``."""
+        if self._dht is not None:
+            raise LocalError("a node joins one DHT")
+        parts = self._parts
+        own_id = parts.network.peer_id
+        self._node_key = node_key
+        self._dht = CachedDht(dht, SqliteIndexStore(parts.home), self.records.rules, own_id, parts.clock.wall_ms)
+        self._publisher = RecordPublisher(self._dht, parts.ledger, parts.clock, parts.voter)
+        self._publisher.describe = self._describe
+        self._seeker = Seeker(self._dht, parts.network, parts.ledger, parts.catch_up, parts.peering, self.records)
+        if parts.role is not Role.OBSERVER:
+            roots = ProvidedRoots(parts.home)
+            self._providing = Providing(
+                self._dht, parts.ledger, roots, lambda cid: parts.blobs.has(cid.digest), parts.clock, own_id
+            )
+            self._providing.walks = parts.role is Role.STORAGE
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for part in (self._publisher, self._providing, self._seeker):
+                if part is not None:
+                    nursery.start_soon(part.run)
+
+    def met(self, peer: PeerId, address: str | None) -> None:
+        """A peer of this world has said hello; where it listens is handed on by the DHT."""
+        if self._dht is not None and address is not None:
+            self._dht.learned(peer, address)
+
+    async def providers_of(self, contents: Sequence[ContentHash]) -> list[PeerId]:
+        """Connected peers that the DHT names for any of the contents; none without a DHT."""
+        return [] if self._seeker is None else await self._seeker.providers_of(contents)
+
+    def status(self) -> dict[str, Any]:
+        """For ``node status``."""
+        if self._dht is None:
+            return {"joined": False}
+        providing = {} if self._providing is None else self._providing.status()
+        return {"joined": True, "peers": self._dht.peers(), **providing}
+
+    def counters(self) -> Mapping[str, int]:
+        """Counters of all parts and of the DHT itself."""
+        merged: dict[str, int] = {}
+        if self._dht is not None:
+            merged.update({f"net.{name}": count for name, count in self._dht.counters().items()})
+        if self._providing is not None:
+            merged.update(self._providing.cache.counters)
+        for part in (self._publisher, self._seeker):
+            if part is not None:
+                merged.update(part.counters)
+        return merged
+
+    def _describe(self, now_ms: TimeMs) -> tuple[str, CapabilityRecord, bytes]:
+        assert self._node_key is not None, "join() comes before run()"
+        parts = self._parts
+        height = parts.ledger.height
+        said = CapabilityRecord(
+            world_id=parts.ledger.world_id,
+            peer_id=parts.network.peer_id,
+            from_height=U64(min(_FIRST_HEIGHT, height)),
+            to_height=U64(height),
+            role=parts.role,
+            storage_used_bytes=U64(parts.blobs.usage().size_bytes),
+            storage_free_bytes=U64(0),
+            issued_at_ms=now_ms,
+            # The wall clock rises over restarts, and needs nothing to be stored.
+            sequence=U64(now_ms),
+        )
+        return (
+            capability_key(said.world_id, said.peer_id),
+            said,
+            sign_capability(said, parts.ledger.genesis_hash, self._node_key),
+        )

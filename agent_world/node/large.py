@@ -1,0 +1,212 @@
+"""Content of any size (D2): imported from a stream, fetched from several peers, read by range; never whole in memory.
+
+What has arrived is stored chunk by chunk, so a transfer that was cut off goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Final
+
+import attrs
+import trio
+
+from agent_world.distfs.manifest import (
+    ManifestBuilder,
+    Span,
+    check_chunk,
+    children,
+    cut,
+    open_manifest,
+    open_node,
+    root_span,
+)
+from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, ErrorCode, Refused
+from agent_world.node.transfer import BlobTransfer
+from agent_world.store.blobs import BlobStore
+from agent_world.wire.blob import FileManifest
+from agent_world.wire.cid import Cid, Codec, ContentHash
+from agent_world.wire.ids import PeerId
+from agent_world.wire.limits import BLOB_BYTES_MAX, CHUNK_BYTES, MIB
+
+BATCH_BYTES: Final = 8 * MIB
+"""Stored in one go: the chunks of a batch share their directories' fsyncs and one transaction."""
+READ_AHEAD_BYTES: Final = 16 * MIB
+"""Fetched at a time while reading: what a reader that stops early has fetched in vain."""
+
+
+@attrs.frozen(slots=True)
+class Stored:
+    """Content that was imported."""
+
+    cid: Cid
+    """Raw for content of one blob, otherwise of the manifest."""
+    size_bytes: int
+
+
+@attrs.frozen(slots=True)
+class Pulled:
+    """What a pull has found out; complete if nothing is missing."""
+
+    size_bytes: int
+    missing: int
+    """Chunks and nodes that nobody gave. Below a missing node more may be."""
+
+
+class LargeContent:
+    """Content of one node's store and of its peers."""
+
+    def __init__(self, blobs: BlobStore, transfer: BlobTransfer) -> None:
+        self._blobs = blobs
+        self._transfer = transfer
+
+    async def store(self, parts: AsyncIterator[bytes]) -> Stored:
+        """Import a stream; up to BLOB_BYTES_MAX it becomes one raw blob, above it a file manifest."""
+        head = bytearray()
+        async for part in parts:
+            head += part
+            if len(head) > BLOB_BYTES_MAX:
+                break
+        if len(head) <= BLOB_BYTES_MAX:
+            return Stored(Cid(Codec.RAW, self._blobs.put(bytes(head))), len(head))
+        builder = ManifestBuilder()
+        batch = _Batch(self._blobs)
+        for _cid, blob in builder.add(bytes(head)):
+            batch.add(blob)
+        async for part in parts:
+            for _cid, blob in builder.add(part):
+                batch.add(blob)
+            await trio.lowlevel.checkpoint()
+        last: Cid | None = None
+        for last, blob in builder.finish():  # noqa: B007 - the last one is the manifest
+            batch.add(blob)
+        batch.flush()
+        assert last is not None, "a builder ends with its manifest"
+        return Stored(last, builder.size_bytes)
+
+    async def pull(self, cid: Cid, peers: Sequence[PeerId]) -> Pulled:
+        """Store everything below a manifest that is not here yet.
+
+        Raises Refused (ERR_NOT_AVAILABLE) without the manifest itself, and DecodeError (L5, L6) if it is none or one
+        of its parts is not what it says.
+        """
+        manifest = open_manifest(cid, await self._blob(cid, peers))
+        missing = 0
+        spans = [(root_span(cid, manifest), manifest)]
+        while spans:
+            span, node = spans.pop()
+            below = children(span, node, 0, manifest.size_bytes)
+            lacking = await self._fetch(below, peers)
+            missing += len(lacking)
+            if span.depth > 1:
+                spans += [
+                    (child, open_node(child, self._blobs.get(child.cid.digest)))
+                    for child in reversed(below)
+                    if child.cid.digest not in lacking
+                ]
+            else:
+                self._check_sizes(child for child in below if child.cid.digest not in lacking)
+        return Pulled(manifest.size_bytes, missing)
+
+    async def size(self, cid: Cid, peers: Sequence[PeerId]) -> int:
+        """Bytes of the content; raises Refused (ERR_NOT_AVAILABLE) if nobody has it."""
+        data = await self._blob(cid, peers)
+        manifest = _manifest(cid, data)
+        return len(data) if manifest is None else manifest.size_bytes
+
+    async def read(self, cid: Cid, start: int, end: int, peers: Sequence[PeerId]) -> AsyncIterator[bytes]:
+        """The bytes ``start`` to ``end`` (exclusive, cut at the content's end), a chunk at a time, verified.
+
+        What is not here is fetched and kept. Raises Refused (ERR_NOT_AVAILABLE) and DecodeError as ``pull``.
+        """
+        data = await self._blob(cid, peers)
+        manifest = _manifest(cid, data)
+        if manifest is None:
+            yield data[start:end]
+            return
+        stack = [(root_span(cid, manifest), manifest)]
+        while stack:
+            span, node = stack.pop()
+            below = children(span, node, start, end)
+            if span.depth > 1:
+                await self._need(below, peers)
+                stack += [(child, open_node(child, self._blobs.get(child.cid.digest))) for child in reversed(below)]
+                continue
+            ahead = READ_AHEAD_BYTES // CHUNK_BYTES
+            for first in range(0, len(below), ahead):
+                group = below[first : first + ahead]
+                await self._need(group, peers)
+                for child in group:
+                    yield cut(child, check_chunk(child, await self._blob(child.cid, peers)), start, end)
+
+    async def _blob(self, cid: Cid, peers: Sequence[PeerId]) -> bytes:
+        try:
+            return self._blobs.get(cid.digest)
+        except (BlobNotFound, BlobHashMismatch):
+            pass  # never here, or damaged and now in quarantine: either way a peer may have it
+        if await self._bring([cid.digest], peers):
+            raise _not_available(cid, 1)
+        return self._blobs.get(cid.digest)
+
+    async def _need(self, spans: Sequence[Span], peers: Sequence[PeerId]) -> None:
+        lacking = await self._fetch(spans, peers)
+        if lacking:
+            raise _not_available(spans[0].cid, len(lacking))
+
+    async def _fetch(self, spans: Sequence[Span], peers: Sequence[PeerId]) -> frozenset[ContentHash]:
+        """Bring what is not here; returns what nobody gave."""
+        wanted = [span.cid.digest for span in spans]
+        here = self._blobs.has_many(wanted)
+        return frozenset(await self._bring([digest for digest in wanted if digest not in here], peers))
+
+    async def _bring(self, wanted: Sequence[ContentHash], peers: Sequence[PeerId]) -> tuple[ContentHash, ...]:
+        batch = _Batch(self._blobs)
+        try:
+            return await self._transfer.fetch(wanted, peers, batch.take)
+        finally:
+            batch.flush()  # also when cancelled: what has arrived need not be fetched again
+
+    def _check_sizes(self, spans: Iterable[Span]) -> None:
+        for span in spans:
+            size = self._blobs.stat(span.cid.digest).size_bytes
+            if size != span.size_bytes:
+                raise DecodeError("L6", f"a chunk of {size} bytes where {span.size_bytes} belong")
+
+
+class _Batch:
+    """Blobs that are stored together."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+        self._waiting: list[bytes] = []
+        self._size = 0
+
+    def add(self, blob: bytes) -> None:
+        self._waiting.append(blob)
+        self._size += len(blob)
+        if self._size >= BATCH_BYTES:
+            self.flush()
+
+    async def take(self, found: Mapping[ContentHash, bytes]) -> None:
+        for blob in found.values():
+            self.add(blob)
+        await trio.lowlevel.checkpoint()
+
+    def flush(self) -> None:
+        if self._waiting:
+            self._blobs.put_many(self._waiting)
+            self._waiting, self._size = [], 0
+
+
+def _manifest(cid: Cid, data: bytes) -> FileManifest | None:
+    """The manifest, or None for any other content."""
+    if cid.codec is Codec.RAW:
+        return None
+    try:
+        return open_manifest(cid, data)
+    except DecodeError:
+        return None
+
+
+def _not_available(cid: Cid, count: int) -> Refused:
+    return Refused(ErrorCode.NOT_AVAILABLE, f"{count} parts are not here and no peer gave them, such as {cid}")

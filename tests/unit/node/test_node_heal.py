@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pytest
+import trio
+
+from agent_world.crypto.hashing import content_hash
+from agent_world.errors import BlobHashMismatch, DataError
+from agent_world.node.heal import NODES_MAX, QUEUE_MAX, Healer
+from agent_world.testing.ledger_chain import LedgerChain
+from agent_world.wire.cid import ContentHash
+from agent_world.world.trie import NodeMissing
+
+DATA = b"a state node"
+HASH = content_hash(DATA)
+
+
+class FakeFetcher:
+    """Peers that have what is in ``held``."""
+
+    def __init__(self, *held: bytes) -> None:
+        self.held = {content_hash(data): data for data in held}
+        self.asked: list[ContentHash] = []
+
+    def peers(self) -> list[str]:
+        return ["peer"]
+
+    async def fetch(self, wanted: Iterable[ContentHash], _peers: Sequence[str]) -> dict[ContentHash, bytes]:
+        await trio.lowlevel.checkpoint()
+        asked = list(wanted)
+        self.asked += asked
+        return {item: self.held[item] for item in asked if item in self.held}
+
+
+def healer(chain: LedgerChain, fetcher: FakeFetcher) -> Healer:
+    return Healer(fetcher, chain.blobs)  # type: ignore[arg-type]
+
+
+def needing(chain: LedgerChain, *digests: ContentHash) -> bytes:
+    for digest in digests:
+        if not chain.blobs.has(digest):
+            raise NodeMissing(digest)
+    return b"done"
+
+
+async def test_what_is_missing_is_fetched_and_the_operation_runs_again(empty_chain: LedgerChain) -> None:
+    nodes = [b"node %d" % number for number in range(5)]
+    fetcher = FakeFetcher(*nodes)
+    made = healer(empty_chain, fetcher)
+    assert await made.with_state(lambda: needing(empty_chain, *map(content_hash, nodes))) == b"done"
+    assert fetcher.asked == list(map(content_hash, nodes))
+    assert made.counters["heal.fetched"] == 5
+
+
+async def test_what_nobody_has_is_an_error(empty_chain: LedgerChain) -> None:
+    made = healer(empty_chain, FakeFetcher())
+    with pytest.raises(NodeMissing):
+        await made.with_state(lambda: needing(empty_chain, HASH))
+    assert made.counters["heal.not_found"] == 1
+
+
+async def test_too_many_are_an_error(empty_chain: LedgerChain) -> None:
+    nodes = [b"node %d" % number for number in range(NODES_MAX + 5)]
+    made = healer(empty_chain, FakeFetcher(*nodes))
+    with pytest.raises(NodeMissing):
+        await made.with_state(lambda: needing(empty_chain, *map(content_hash, nodes)))
+    assert made.counters["heal.fetched"] == NODES_MAX
+
+
+async def test_damage_is_met_once_and_then_fetched(empty_chain: LedgerChain) -> None:
+    damaged = [HASH]
+
+    def operation() -> bytes:
+        if damaged:
+            damaged.clear()
+            raise BlobHashMismatch(HASH.hex())
+        return needing(empty_chain, HASH)
+
+    made = healer(empty_chain, FakeFetcher(DATA))
+    assert await made.with_state(operation) == b"done"
+    assert (made.counters["heal.damaged"], made.counters["heal.fetched"]) == (1, 1)
+
+
+async def test_other_errors_are_not_its_affair(empty_chain: LedgerChain) -> None:
+    def broken() -> None:
+        raise DataError("something else")
+
+    with pytest.raises(DataError, match="something else"):
+        await healer(empty_chain, FakeFetcher()).with_state(broken)
+
+
+async def test_what_is_reported_lost_comes_back(empty_chain: LedgerChain, autojump_clock: object) -> None:
+    made = healer(empty_chain, FakeFetcher(DATA))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(made.run)
+        made.lost(HASH)
+        await trio.sleep(1)
+        assert empty_chain.blobs.get(HASH) == DATA
+        nursery.cancel_scope.cancel()
+
+
+async def test_reports_are_bounded_and_counted(empty_chain: LedgerChain) -> None:
+    made = healer(empty_chain, FakeFetcher())
+    for _ in range(QUEUE_MAX + 3):
+        made.lost(HASH)
+    assert made.counters["heal.queue_full"] == 3

@@ -50,7 +50,7 @@ from agent_world.store.peers import PeerBook
 from agent_world.wire import rpc
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.genesis import Genesis
-from agent_world.wire.hello import Hello, Role
+from agent_world.wire.hello import PROTOCOL_VERSIONS, Hello, Role
 from agent_world.wire.ids import PeerId
 from agent_world.world.admission import SignedAction
 
@@ -177,6 +177,7 @@ class Node:
     def hello(self) -> Hello:
         """What this node says of itself."""
         return Hello(
+            versions=PROTOCOL_VERSIONS,
             world_id=self.ledger.world_id,
             genesis_hash=self.ledger.genesis_hash,
             role=self.settings.role,

@@ -39,7 +39,7 @@ class Hello:
     """Sent by both sides when a connection opens, and again every heartbeat."""
 
     v: U16 = U16(V1)
-    versions: tuple[str, ...] = PROTOCOL_VERSIONS
+    versions: tuple[str, ...]
     """Versions of the contract that the sender speaks; both sides need one in common."""
     world_id: WorldId
     genesis_hash: Hash32

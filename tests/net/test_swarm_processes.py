@@ -97,8 +97,8 @@ def test_a_role_is_killed_under_load_and_comes_back(triad: Triad, role: str) -> 
         at_death = max(swarm.height(name) for name in others)
         promised = {name: len(load.promised[name]) for name in others}
         swarm.wait_height(at_death + SEVERAL, others)
-        for name, other in zip(others, reversed(others), strict=True):
-            assert swarm.linked_to(name) == {other}, "linked directly, whoever is gone"
+        swarm.wait_all_linked()  # the others directly, whoever is gone
+        for name in others:
             swarm.until(f"receipts through {name}", partial(_has_more_than, load.promised[name], promised[name]))
         swarm.start(role)
         swarm.wait_all_linked()
@@ -223,6 +223,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         height = max(swarm.height(name) for name in rest)
         make_payers(swarm.client("observer-1"), authority, ["amelie", "bernard"])
         swarm.wait_height(height + 1, rest)
+        swarm.wait_all_linked()  # two nodes that dialled each other at once give up one of two connections
         linked = {name: swarm.linked_to(name) for name in rest}
         heads = swarm.until("one head on all that are left", lambda: _same_heads(swarm, rest))
         swarm.start(bootstrap)

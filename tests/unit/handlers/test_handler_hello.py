@@ -9,7 +9,7 @@ from agent_world.crypto.hashing import hash32
 from agent_world.errors import DecodeError, ErrorCode, Refused
 from agent_world.handlers.hello import HelloHandler, check_hello
 from agent_world.wire import record
-from agent_world.wire.hello import Hello, PeerAddress, Role
+from agent_world.wire.hello import PROTOCOL_VERSIONS, Hello, PeerAddress, Role
 from agent_world.wire.ids import Hash32, PeerId, WorldId
 from agent_world.wire.limits import ADDRESS_CHARS_MAX, HELLO_PEERS_MAX, HELLO_VERSIONS_MAX, NAME_CHARS_MAX
 
@@ -19,6 +19,7 @@ LISTEN = "/ip4/10.0.0.1/tcp/4001"
 @pytest.fixture
 def hello(head: Any) -> Hello:
     return Hello(
+        versions=PROTOCOL_VERSIONS,
         world_id=WorldId("w"), genesis_hash=hash32(b"genesis"), role=Role.OBSERVER, validator=False, listen=(LISTEN,),
         head=head(3).head, peers=(),
     )  # fmt: skip

@@ -20,7 +20,7 @@ from agent_world.store.peers import PeerBook
 from agent_world.testing.ledger_chain import LedgerChain
 from agent_world.wire import record, rpc
 from agent_world.wire.head import WorldHead
-from agent_world.wire.hello import Hello, PeerAddress, Role
+from agent_world.wire.hello import PROTOCOL_VERSIONS, Hello, PeerAddress, Role
 from agent_world.wire.ids import U64, Hash32, PeerId, PublicKey, TimeMs, WorldId, peer_id_of
 
 GENESIS = hash32(b"genesis")
@@ -47,6 +47,7 @@ class Rig:
             world_id=WorldId("w"), height=U64(0), block_hash=GENESIS, state_root=cid_of(b""), timestamp_ms=TimeMs(0)
         )
         return Hello(
+            versions=PROTOCOL_VERSIONS,
             world_id=WorldId("w"), genesis_hash=GENESIS, role=Role.OBSERVER, validator=False, listen=listen,
             head=head, peers=friends,
         )  # fmt: skip

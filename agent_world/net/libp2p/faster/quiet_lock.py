@@ -13,6 +13,10 @@ class QuietLock:
     def __init__(self) -> None:
         self._lock = trio.Lock()
 
+    def locked(self) -> bool:
+        """Whether a task holds it."""
+        return self._lock.locked()
+
     async def __aenter__(self) -> None:
         try:
             self._lock.acquire_nowait()

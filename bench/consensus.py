@@ -38,8 +38,7 @@ from bench.figures import Latencies, middle
 MEMBERS = 4
 WARM_UP_HEIGHTS = 50
 WARM_UP_S = 3.0
-"""After those heights. Pairs that dialled each other at once close one of two connections at their second hello, 2 s
-after the start, and what was on its way there is sent again 0.5 s later: that belongs to joining, not to a block."""
+"""After those heights: joining (second greetings, first look-ups in the DHT) is over by then."""
 START_S = 60.0
 STOP_S = 30.0
 GOALS = {

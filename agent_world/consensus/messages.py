@@ -28,6 +28,10 @@ EARLY_HEIGHTS_MAX: Final = 2
 R = TypeVar("R")
 
 
+class FarAhead(Ignored):
+    """A message for a height that this node will not reach by voting: if it is true, this node is behind."""
+
+
 @attrs.frozen(slots=True, kw_only=True)
 class VerifiedVote:
     """A vote that a member of the height's set has signed."""
@@ -79,6 +83,11 @@ def open_message(data: bytes, context: HeightContext) -> Message:
     return _check_vote(data, signed, body, context) if isinstance(body, Vote) else open_proposal(data, context)
 
 
+def _not_now(rule: str, what: str, height: int, own_height: int) -> Ignored:
+    kind = FarAhead if height > own_height + EARLY_HEIGHTS_MAX else Ignored
+    return kind(rule, f"{what} for height {height} at height {own_height}")
+
+
 def open_vote(data: bytes, context: HeightContext) -> VerifiedVote:
     """A vote of ``context.height``; raises RemoteError or Ignored with rules V1 to V6."""
     signed = _decode(Signed, data, VOTE_BYTES_MAX, "V1")
@@ -98,7 +107,7 @@ def open_proposal(data: bytes, context: HeightContext) -> VerifiedProposal:
         raise RemoteError("P2", f"a proposal of world {proposal.world_id!r}")
     # [IGNORE] P3: it is for the height that is being decided.
     if proposal.height != context.height:
-        raise Ignored("P3", f"a proposal for height {proposal.height} at height {context.height}")
+        raise _not_now("P3", "a proposal", proposal.height, context.height)
     # [REJECT] P4: the signer is in the height's validator set.
     validator = context.validators.by_key(signed.key)
     if validator is None:
@@ -182,7 +191,7 @@ def _check_vote(data: bytes, signed: Signed, vote: Vote, context: HeightContext)
         raise RemoteError("V3", "a vote of step propose")
     # [IGNORE] V4: it is for the height that is being decided.
     if vote.height != context.height:
-        raise Ignored("V4", f"a vote for height {vote.height} at height {context.height}")
+        raise _not_now("V4", "a vote", vote.height, context.height)
     # [REJECT] V5: the signer is in the height's validator set.
     validator = context.validators.by_key(signed.key)
     if validator is None:

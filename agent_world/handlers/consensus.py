@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from agent_world.consensus.context import HeightContext
-from agent_world.consensus.messages import Message, open_message
+from agent_world.consensus.messages import FarAhead, Message, open_message
 from agent_world.errors import Ignored, RemoteError
 from agent_world.net.interface import Verdict
 from agent_world.wire.ids import PeerId
@@ -23,13 +23,17 @@ class ConsensusHandler:
         self._take = take
         self.refused: Callable[[str], None] = lambda _rule: None
         """Told the rule of every message that was not taken."""
+        self.left_behind: Callable[[PeerId], None] = lambda _peer: None
+        """Told who sent a message from far ahead, so that it can be asked for proof of its height."""
 
-    async def on_message(self, _peer: PeerId, data: bytes) -> None:
+    async def on_message(self, peer: PeerId, data: bytes) -> None:
         """A message on the kept stream; the sender may relay others' messages, the signature counts."""
         try:
             self._take(open_message(data, self._context()))
         except Ignored as ignored:
             self.refused(ignored.rule)
+            if isinstance(ignored, FarAhead):
+                self.left_behind(peer)
         except RemoteError as error:
             self.refused(error.rule)
             raise

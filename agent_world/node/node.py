@@ -280,6 +280,7 @@ class Node:
         context = self.voting.context if self.voting is not None else self.ledger.context
         handler = ConsensusHandler(context, take)
         handler.refused = lambda rule: self.counters.add(f"consensus.refused.{rule}")
+        handler.left_behind = self.catch_up.ask_proof
         return handler
 
     def _submitted_by_peer(self, data: bytes, *, source: PeerId | None) -> Admitted:

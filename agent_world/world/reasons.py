@@ -19,6 +19,7 @@ SUPPLY_OVERFLOW: Final = Label("supply_overflow")
 INSUFFICIENT_BALANCE: Final = Label("insufficient_balance")
 NAME_TOO_LONG: Final = Label("name_too_long")
 OBJECT_EXISTS: Final = Label("object_exists")
+SIZE_NOT_STATED: Final = Label("size_not_stated")
 STORAGE_QUOTA_EXCEEDED: Final = Label("storage_quota_exceeded")
 
 REASONS: Final[dict[Label, str]] = {
@@ -34,6 +35,7 @@ REASONS: Final[dict[Label, str]] = {
     INSUFFICIENT_BALANCE: "resource.transfer: the signer has fewer units than the amount",
     NAME_TOO_LONG: "resource.*, object.create: the name's UTF-8 form does not fit into a state key of 256 bytes",
     OBJECT_EXISTS: "object.create: the object id is taken",
+    SIZE_NOT_STATED: "object.create: 0 bytes are stated for content that is not the empty one, or bytes for that",
     STORAGE_QUOTA_EXCEEDED: "object.create: the signer's objects would state more bytes than the world's quota",
 }
 """Every code a receipt can carry, and when it does."""

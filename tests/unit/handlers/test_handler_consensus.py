@@ -44,6 +44,8 @@ class Harness:
         self.rules: list[str] = []
         self.handler = ConsensusHandler(context, self.taken.append)
         self.handler.refused = self.rules.append
+        self.ahead: list[PeerId] = []
+        self.handler.left_behind = self.ahead.append
 
 
 CASES = {
@@ -75,3 +77,11 @@ async def test_what_is_not_taken_is_told_by_its_rule(peer: PeerId, case: str) ->
     assert harness.taken == []
     assert len(harness.rules) == 2
     assert len(set(harness.rules)) == 1
+
+
+@pytest.mark.parametrize(("height", "told"), [(4, False), (5, False), (7, False), (8, True), (2**63, True)])
+async def test_who_sends_from_far_ahead_is_asked_for_proof(peer: PeerId, height: int, told: bool) -> None:
+    harness = Harness()
+    await harness.handler.on_message(peer, vote(height))
+    assert harness.ahead == [peer] * told
+    assert (harness.rules == ["V4"]) == (height in (4, 8, 2**63))

@@ -27,7 +27,7 @@ for turn in range(3):
         actions.append(world.sign(agent, payment))
         actions.append(world.sign(agent, MoveAgent(x_cm=number * turn, y_cm=-number, z_cm=0)))
         book = Name(f"book {number} {turn}")
-        actions.append(world.sign(agent, CreateObject(object_id=book, content=cid_of(b""), size_bytes=U64(4000))))
+        actions.append(world.sign(agent, CreateObject(object_id=book, content=cid_of(b"x"), size_bytes=U64(4000))))
     block = world.commit(*actions).block
     print(block.action_root, block.event_root.hex(), block.receipts_root, block.journal_ref, block.state_root)
 print(world.head.block_hash.hex(), [digest.hex() for digest in world.sealed[-1].blobs])

@@ -15,7 +15,7 @@ def town(world: SmallWorld, alice: KeyPair, bob: KeyPair) -> SmallWorld:
     world.join(alice, gold=5)
     world.join(bob, gold=2)
     world.do(alice, MoveAgent(x_cm=I64(1), y_cm=I64(2), z_cm=I64(3)))
-    world.do(alice, CreateObject(object_id=Name("a/b"), content=cid_of(b""), size_bytes=U64(1)))
+    world.do(alice, CreateObject(object_id=Name("a/b"), content=cid_of(b"x"), size_bytes=U64(1)))
     return world
 
 

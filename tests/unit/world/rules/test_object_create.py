@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 from small_world import STORAGE_QUOTA, SmallWorld
 
-from agent_world.crypto.hashing import actor_id_of, cid_of
+from agent_world.crypto.hashing import actor_id_of, cid_of, content_hash
 from agent_world.crypto.keys import KeyPair
 from agent_world.wire import record
 from agent_world.wire.action import CreateObject
+from agent_world.wire.cid import Cid, Codec
 from agent_world.wire.ids import U64, Name
 from agent_world.wire.limits import U64_MAX
 from agent_world.world import queries
@@ -51,7 +52,7 @@ def test_an_object_id_is_taken_once_in_the_world(world: SmallWorld, alice: KeyPa
 
 
 @pytest.mark.parametrize(("size", "code"), [
-    (0, "ok"),
+    (1, "ok"),
     (STORAGE_QUOTA - 70, "ok"),
     (STORAGE_QUOTA - 69, "storage_quota_exceeded"),
     (U64_MAX, "storage_quota_exceeded"),
@@ -67,3 +68,20 @@ def test_the_stated_sizes_are_bounded_by_the_quota(world: SmallWorld, alice: Key
 def test_names_must_fit_into_a_key(world: SmallWorld, alice: KeyPair, object_id: str, code: str) -> None:
     world.join(alice)
     assert world.do(alice, create(object_id, 1)) == code
+
+
+EMPTY = Cid(Codec.RAW, content_hash(b""))
+
+
+@pytest.mark.parametrize(("content", "size", "code"), [
+    (CONTENT, 0, "size_not_stated"),
+    (EMPTY, 1, "size_not_stated"),
+    (EMPTY, 0, "ok"),
+    (CONTENT, 1, "ok"),
+])  # fmt: skip
+def test_no_bytes_are_stated_for_the_empty_content_only(
+    world: SmallWorld, alice: KeyPair, content: Cid, size: int, code: str
+) -> None:
+    world.join(alice)
+    payload = CreateObject(object_id=Name("book"), content=content, size_bytes=U64(size))
+    assert world.do(alice, payload) == code

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final
 
 import attrs
 import trio
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.pubsub.pb import rpc_pb2
+from libp2p.transport.exceptions import OpenConnectionError
 from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
@@ -54,7 +56,13 @@ class _From(TCP):
         self._address = address
 
     async def dial(self, maddr: Multiaddr) -> Any:
-        return await self.dial_with_source(maddr, (self._address, 0))
+        """Not the library's dial_with_source: a dial of that which fails or is cancelled leaves its socket open."""
+        host, port = maddr.value_for_protocol("ip4"), int(maddr.value_for_protocol("tcp"))
+        try:
+            stream = await trio.open_tcp_stream(host, port, local_address=self._address)
+        except OSError as error:
+            raise OpenConnectionError(str(error)) from error
+        return RawConnection(TrioTCPStream(stream), True)
 
 
 @attrs.frozen
@@ -74,11 +82,8 @@ class Target:
 
     async def tcp(self, source: str) -> trio.SocketStream:
         """A bare connection from an address."""
-        sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        await sock.bind((source, 0))
         known = parse_address(self.address)
-        await sock.connect((known.host, known.port))
-        return trio.SocketStream(sock)
+        return await trio.open_tcp_stream(known.host, known.port, local_address=source)
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ from agent_world.net.libp2p.dht import Libp2pDht
 from agent_world.net.libp2p.gossip import MESHSUB
 from agent_world.net.libp2p.host import library_id
 from agent_world.net.libp2p.network import Libp2pNetwork
-from agent_world.net.libp2p.streams import framed
+from agent_world.net.libp2p.streams import LOST, framed
 from agent_world.wire.ids import PeerId
 
 TOPIC = "aw.w.head"
@@ -220,8 +220,10 @@ async def test_guard_stream_handlers_against_broken_gossip(networks: Any, strang
         await until(lambda: one._gossip._service.peer_topics.get(TOPIC))
         await join(host, two)
         for broken in (b"\xff\xff\xff", b"\x12\x7f" + bytes(20), bytes(range(256))):
-            stream = await host.open_stream(two.peer_id, MESHSUB)
-            await stream.write(framed(broken))
+            # The third may find the stranger banned already, as it should be.
+            with suppress(Refused, *LOST):
+                stream = await host.open_stream(two.peer_id, MESHSUB)
+                await stream.write(framed(broken))
         await one.publish(TOPIC, b"alive")
         with trio.fail_after(5):
             assert (await anext(inbox)).data == b"alive"

@@ -15,7 +15,7 @@ from agent_world.node.settings import NodeSettings
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.chain import ChainStore
 from agent_world.store.home import Home
-from agent_world.testing.stack import GENESIS_TIME_MS, WORLD_ID, make_genesis, make_key
+from agent_world.testing.node_swarm import GENESIS_TIME_MS, WORLD_ID, make_genesis, make_key
 from agent_world.wire import record
 from agent_world.wire.consensus import Step, Vote, VoteSignature
 from agent_world.wire.hello import Role

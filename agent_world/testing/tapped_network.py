@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agent_world.handlers.consensus import CHANNEL
-from agent_world.net.interface import RequestHandler
-from agent_world.net.memory_node import InMemoryNode
+from agent_world.net.interface import DistributedNetwork, RequestHandler
 from agent_world.wire.ids import PeerId
 
 Lie = Callable[[RequestHandler, PeerId, bytes], Awaitable[bytes]]
@@ -17,7 +16,7 @@ Lie = Callable[[RequestHandler, PeerId, bytes], Awaitable[bytes]]
 class TappedNetwork:
     """Satisfies ``DistributedNetwork`` by passing everything on to ``inner``."""
 
-    def __init__(self, inner: InMemoryNode, sent: Callable[[bytes], None]) -> None:
+    def __init__(self, inner: DistributedNetwork, sent: Callable[[bytes], None]) -> None:
         self._inner = inner
         self._sent = sent
         self._lies: dict[str, Lie] = {}

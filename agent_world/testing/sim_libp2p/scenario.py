@@ -14,7 +14,7 @@ from agent_world.crypto.hashing import cid_of
 from agent_world.errors import Refused, Unavailable
 from agent_world.testing.sim_libp2p.determinism import replay
 from agent_world.testing.sim_libp2p.swarm import ECHO, HEAD_KEY, TOPIC, SimHost, Swarm, open_swarm
-from agent_world.testing.sim_libp2p.transport import Weather
+from agent_world.testing.sim_libp2p.internet import Weather
 from agent_world.wire import rpc
 from agent_world.wire.ids import PeerId, WorldId
 

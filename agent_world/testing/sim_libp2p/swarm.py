@@ -20,7 +20,8 @@ from agent_world.net.interface import Verdict
 from agent_world.net.libp2p.dht import Libp2pDht
 from agent_world.net.libp2p.network import Libp2pNetwork
 from agent_world.node.task_status import TaskStatus
-from agent_world.testing.sim_libp2p.transport import PORT, SimInternet, Weather, address_of, serve_transport
+from agent_world.testing.sim_libp2p.internet import PORT, SimInternet, Weather, address_of
+from agent_world.testing.sim_libp2p.transport import SimTransport, serve_transport
 from agent_world.wire import rpc
 from agent_world.wire.ids import PeerId, WorldId, peer_id_of
 
@@ -109,7 +110,7 @@ class Swarm:
         host._scope, host._ended = trio.CancelScope(), trio.Event()
         rng = random.Random(f"host {host.number} {self.rng.random()}")
         config = attrs.evolve(MINIMAL.net, listen=(host.listen,), heartbeat_s=1.0)
-        transport = self.internet.transport(host.address)
+        transport = SimTransport(self.internet, host.address)
         try:
             with host._scope:
                 async with trio.open_nursery() as nursery:

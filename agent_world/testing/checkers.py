@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import attrs
 
@@ -34,7 +34,8 @@ class ChainChecker:
     I3 no honest key signs two bodies for one (height, round, step); I4 a node's heights are contiguous and each
     block names its parent; I5 a node's committed height never falls, also across restarts; I6 the chain grows once
     faults are over; I7 only blocks that execute are committed; I8 no honest validator is accused by evidence;
-    I9 an honest node never doubts what it has made itself.
+    I9 an honest node never doubts what it has made itself; I10 one state root a height over all nodes and restarts;
+    I11 once faults are over, what was handed in is committed at every node.
     """
 
     def __init__(
@@ -123,3 +124,18 @@ class ChainChecker:
         """Faults are over and time was given: the node must have gone on from ``before`` to ``wanted``."""
         if self._heights.get(node, 0) < wanted:
             self.report("I6", node, f"height {self._heights.get(node, 0)}, wanted {wanted}; {before} when faults ended")
+
+    def same_roots(self, histories: Mapping[str, Sequence[tuple[int, str]]]) -> None:
+        """(height, state root) of each node in the order of its commits."""
+        known: dict[int, tuple[str, str]] = {}
+        for node, history in histories.items():
+            for height, root in history:
+                first, expected = known.setdefault(height, (node, root))
+                if root != expected:
+                    self.report("I10", node, f"height {height} has the root {root}, {expected} at {first}")
+
+    def all_committed(self, node: str, wanted: Collection[bytes], committed: Collection[bytes]) -> None:
+        """Ids of the actions that were handed in anywhere, and of those with a receipt at this node."""
+        missing = set(wanted) - set(committed)
+        if missing:
+            self.report("I11", node, f"{len(missing)} of {len(wanted)} actions are not committed")

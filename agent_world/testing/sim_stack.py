@@ -4,83 +4,146 @@ from __future__ import annotations
 
 import json
 import logging
-import re
+import os
 import subprocess
 import sys
 import time
-from typing import Final
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
 
 import attrs
 import click
+import structlog
 
-from agent_world.testing.sim_libp2p.determinism import require_fixed_hashes
-from agent_world.testing.sim_libp2p.scenario import StackReport, simulate_dht, simulate_stack
+from agent_world.testing.sim_libp2p.determinism import HASH_SEED, require_fixed_hashes
+from agent_world.testing.sim_libp2p.dht_scenario import simulate_dht
+from agent_world.testing.sim_libp2p.host_scenario import simulate_hosts
+from agent_world.testing.sim_libp2p.node_scenario import simulate_nodes
+from agent_world.testing.sim_libp2p.report import SimReport
 
 VIOLATIONS_EXIT: Final = 1
 """Exit code when a seed violated something, or two runs of a seed differed."""
+SCENARIOS: Final = ("hosts", "nodes", "dht")
+SHORTEST_FAULT_S: Final = 1.0
 
 
-def line_of(report: StackReport, real_s: float) -> str:
-    """One seed as one line for people."""
-    counts = "  ".join(f"{name} {count}" for name, count in report.counts.items())
-    state = "ok" if not report.violations else f"{len(report.violations)} VIOLATIONS"
+@attrs.frozen(slots=True, kw_only=True)
+class Wanted:
+    """What is run of every seed."""
+
+    scenario: str
+    nodes: int
+    operations: int
+    """Of the DHT."""
+    fault_s: float
+
+    def run(self, seed: int) -> SimReport:
+        """One seed, here and now."""
+        if self.scenario == "dht":
+            return simulate_dht(seed, nodes=self.nodes, operations=self.operations)
+        if self.scenario == "nodes":
+            return simulate_nodes(seed, fault_s=self.fault_s)
+        return simulate_hosts(seed, nodes=self.nodes, fault_s=self.fault_s)
+
+    def options(self) -> list[str]:
+        """For a process of its own."""
+        return [
+            "--scenario", self.scenario, "--nodes", str(self.nodes),
+            "--operations", str(self.operations), "--fault-s", str(self.fault_s),
+        ]  # fmt: skip
+
+
+def line_of(report: dict[str, Any]) -> str:
+    """One run as one line for people."""
+    counts = "  ".join(f"{name} {count}" for name, count in report["counts"].items())
+    state = "ok" if not report["violations"] else f"{len(report['violations'])} VIOLATIONS"
     return (
-        f"seed {report.seed}  {state}  nodes {report.nodes}  {report.virtual_s:.1f} virtual s in {real_s:.1f} s  "
-        f"events {report.events}  digest {report.digest[:12]}  {counts}"
+        f"{report['scenario']} seed {report['seed']}  {state}  nodes {report['nodes']}  "
+        f"{report['virtual_s']:.1f} virtual s in {report['cpu_s']:.1f} s  digest {report['digest'][:12]}  {counts}"
     )
 
 
+def differences(reports: list[dict[str, Any]]) -> Iterator[str]:
+    """What is not the same in all runs of one seed, but for the time they took."""
+    first, *others = [{name: value for name, value in report.items() if name != "cpu_s"} for report in reports]
+    for name in first:
+        if any(other[name] != first[name] for other in others):
+            yield f"seed {first['seed']} does not replay: {name} differs"
+
+
 @click.command()
+@click.option("--scenario", type=click.Choice(SCENARIOS), default="hosts", show_default=True)
 @click.option("--seeds", default=2, show_default=True, type=click.IntRange(1), help="How many seeds to run.")
 @click.option("--first", default=1, show_default=True, type=click.IntRange(0), help="The first seed.")
-@click.option("--nodes", default=20, show_default=True, type=click.IntRange(3, 500), help="Hosts.")
-@click.option("--dht", "operations", default=0, type=click.IntRange(0), help="Only a DHT, with so many operations.")
-@click.option("--twice", is_flag=True, help="Run every seed twice and compare the digests.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a seed.")
-def main(seeds: int, first: int, nodes: int, operations: int, twice: bool, as_json: bool) -> None:
-    """Simulate swarms of real libp2p hosts with gossip, requests and DHT; every seed replays exactly."""
-    options = ["--nodes", str(nodes), "--dht", str(operations), *(["--json"] if as_json else [])]
-    if seeds == 1 and not twice:
-        require_fixed_hashes()
-        raise SystemExit(run_here(first, nodes, operations, as_json=as_json))
-    broken = 0
-    for seed in range(first, first + seeds):
-        outputs = [run_apart(seed, options) for _run in range(1 + twice)]
-        broken += any(code for code, _, _ in outputs)
-        for _, _, lines in outputs:
-            click.echo(lines, nl=False)
-        if len({digest for _, digest, _ in outputs}) > 1:
-            broken += 1
-            click.echo(f"seed {seed} does not replay", err=True)
+@click.option("--seed", "chosen", multiple=True, type=click.IntRange(0), help="These seeds, before those of --seeds.")
+@click.option("--nodes", default=20, show_default=True, type=click.IntRange(3, 500), help="Hosts of hosts and dht.")
+@click.option("--dht", "dht_operations", default=0, type=click.IntRange(0), help="Short for --scenario dht.")
+@click.option("--operations", default=20, show_default=True, type=click.IntRange(1), help="Operations of the DHT.")
+@click.option("--fault-s", default=8.0, show_default=True, type=click.FloatRange(SHORTEST_FAULT_S), help="Each fault.")
+@click.option("--twice", is_flag=True, help="Run every seed twice and compare all that came of it.")
+@click.option("--here", is_flag=True, help="In this process, one after the other; else each run in one of its own.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a run.")
+def main(
+    scenario: str, seeds: int, first: int, chosen: tuple[int, ...], nodes: int, dht_operations: int,
+    operations: int, fault_s: float, twice: bool, here: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Simulate swarms of real libp2p hosts through faults; every seed replays exactly.
+
+    hosts: gossip, requests and DHT. nodes: four validators, a storage node and an observer. dht: many hosts.
+    """
+    wanted = Wanted(
+        scenario="dht" if dht_operations else scenario,
+        nodes=nodes,
+        operations=dht_operations or operations,
+        fault_s=fault_s,
+    )
+    every = list(dict.fromkeys([*chosen, *range(first, first + seeds)]))
+    jobs = [seed for seed in every for _run in range(1 + twice)]
+    broken: set[int] = set()
+    known: dict[int, list[dict[str, Any]]] = {}
+    for report in run_here(wanted, jobs) if here else run_apart(wanted, jobs):
+        click.echo(json.dumps(report, sort_keys=True) if as_json else line_of(report))
+        runs = known.setdefault(report["seed"], [])
+        runs.append(report)
+        lines = [] if as_json else [f"violated {' '.join(violation)}" for violation in report["violations"]]
+        broken.update([report["seed"]] if report["violations"] else [])
+        for line in [*lines, *(differences(runs) if len(runs) > 1 else ())]:
+            click.echo(line, err=True)
+            broken.add(report["seed"])
+    if not as_json:
+        click.echo(f"{len(every)} seeds, {len(broken)} broken")
     raise SystemExit(VIOLATIONS_EXIT if broken else 0)
 
 
-def run_here(seed: int, nodes: int, operations: int, *, as_json: bool) -> int:
-    """Run one seed, print what came of it, and give the exit code."""
+def run_here(wanted: Wanted, jobs: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """Reports as plain values, with the time that each run took."""
+    require_fixed_hashes()
     logging.disable(logging.CRITICAL)  # the library warns of everything that this is about
-    started = time.perf_counter()
-    if operations:
-        report = simulate_dht(seed, nodes=nodes, operations=operations)
-    else:
-        report = simulate_stack(seed, nodes=nodes)
-    if as_json:
-        click.echo(json.dumps(attrs.asdict(report), sort_keys=True))
-    else:
-        click.echo(line_of(report, time.perf_counter() - started))
-        for violation in report.violations:
-            click.echo(f"violated: {violation}")
-    return VIOLATIONS_EXIT if report.violations else 0
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    for seed in jobs:
+        started_s = time.process_time()
+        report = wanted.run(seed)
+        yield {**attrs.asdict(report), "violations": [attrs.astuple(item) for item in report.violations],
+               "cpu_s": round(time.process_time() - started_s, 1)}  # fmt: skip
 
 
-def run_apart(seed: int, options: list[str]) -> tuple[int, str, str]:
-    """Run one seed in a process of its own: exit code, digest and output.
+def run_apart(wanted: Wanted, jobs: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """The same from processes, as many at a time as there are processors, in the order of the jobs."""
 
-    What the library remembers of an earlier run in the same process changes the next one.
-    """
-    command = [sys.executable, "-m", "agent_world.testing.sim_stack", "--seeds", "1", "--first", str(seed), *options]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    digest = re.search(r"digest\W+([0-9a-f]{12})", done.stdout)
-    return done.returncode, "" if digest is None else digest[1], done.stdout
+    def run(seed: int) -> dict[str, Any]:
+        command = [sys.executable, "-m", __spec__.name, "--here", "--json", "--seeds", "1", "--first", str(seed)]
+        done = subprocess.run(
+            [*command, *wanted.options()],
+            stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, HASH_SEED: "0"},
+        )  # fmt: skip
+        if not done.stdout:
+            raise click.ClickException(f"seed {seed} ended with {done.returncode} and without a report")
+        report: dict[str, Any] = json.loads(done.stdout)
+        return report
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(run, jobs)
 
 
 if __name__ == "__main__":

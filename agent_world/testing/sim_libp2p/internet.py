@@ -11,7 +11,8 @@ import heapq
 import itertools
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
 import attrs
@@ -45,7 +46,7 @@ class Weather:
     def __attrs_post_init__(self) -> None:
         require(0 <= self.delay_min_s <= self.delay_max_s, "weather.delay_min_s must be between 0 and delay_max_s")
         require(0 <= self.stall_probability <= 1, "weather.stall_probability must be between 0 and 1")
-        require(STALL_MIN_S <= self.stall_max_s, f"weather.stall_max_s must be at least {STALL_MIN_S}")
+        require(self.stall_max_s >= STALL_MIN_S, f"weather.stall_max_s must be at least {STALL_MIN_S}")
         require(0 <= self.cut_probability <= 1, "weather.cut_probability must be between 0 and 1")
 
 
@@ -111,7 +112,9 @@ class SimInternet:
         """
         self.note("crash", address, silently)
         self._listeners.pop(address, None)
-        for connection in [known for known in self._connections.values() if address in known.ends]:
+        for connection in list(self._connections.values()):
+            if address not in connection.ends or connection.lost == address:
+                continue
             other = _other_end(connection.ends, address)
             if silently or not self.reaches(address, other):
                 connection.lose(address)
@@ -354,6 +357,16 @@ class SimStream(trio.abc.Stream):
             raise trio.ClosedResourceError
         if self._is_broken():
             raise trio.BrokenResourceError
+
+
+@asynccontextmanager
+async def open_internet(rng: random.Random, weather: Weather) -> AsyncIterator[SimInternet]:
+    """An internet that runs until the block is left."""
+    internet = SimInternet(rng, weather)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(internet.run)
+        yield internet
+        nursery.cancel_scope.cancel()
 
 
 def _other_end(ends: tuple[str, str], address: str) -> str:

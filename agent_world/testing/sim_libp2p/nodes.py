@@ -21,7 +21,7 @@ from agent_world.testing.sim_libp2p.transport import SimTransport, serve_transpo
 
 
 class Libp2pNodes(NodeSwarm):
-    """A swarm of one world whose members reach each other through ``internet``."""
+    """A swarm of one world whose members reach each other through ``internet``. Satisfies ``faults.Sufferers``."""
 
     def __init__(
         self, directory: Path, nodes: tuple[NodeSpec, ...], internet: SimInternet, config: NodeConfig, seed: int
@@ -38,6 +38,22 @@ class Libp2pNodes(NodeSwarm):
     def listen_addresses(self, member: Member) -> tuple[str, ...]:
         """The member's own IP address."""
         return (f"/ip4/{self.ip_of(member.name)}/tcp/{PORT}",)
+
+    def addresses(self) -> list[str]:
+        """Of all members."""
+        return list(self._addresses.values())
+
+    async def crash(self, address: str, *, silently: bool) -> None:
+        """End the process of the member at ``address``; its home stays."""
+        self.internet.crash(address, silently=silently)
+        await self.stop(self._name_of(address))
+
+    async def restart(self, address: str) -> None:
+        """From its home."""
+        await self.start(self._name_of(address))
+
+    def _name_of(self, address: str) -> str:
+        return next(name for name, known in self._addresses.items() if known == address)
 
     def sever(self, member: Member) -> None:
         """The kernel tells the others, where no wall is in between."""

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -72,11 +73,17 @@ def differences(reports: list[dict[str, Any]]) -> Iterator[str]:
             yield f"seed {first['seed']} does not replay: {name} differs"
 
 
+def read_kept(text: str, scenario: str) -> list[int]:
+    """Seeds of a scenario in a file of lines ``scenario seed what it has found``; # begins a comment."""
+    rows = [line.split(maxsplit=2) for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return [int(seed) for name, seed, *_ in rows if name == scenario]
+
+
 @click.command()
 @click.option("--scenario", type=click.Choice(SCENARIOS), default="hosts", show_default=True)
 @click.option("--seeds", default=2, show_default=True, type=click.IntRange(1), help="How many seeds to run.")
 @click.option("--first", default=1, show_default=True, type=click.IntRange(0), help="The first seed.")
-@click.option("--seed", "chosen", multiple=True, type=click.IntRange(0), help="These seeds, before those of --seeds.")
+@click.option("--kept", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Seeds that run first.")
 @click.option("--nodes", default=20, show_default=True, type=click.IntRange(3, 500), help="Hosts of hosts and dht.")
 @click.option("--dht", "dht_operations", default=0, type=click.IntRange(0), help="Short for --scenario dht.")
 @click.option("--operations", default=20, show_default=True, type=click.IntRange(1), help="Operations of the DHT.")
@@ -85,7 +92,7 @@ def differences(reports: list[dict[str, Any]]) -> Iterator[str]:
 @click.option("--here", is_flag=True, help="In this process, one after the other; else each run in one of its own.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a run.")
 def main(
-    scenario: str, seeds: int, first: int, chosen: tuple[int, ...], nodes: int, dht_operations: int,
+    scenario: str, seeds: int, first: int, kept: Path | None, nodes: int, dht_operations: int,
     operations: int, fault_s: float, twice: bool, here: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Simulate swarms of real libp2p hosts through faults; every seed replays exactly.
@@ -98,7 +105,8 @@ def main(
         operations=dht_operations or operations,
         fault_s=fault_s,
     )
-    every = list(dict.fromkeys([*chosen, *range(first, first + seeds)]))
+    before = [] if kept is None else read_kept(kept.read_text(encoding="utf-8"), wanted.scenario)
+    every = list(dict.fromkeys([*before, *range(first, first + seeds)]))
     jobs = [seed for seed in every for _run in range(1 + twice)]
     broken: set[int] = set()
     known: dict[int, list[dict[str, Any]]] = {}

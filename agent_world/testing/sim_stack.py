@@ -17,6 +17,7 @@ import attrs
 import click
 import structlog
 
+from agent_world.errors import UsageError
 from agent_world.testing.sim_libp2p.determinism import HASH_SEED, require_fixed_hashes
 from agent_world.testing.sim_libp2p.dht_scenario import simulate_dht
 from agent_world.testing.sim_libp2p.host_scenario import simulate_hosts
@@ -74,9 +75,21 @@ def differences(reports: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def read_kept(text: str, scenario: str) -> list[int]:
-    """Seeds of a scenario in a file of lines ``scenario seed what it has found``; # begins a comment."""
-    rows = [line.split(maxsplit=2) for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    return [int(seed) for name, seed, *_ in rows if name == scenario]
+    """Seeds of a scenario in a file of lines ``scenario seed what it has found``; # begins a comment.
+
+    Raises UsageError for any other line.
+    """
+    seeds = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, _, rest = line.partition(" ")
+        seed = rest.partition(" ")[0]
+        if name not in SCENARIOS or not seed.isdigit():
+            raise UsageError(f"line {number} of the kept seeds is not a scenario, a seed and what it has found")
+        if name == scenario:
+            seeds.append(int(seed))
+    return seeds
 
 
 @click.command()

@@ -91,10 +91,12 @@ def test_every_provider_is_found(checker: SwarmChecker) -> None:
     assert broken(checker) == [("provider", "a")]
 
 
-def test_links_are_enough_and_not_too_many(checker: SwarmChecker) -> None:
-    checker.links("a", peers=1, dialled={"b": 1, "c": 1}, own_max=2)
+def test_links_that_were_dialled_stand_and_hardly_any_others(checker: SwarmChecker) -> None:
+    checker.links("a", wanted={"b", "c"}, linked=["b", "c", "d"], needed=2)
+    checker.links("b", wanted={"a"}, linked=["a", "c", "d"], needed=2)
+    checker.connections("a", {"b": 1, "c": 1})
     assert broken(checker) == []
-    checker.links("a", peers=0, dialled={}, own_max=2)
-    checker.links("b", peers=3, dialled={"a": 1, "c": 1, "d": 1}, own_max=2)
-    checker.links("c", peers=1, dialled={"a": 2}, own_max=2)
+    checker.links("a", wanted={"b", "c"}, linked=["c"], needed=2)
+    checker.links("b", wanted={"a"}, linked=["a", "c", "d", "e"], needed=2)
+    checker.connections("c", {"a": 2})
     assert broken(checker) == [("linked", "a"), ("bounded", "b"), ("bounded", "c")]

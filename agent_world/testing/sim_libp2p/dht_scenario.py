@@ -23,6 +23,8 @@ from agent_world.wire.ids import WorldId
 START_S: Final = 20.0
 """Virtual seconds until the routing tables are filled."""
 LOOKUP_S: Final = 10.0
+QUIET_S: Final = 20.0
+"""Virtual seconds after the last look-up, when only the links that were dialled may be left."""
 T = TypeVar("T")
 
 
@@ -43,7 +45,9 @@ async def _many_hosts(seed: int, nodes: int, operations: int, rng: random.Random
         counts["operations"] = operations
         counts.update({f"{name}_mean_ms": round(1000 * total / operations) for name, total in run.times_s.items()})
         counts["table_least"] = min(_dht_of(host).peers() for host in swarm.hosts)
-        counts["links_most"] = max(len(swarm.internet.open_links(host.address)) for host in swarm.hosts)
+        await trio.sleep(QUIET_S)
+        swarm.judge_links()
+        counts["links_most"] = max(len(host.process.peers()) for host in swarm.hosts if host.process is not None)
         return make_report("dht", seed, nodes, swarm.internet, swarm.checker.violations, counts)
 
 

@@ -12,11 +12,10 @@ from typing import Final
 import trio
 
 from agent_world.errors import Refused, Unavailable
-from agent_world.net.libp2p.dht import LINKS_MAX
 from agent_world.testing.sim_libp2p.determinism import replay
 from agent_world.testing.sim_libp2p.faults import CALM, STORM, draw_faults, suffer
 from agent_world.testing.sim_libp2p.report import SimReport, make_report
-from agent_world.testing.sim_libp2p.swarm import DIALS, ECHO, HEAD_KEY, TOPIC, Process, SimHost, Swarm, open_swarm
+from agent_world.testing.sim_libp2p.swarm import ECHO, HEAD_KEY, TOPIC, Process, SimHost, Swarm, open_swarm
 
 START_S: Final = 10.0
 """Virtual seconds until all hosts are linked."""
@@ -142,12 +141,7 @@ async def _judge(swarm: Swarm, traffic: _Traffic) -> None:
     """Everybody is up, linked, within its bounds, has every message, is answered, and finds head and providers."""
     checker = swarm.checker
     checker.no_request_hangs(trio.current_time())
-    for host in swarm.hosts:
-        if host.process is None:
-            checker.report("linked", host.name, "does not run")
-            continue
-        dialled = swarm.internet.open_links(host.address)
-        checker.links(host.name, peers=len(host.process.peers()), dialled=dialled, own_max=DIALS + LINKS_MAX)
+    swarm.judge_links()
     checker.messages_held({host.name: host.process.held for host in swarm.hosts if host.process is not None})
     before = traffic.counts["request_answered"]
     for host, other in zip(swarm.hosts, swarm.hosts[1:] + swarm.hosts[:1], strict=True):

@@ -18,6 +18,7 @@ from agent_world.net.dht_records import RecordRules
 from agent_world.net.inbox import Inbox
 from agent_world.net.interface import Verdict
 from agent_world.net.libp2p.dht import Libp2pDht
+from agent_world.net.libp2p.gossip import DEGREE_LOW
 from agent_world.net.libp2p.network import Libp2pNetwork
 from agent_world.node.task_status import TaskStatus
 from agent_world.testing.sim_libp2p.internet import PORT, SimInternet, Weather, address_of, open_internet
@@ -63,6 +64,8 @@ class Process:
     """Messages, published here, gossiped or fetched."""
     height: int = 0
     """The highest head it has put."""
+    dialled: set[PeerId] = attrs.Factory(set)
+    """Whom it was told to keep a link with."""
 
     def peers(self) -> list[PeerId]:
         """Connected peers."""
@@ -124,6 +127,18 @@ class Swarm:
         """Hosts whose process runs."""
         return [host for host in self.hosts if host.process is not None]
 
+    def judge_links(self) -> None:
+        """Once faults and look-ups are over: every host runs and has the links that were dialled, by it or to it."""
+        running = {host: host.process for host in self.hosts if host.process is not None}
+        for host in self.hosts:
+            process = running.get(host)
+            if process is None:
+                self.checker.report("linked", host.name, "does not run")
+                continue
+            wanted = process.dialled | {other.peer_id for other, its in running.items() if host.peer_id in its.dialled}
+            self.checker.links(host.name, wanted=wanted, linked=process.peers(), needed=DEGREE_LOW)
+            self.checker.connections(host.name, self.internet.open_links(host.address))
+
     def addresses(self) -> list[str]:
         """Of all hosts."""
         return [host.address for host in self.hosts]
@@ -138,6 +153,7 @@ class Swarm:
             other for other in self.hosts if other is not host and (other.number < host.number or not host.number)
         ]
         for other in self.rng.sample(earlier, min(DIALS, len(earlier))):
+            process.dialled.add(other.peer_id)
             process.network.dial(other.peer_id, other.listen)
 
     async def start_all(self) -> None:

@@ -12,6 +12,8 @@ from agent_world.testing.checkers import Violation
 
 SLACK_S: Final = 0.1
 """A request may end so much after its deadline."""
+LINKS_SPARE: Final = 1
+"""Links that a host may have beyond those: one may be on its way out."""
 REFUSALS: Final = frozenset(
     {ErrorCode.TIMEOUT, ErrorCode.NOT_AVAILABLE, ErrorCode.BUSY, ErrorCode.RATE_LIMITED},
 )
@@ -30,8 +32,8 @@ class SwarmChecker:
     once: gossip gives a message at most once to a process; complete: at the end every host has every message that
     any host has, or that was published by a host which has not crashed since; outcome: a request ends by its deadline,
     with its own answer or a refusal that says why; head: the highest acknowledged head is found everywhere;
-    provider: everybody who provides is found; linked: every host has a peer; bounded: no host keeps more links of its
-    own than it may, or several to one peer.
+    provider: everybody who provides is found; linked: every link that was dialled stands; bounded: hardly any others
+    do, and none twice.
     """
 
     def __init__(self) -> None:
@@ -121,12 +123,19 @@ class SwarmChecker:
         if provider not in found:
             self.report("provider", host, f"finds {sorted(found)} and not {provider}")
 
-    def links(self, host: str, *, peers: int, dialled: Mapping[str, int], own_max: int) -> None:
-        """A host's peers, and its own connections by whom it has dialled."""
-        if not peers:
-            self.report("linked", host, "has no peer")
-        if len(dialled) > own_max:
-            self.report("bounded", host, f"keeps {len(dialled)} links of its own, {own_max} allowed")
+    def links(self, host: str, *, wanted: Collection[str], linked: Collection[str], needed: int) -> None:
+        """The peers with which either end was told to keep a link, and those a host is linked with.
+
+        ``needed``: links that gossip needs, and makes where fewer were dialled.
+        """
+        lost = sorted(set(wanted) - set(linked))
+        if lost:
+            self.report("linked", host, f"lacks {len(lost)} of {len(wanted)} links that were dialled: {lost[:3]}")
+        if len(linked) > max(len(wanted), needed) + LINKS_SPARE:
+            self.report("bounded", host, f"keeps {len(linked)} links, {len(wanted)} of them dialled")
+
+    def connections(self, host: str, dialled: Mapping[str, int]) -> None:
+        """Open connections that a host has made, by whom it has dialled."""
         for target, count in dialled.items():
             if count > 1:
-                self.report("bounded", host, f"keeps {count} links to {target}")
+                self.report("bounded", host, f"keeps {count} connections to {target}")

@@ -54,6 +54,22 @@ def violated(checked: ChainChecker) -> list[str]:
     return [violation.invariant for violation in checked.violations]
 
 
+def test_one_root_a_height_over_all_nodes() -> None:
+    seen = checker()
+    seen.same_roots({"v1": [(1, "a"), (2, "b")], "v2": [(1, "a")], "v3": []})
+    assert seen.violations == []
+    seen.same_roots({"v1": [(1, "a"), (2, "b")], "v2": [(1, "a"), (2, "c")]})
+    assert [(item.invariant, item.node) for item in seen.violations] == [("I10", "v2")]
+
+
+def test_what_was_handed_in_is_committed_everywhere() -> None:
+    seen = checker()
+    seen.all_committed("v1", {b"1", b"2"}, {b"2", b"1", b"3"})
+    assert seen.violations == []
+    seen.all_committed("v2", {b"1", b"2"}, {b"2"})
+    assert [(item.invariant, item.node) for item in seen.violations] == [("I11", "v2")]
+
+
 def test_a_sound_chain_violates_nothing() -> None:
     checked = checker()
     for node in ("a", "b"):

@@ -26,14 +26,6 @@ WITHOUT_REPAIR = """
 import agent_world.testing.sim_libp2p.swarm as swarm, trio
 swarm.REPAIR_S = 10_000.0
 """
-UNEQUAL_STATE = """
-from agent_world.testing.sim_libp2p.nodes import Libp2pNodes
-watch = Libp2pNodes._watch
-async def lying(self, name, node):
-    self.history[name].append((1, "another root"))
-    await watch(self, name, node)
-Libp2pNodes._watch = lying
-"""
 
 
 def run(*options: str, broken: str = "") -> tuple[int, list[dict[str, Any]]]:
@@ -61,33 +53,26 @@ def test_hosts_come_through_every_fault_and_a_seed_replays_in_one_process() -> N
 
 
 def test_hosts_that_do_not_repair_lack_messages() -> None:
-    code, (report,) = run("--nodes", "4", "--fault-s", "1.5", broken=WITHOUT_REPAIR)
+    code, (report,) = run("--nodes", "3", "--fault-s", "1", broken=WITHOUT_REPAIR)
     assert code == 1
     assert {invariant for invariant, _, _ in report["violations"]} == {"complete"}
 
 
 def test_whole_nodes_commit_one_chain_through_every_fault_and_a_seed_replays() -> None:
-    code, (one,) = run("--scenario", "nodes", "--fault-s", "1.5")
-    _, (again,) = run("--scenario", "nodes", "--fault-s", "1.5")
+    code, (one, again) = run("--scenario", "nodes", "--fault-s", "1", "--twice")
     assert (code, one["violations"]) == (0, [])
     assert one["digest"] == again["digest"]
     counts = one["counts"]
     assert counts["fault"] == len(Fault)
-    assert counts["actions"] > 20
+    assert counts["actions"] > 12
     assert counts["height"] >= counts["height_before"] + 3
     assert counts["synced_heights"] > 0
 
 
-def test_whole_nodes_with_unequal_state_are_seen() -> None:
-    code, (report,) = run("--scenario", "nodes", "--fault-s", "1", broken=UNEQUAL_STATE)
-    assert code == 1
-    assert {invariant for invariant, _, _ in report["violations"]} == {"I10"}
-
-
 def test_the_dht_finds_what_was_put_and_provided() -> None:
-    code, (report,) = run("--nodes", "12", "--dht", "4")
+    code, (report,) = run("--nodes", "6", "--dht", "2")
     assert (code, report["violations"]) == (0, [])
-    assert report["counts"]["get_found"] == report["counts"]["find_found"] == report["counts"]["operations"] == 4
+    assert report["counts"]["get_found"] == report["counts"]["find_found"] == report["counts"]["operations"] == 2
 
 
 class Connection:

@@ -74,6 +74,7 @@ def test_every_wrong_end_of_a_request_is_seen(checker: SwarmChecker, fault: str)
 
 
 def test_the_highest_acknowledged_head_is_found(checker: SwarmChecker) -> None:
+    checker.head_found("a", None)
     checker.head_put(4, acknowledged=True)
     checker.head_put(5, acknowledged=False)
     checker.head_found("a", 4)

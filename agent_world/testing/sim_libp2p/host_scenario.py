@@ -16,6 +16,7 @@ from agent_world.testing.sim_libp2p.determinism import replay
 from agent_world.testing.sim_libp2p.faults import CALM, STORM, draw_faults, suffer
 from agent_world.testing.sim_libp2p.report import SimReport, make_report
 from agent_world.testing.sim_libp2p.swarm import ECHO, HEAD_KEY, TOPIC, Process, SimHost, Swarm, open_swarm
+from agent_world.wire.ids import PeerId
 
 START_S: Final = 10.0
 """Virtual seconds until all hosts are linked."""
@@ -57,6 +58,7 @@ async def _through_faults(seed: int, nodes: int, fault_s: float, rng: random.Ran
             host.do(traffic.renew)
         await trio.sleep(RENEW_S)
         await _judge(swarm, traffic)
+        traffic.counts["links_most"] = swarm.links_most()
         answers = swarm.checker.answers_s
         traffic.counts["answer_median_ms"] = round(1000 * statistics.median(answers)) if answers else 0
         return make_report("hosts", seed, nodes, swarm.internet, swarm.checker.violations, traffic.counts)
@@ -80,8 +82,8 @@ class _Traffic:
         for number in itertools.count(1):
             await trio.sleep(BEAT_S)
             self._anybody().do(self._gossip, b"message %d" % number)
-            self._anybody().do(self.request)
-            if self._rng.random() < PUT_SHARE:
+            self._anybody().do(self._request)
+            if number == 1 or self._rng.random() < PUT_SHARE:
                 self._anybody().do(self._put_head, next(self._heights))
 
     def _anybody(self) -> SimHost:
@@ -93,17 +95,20 @@ class _Traffic:
         self._checker.published(host.name, message)
         await process.network.publish(TOPIC, message)
 
-    async def request(self, host: SimHost, process: Process) -> None:
-        """Ask a connected peer, and tell the checker how it ends."""
+    async def _request(self, host: SimHost, process: Process) -> None:
         peers = process.peers()
-        if not peers:
+        if peers:
+            await self.ask(host, process, self._rng.choice(peers))
+        else:
             self.counts["request_alone"] += 1
-            return
+
+    async def ask(self, host: SimHost, process: Process, peer: PeerId) -> None:
+        """Ask a peer, and tell the checker how it ends."""
         number, began_s = next(self._requests), trio.current_time()
         self._checker.asked(number, host.name, deadline_s=began_s + REQUEST_S)
         question = b"request %d" % number
         try:
-            answer = await process.network.request(self._rng.choice(peers), ECHO, question, timeout_s=REQUEST_S)
+            answer = await process.network.request(peer, ECHO, question, timeout_s=REQUEST_S)
         except Refused as error:
             self.counts[f"request_{error.code}"] += 1
             self._checker.refused(number, trio.current_time(), error.code)
@@ -141,12 +146,12 @@ async def _judge(swarm: Swarm, traffic: _Traffic) -> None:
     """Everybody is up, linked, within its bounds, has every message, is answered, and finds head and providers."""
     checker = swarm.checker
     checker.no_request_hangs(trio.current_time())
-    swarm.judge_links()
+    swarm.judge_links(bounded=False)
     checker.messages_held({host.name: host.process.held for host in swarm.hosts if host.process is not None})
     before = traffic.counts["request_answered"]
     for host, other in zip(swarm.hosts, swarm.hosts[1:] + swarm.hosts[:1], strict=True):
-        host.do(traffic.request)
         if host.process is not None:
+            host.do(traffic.ask, min(host.process.dialled))
             await _judge_lookups(swarm, host, host.process, other)
     await trio.sleep(REQUEST_S)
     if traffic.counts["request_answered"] - before < len(swarm.hosts):

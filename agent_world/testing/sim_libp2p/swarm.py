@@ -117,6 +117,8 @@ class Swarm:
     """Made by ``open_swarm``. Satisfies ``faults.Sufferers``."""
 
     def __init__(self, rng: random.Random, internet: SimInternet, nursery: trio.Nursery, count: int) -> None:
+        self.repairs = True
+        """Whether hosts ask each other for messages; set it before they start."""
         self.rng = rng
         self.internet = internet
         self.checker = SwarmChecker()
@@ -127,8 +129,11 @@ class Swarm:
         """Hosts whose process runs."""
         return [host for host in self.hosts if host.process is not None]
 
-    def judge_links(self) -> None:
-        """Once faults and look-ups are over: every host runs and has the links that were dialled, by it or to it."""
+    def judge_links(self, *, bounded: bool) -> None:
+        """Once faults and look-ups are over: every host runs and has the links that were dialled, by it or to it.
+
+        ``bounded``: and hardly any others, which holds if nobody asks anything over what look-ups have made.
+        """
         running = {host: host.process for host in self.hosts if host.process is not None}
         for host in self.hosts:
             process = running.get(host)
@@ -136,8 +141,13 @@ class Swarm:
                 self.checker.report("linked", host.name, "does not run")
                 continue
             wanted = process.dialled | {other.peer_id for other, its in running.items() if host.peer_id in its.dialled}
-            self.checker.links(host.name, wanted=wanted, linked=process.peers(), needed=DEGREE_LOW)
+            linked = process.peers()
+            self.checker.links(host.name, wanted=wanted, linked=linked, needed=DEGREE_LOW if bounded else len(linked))
             self.checker.connections(host.name, self.internet.open_links(host.address))
+
+    def links_most(self) -> int:
+        """Peers of the host that has the most."""
+        return max(len(host.process.peers()) for host in self.hosts if host.process is not None)
 
     def addresses(self) -> list[str]:
         """Of all hosts."""
@@ -190,7 +200,8 @@ class Swarm:
                     ):
                         host.process = process = Process(network, dht, work)
                         await self._serve(host, process)
-                        work.start_soon(self._repair, process, rng)
+                        if self.repairs:
+                            work.start_soon(self._repair, process, rng)
                         task_status.started(process)
                         await trio.sleep_forever()
         finally:

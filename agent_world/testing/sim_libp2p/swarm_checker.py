@@ -115,7 +115,7 @@ class SwarmChecker:
 
     def head_found(self, host: str, height: int | None) -> None:
         """What a host's look-up of the head gave."""
-        if height is None or height < self._head_known or (height not in self._heads and self._heads):
+        if (height or 0) < self._head_known or (height is not None and height not in self._heads):
             self.report("head", host, f"finds {height}; {self._head_known} is known")
 
     def providers_found(self, host: str, provider: str, found: Collection[str]) -> None:

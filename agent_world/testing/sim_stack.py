@@ -26,7 +26,8 @@ from agent_world.testing.sim_libp2p.report import SimReport
 
 VIOLATIONS_EXIT: Final = 1
 """Exit code when a seed violated something, or two runs of a seed differed."""
-SCENARIOS: Final = ("hosts", "nodes", "dht")
+NODES: Final = {"hosts": 20, "nodes": 6, "dht": 20}
+"""Scenarios, and how many take part."""
 SHORTEST_FAULT_S: Final = 1.0
 
 
@@ -45,7 +46,7 @@ class Wanted:
         if self.scenario == "dht":
             return simulate_dht(seed, nodes=self.nodes, operations=self.operations)
         if self.scenario == "nodes":
-            return simulate_nodes(seed, fault_s=self.fault_s)
+            return simulate_nodes(seed, nodes=self.nodes, fault_s=self.fault_s)
         return simulate_hosts(seed, nodes=self.nodes, fault_s=self.fault_s)
 
     def options(self) -> list[str]:
@@ -85,7 +86,7 @@ def read_kept(text: str, scenario: str) -> list[int]:
             continue
         name, _, rest = line.partition(" ")
         seed = rest.partition(" ")[0]
-        if name not in SCENARIOS or not seed.isdigit():
+        if name not in NODES or not seed.isdigit():
             raise UsageError(f"line {number} of the kept seeds is not a scenario, a seed and what it has found")
         if name == scenario:
             seeds.append(int(seed))
@@ -93,11 +94,11 @@ def read_kept(text: str, scenario: str) -> list[int]:
 
 
 @click.command()
-@click.option("--scenario", type=click.Choice(SCENARIOS), default="hosts", show_default=True)
+@click.option("--scenario", type=click.Choice(list(NODES)), default="hosts", show_default=True)
 @click.option("--seeds", default=2, show_default=True, type=click.IntRange(1), help="How many seeds to run.")
 @click.option("--first", default=1, show_default=True, type=click.IntRange(0), help="The first seed.")
 @click.option("--kept", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Seeds that run first.")
-@click.option("--nodes", default=20, show_default=True, type=click.IntRange(3, 500), help="Hosts of hosts and dht.")
+@click.option("--nodes", type=click.IntRange(3, 500), help="How many; 6 whole nodes or 20 hosts if it is not said.")
 @click.option("--dht", "dht_operations", default=0, type=click.IntRange(0), help="Short for --scenario dht.")
 @click.option("--operations", default=20, show_default=True, type=click.IntRange(1), help="Operations of the DHT.")
 @click.option("--fault-s", default=8.0, show_default=True, type=click.FloatRange(SHORTEST_FAULT_S), help="Each fault.")
@@ -105,16 +106,17 @@ def read_kept(text: str, scenario: str) -> list[int]:
 @click.option("--here", is_flag=True, help="In this process, one after the other; else each run in one of its own.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a run.")
 def main(
-    scenario: str, seeds: int, first: int, kept: Path | None, nodes: int, dht_operations: int,
+    scenario: str, seeds: int, first: int, kept: Path | None, nodes: int | None, dht_operations: int,
     operations: int, fault_s: float, twice: bool, here: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Simulate swarms of real libp2p hosts through faults; every seed replays exactly.
 
-    hosts: gossip, requests and DHT. nodes: four validators, a storage node and an observer. dht: many hosts.
+    hosts: gossip, requests and DHT. nodes: four validators, a storage node and observers. dht: many hosts.
     """
+    scenario = "dht" if dht_operations else scenario
     wanted = Wanted(
-        scenario="dht" if dht_operations else scenario,
-        nodes=nodes,
+        scenario=scenario,
+        nodes=nodes or NODES[scenario],
         operations=dht_operations or operations,
         fault_s=fault_s,
     )

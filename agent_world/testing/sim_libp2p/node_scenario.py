@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from agent_world.config import MINIMAL
+from agent_world.config import MINIMAL, require
 from agent_world.crypto.hashing import hash32
 from agent_world.crypto.keys import KeyPair
 from agent_world.errors import Refused
@@ -27,6 +27,7 @@ from agent_world.testing.sim_libp2p.report import SimReport, make_report
 from agent_world.testing.stack_actions import grant, pay, register
 from agent_world.wire.ids import Hash32
 
+NODES_MIN: Final = 6
 FAULT_S: Final = 6.0
 """Virtual seconds of each fault."""
 SETTLE_S: Final = 60.0
@@ -39,14 +40,15 @@ AGAIN_S: Final = 4.0
 MEMORY: Final = Path("/dev/shm")
 
 
-def simulate_nodes(seed: int, *, fault_s: float = FAULT_S) -> SimReport:
-    """One run of four validators, a storage node and an observer, through every kind of fault."""
-    report: SimReport = replay(seed, partial(_through_faults, seed, fault_s))
+def simulate_nodes(seed: int, *, nodes: int = NODES_MIN, fault_s: float = FAULT_S) -> SimReport:
+    """One run of four validators, a storage node and observers, through every kind of fault."""
+    require(nodes >= NODES_MIN, f"whole nodes are at least {NODES_MIN}: four validators, a storage node, an observer")
+    report: SimReport = replay(seed, partial(_through_faults, seed, nodes, fault_s))
     return report
 
 
-async def _through_faults(seed: int, fault_s: float, rng: random.Random) -> SimReport:
-    wanted = specs(validators=4, storage=1, observers=1)
+async def _through_faults(seed: int, nodes: int, fault_s: float, rng: random.Random) -> SimReport:
+    wanted = specs(validators=4, storage=1, observers=nodes - 5)
     async with open_internet(rng, CALM) as internet:
         with _homes() as directory:
             async with Libp2pNodes(directory, wanted, internet, MINIMAL, seed).open() as swarm:

@@ -21,12 +21,12 @@ from agent_world.errors import UsageError
 from agent_world.testing.sim_libp2p.determinism import HASH_SEED, require_fixed_hashes
 from agent_world.testing.sim_libp2p.dht_scenario import simulate_dht
 from agent_world.testing.sim_libp2p.host_scenario import simulate_hosts
-from agent_world.testing.sim_libp2p.node_scenario import simulate_nodes
+from agent_world.testing.sim_libp2p.node_scenario import NODES_MIN, simulate_nodes
 from agent_world.testing.sim_libp2p.report import SimReport
 
 VIOLATIONS_EXIT: Final = 1
 """Exit code when a seed violated something, or two runs of a seed differed."""
-NODES: Final = {"hosts": 20, "nodes": 6, "dht": 20}
+NODES: Final = {"hosts": 20, "nodes": NODES_MIN, "dht": 20}
 """Scenarios, and how many take part."""
 SHORTEST_FAULT_S: Final = 1.0
 
@@ -120,7 +120,12 @@ def main(
         operations=dht_operations or operations,
         fault_s=fault_s,
     )
-    before = [] if kept is None else read_kept(kept.read_text(encoding="utf-8"), wanted.scenario)
+    if scenario == "nodes" and wanted.nodes < NODES_MIN:
+        raise click.UsageError(f"whole nodes are at least {NODES_MIN}")
+    try:
+        before = [] if kept is None else read_kept(kept.read_text(encoding="utf-8"), scenario)
+    except UsageError as error:
+        raise click.UsageError(str(error)) from None
     every = list(dict.fromkeys([*before, *range(first, first + seeds)]))
     jobs = [seed for seed in every for _run in range(1 + twice)]
     broken: set[int] = set()

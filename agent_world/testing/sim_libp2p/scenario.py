@@ -12,6 +12,7 @@ import trio
 
 from agent_world.crypto.hashing import cid_of
 from agent_world.errors import Refused, Unavailable
+from agent_world.net.libp2p.gossip import DEGREE_LOW
 from agent_world.testing.sim_libp2p.determinism import replay
 from agent_world.testing.sim_libp2p.swarm import ECHO, HEAD_KEY, TOPIC, SimHost, Swarm, open_swarm
 from agent_world.testing.sim_libp2p.transport import Weather
@@ -193,8 +194,27 @@ async def _many_hosts(seed: int, nodes: int, operations: int, rng: random.Random
         counts["operations"] = operations
         counts.update({f"{name}_mean_ms": round(1000 * total / operations) for name, total in times.items()})
         counts["table_least"] = min(host.dht.peers() for host in swarm.hosts if host.dht is not None)
+        violations = await _judge_links(swarm, counts)
         missed = [what for what in ("get_found", "find_found") if counts[what] < operations]
-        return _report(seed, swarm, [f"{what} {counts[what]} of {operations}" for what in missed], counts)
+        violations += [f"{what} {counts[what]} of {operations}" for what in missed]
+        return _report(seed, swarm, violations, counts)
+
+
+async def _judge_links(swarm: Swarm, counts: Counter[str]) -> list[str]:
+    """Once the look-ups are over every host has the links that were dialled, and those its gossip needs."""
+    await trio.sleep(PHASE_S)
+    pairs = {frozenset((host.peer_id, peer)) for host in swarm.hosts for peer in host.dialled}
+    violations = []
+    for host in swarm.running():
+        wanted = {peer for pair in pairs if host.peer_id in pair for peer in pair if peer != host.peer_id}
+        linked = set(_peers_of(host))
+        counts["links"] += len(linked)
+        counts["links_undialled"] += len(linked - wanted)
+        if wanted - linked:
+            violations.append(f"host {host.number} has lost {len(wanted - linked)} links that were dialled")
+        if len(linked) > max(len(wanted), DEGREE_LOW) + 1:
+            violations.append(f"host {host.number} has {len(linked)} links, {len(wanted)} of them dialled")
+    return violations
 
 
 def _report(seed: int, swarm: Swarm, violations: list[str], counts: Counter[str]) -> StackReport:

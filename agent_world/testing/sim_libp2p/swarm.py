@@ -54,6 +54,8 @@ class SimHost:
     address: str
     network: Libp2pNetwork | None = None
     dht: Libp2pDht | None = None
+    dialled: set[PeerId] = attrs.Factory(set)
+    """Whom it was told to keep a link with."""
     heard: Counter[bytes] = attrs.Factory(Counter)
     """Gossip messages by content, over restarts."""
     _scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
@@ -92,6 +94,7 @@ class Swarm:
         ]
         for other in self.rng.sample(earlier, min(DIALS, len(earlier))):
             assert host.network is not None, "it was started"
+            host.dialled.add(other.peer_id)
             host.network.dial(other.peer_id, other.listen)
 
     async def start_all(self) -> None:

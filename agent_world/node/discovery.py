@@ -27,7 +27,7 @@ from agent_world.store.provided import ProvidedRoots
 from agent_world.wire.capability import CapabilityRecord
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.hello import Role
-from agent_world.wire.ids import U64, PeerId, PublicKey, TimeMs
+from agent_world.wire.ids import U64, PeerId, TimeMs
 
 _FIRST_HEIGHT: Final = 1
 
@@ -44,7 +44,8 @@ class DiscoveryParts:
     catch_up: CatchUp
     peering: Peering
     clock: Clock
-    voter: PublicKey | None
+    voter: KeyPair | None
+    """The validator key of a node with a vote."""
 
 
 class Discovery:
@@ -53,7 +54,8 @@ class Discovery:
     def __init__(self, parts: DiscoveryParts) -> None:
         self._parts = parts
         ledger = parts.ledger
-        self.records = DhtRecords(ledger.world_id, ledger.genesis_hash, parts.catch_up.handler.open_head)
+        open_head = parts.catch_up.handler.open_head
+        self.records = DhtRecords(ledger.world_id, ledger.genesis_hash, open_head, ledger.term)
         self._node_key: KeyPair | None = None
         self._dht: CachedDht | None = None
         self._publisher: RecordPublisher | None = None
@@ -99,7 +101,8 @@ class Discovery:
         if self._dht is None:
             return {"joined": False}
         providing = {} if self._providing is None else self._providing.status()
-        return {"joined": True, "peers": self._dht.peers(), **providing}
+        membership = None if self._seeker is None else self._seeker.membership_status()
+        return {"joined": True, "peers": self._dht.peers(), "membership": membership, **providing}
 
     def counters(self) -> Mapping[str, int]:
         """Counters of all parts and of the DHT itself."""

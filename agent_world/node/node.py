@@ -106,7 +106,7 @@ class Node:
                 catch_up=self.catch_up,
                 peering=self.peering,
                 clock=self.clock,
-                voter=None if validator_key is None else validator_key.public_key,
+                voter=validator_key,
             )
         )
         self._wire_up()

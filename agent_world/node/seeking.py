@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import trio
@@ -19,6 +19,7 @@ from agent_world.node.providing import genesis_root
 from agent_world.wire import rpc
 from agent_world.wire.cid import Cid, Codec, ContentHash
 from agent_world.wire.ids import PeerId
+from agent_world.wire.membership import MembershipDirectorySnapshot
 
 _log = structlog.get_logger("agent_world.seeking")
 
@@ -54,6 +55,7 @@ class Seeker:
         self._catch_up = catch_up
         self._peering = peering
         self._records = records
+        self._membership: MembershipDirectorySnapshot | None = None
         self.counters = Counters()
 
     async def run(self) -> None:
@@ -62,6 +64,7 @@ class Seeker:
             lonely = self._is_lonely()
             try:
                 await self._seek_head()
+                await self._seek_membership()
                 if lonely:
                     await self._seek_peers()
             except Unavailable as error:
@@ -95,6 +98,31 @@ class Seeker:
         if certified.head.height > self._ledger.height:
             self.counters.add("dht.head_ahead")
             self._catch_up.proved(certified)
+
+    async def _seek_membership(self) -> None:
+        """Read the directory and hold it against the chain: what others are told must not differ."""
+        value = await self._dht.get_record(rpc.dht_membership_key(self._ledger.world_id), timeout_s=LOOKUP_MAX_S)
+        if value is None:
+            self.counters.add("dht.no_membership")
+            return
+        try:
+            self._membership = self._records.open_membership(value)
+        except RemoteError as error:
+            self.counters.add(f"dht.membership_wrong.{error.rule}")
+        else:
+            self.counters.add("dht.membership_read")
+
+    def membership_status(self) -> dict[str, Any] | None:
+        """The directory read last, for ``node status``; None before any was found."""
+        said = self._membership
+        if said is None:
+            return None
+        return {
+            "version": said.version,
+            "from_height": said.from_height,
+            "validators": len(said.validators.validators),
+            "signed_by": said.requester_id,
+        }
 
     async def _seek_peers(self) -> None:
         """Nodes that keep the chain provide its genesis."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
@@ -13,19 +14,21 @@ from agent_world.errors import LocalError
 from agent_world.handlers.dht import DhtRecords, capability_key, sign_capability
 from agent_world.net.cached_dht import CachedDht
 from agent_world.net.interface import DistributedDht, DistributedNetwork
+from agent_world.node.capabilities import CapabilityReader
 from agent_world.node.catch_up import CatchUp
 from agent_world.node.clock import Clock
 from agent_world.node.ledger import Ledger
 from agent_world.node.peering import Peering
+from agent_world.node.provider_search import ProviderSearch
 from agent_world.node.providing import Providing
 from agent_world.node.publishing import RecordPublisher
 from agent_world.node.seeking import Seeker
+from agent_world.node.sources import Sources
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.dht_index import SqliteIndexStore
 from agent_world.store.home import Home
 from agent_world.store.provided import ProvidedRoots
 from agent_world.wire.capability import CapabilityRecord
-from agent_world.wire.cid import ContentHash
 from agent_world.wire.hello import Role
 from agent_world.wire.ids import U64, PeerId, TimeMs
 
@@ -43,6 +46,8 @@ class DiscoveryParts:
     blobs: LocalCasStore
     catch_up: CatchUp
     peering: Peering
+    sources: Sources
+    search: ProviderSearch
     clock: Clock
     voter: KeyPair | None
     """The validator key of a node with a vote."""
@@ -61,6 +66,7 @@ class Discovery:
         self._publisher: RecordPublisher | None = None
         self._providing: Providing | None = None
         self._seeker: Seeker | None = None
+        self._reader: CapabilityReader | None = None
 
     def join(self, dht: DistributedDht, node_key: KeyPair) -> None:
         """Use ``dht``, which judges records by ``self.records.rules``; once, before ``run``."""
@@ -73,6 +79,10 @@ class Discovery:
         self._publisher = RecordPublisher(self._dht, parts.ledger, parts.clock, parts.voter)
         self._publisher.describe = self._describe
         self._seeker = Seeker(self._dht, parts.network, parts.ledger, parts.catch_up, parts.peering, self.records)
+        self._reader = CapabilityReader(
+            self._dht, self.records, parts.peering, parts.sources.keepers, parts.ledger.world_id
+        )
+        parts.search.join(self._dht)
         if parts.role is not Role.OBSERVER:
             roots = ProvidedRoots(parts.home)
             self._providing = Providing(
@@ -83,7 +93,7 @@ class Discovery:
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
-            for part in (self._publisher, self._providing, self._seeker):
+            for part in (self._publisher, self._providing, self._seeker, self._reader):
                 if part is not None:
                     nursery.start_soon(part.run)
 
@@ -91,10 +101,6 @@ class Discovery:
         """A peer of this world has said hello; where it listens is handed on by the DHT."""
         if self._dht is not None and address is not None:
             self._dht.learned(peer, address)
-
-    async def providers_of(self, contents: Sequence[ContentHash]) -> list[PeerId]:
-        """Connected peers that the DHT names for any of the contents; none without a DHT."""
-        return [] if self._seeker is None else await self._seeker.providers_of(contents)
 
     def status(self) -> dict[str, Any]:
         """For ``node status``."""
@@ -106,12 +112,13 @@ class Discovery:
 
     def counters(self) -> Mapping[str, int]:
         """Counters of all parts and of the DHT itself."""
-        merged: dict[str, int] = {}
+        merged: Counter[str] = Counter()
         if self._dht is not None:
             merged.update({f"net.{name}": count for name, count in self._dht.counters().items()})
         if self._providing is not None:
             merged.update(self._providing.cache.counters)
-        for part in (self._publisher, self._seeker):
+        # More than one part counts that nobody has answered it.
+        for part in (self._publisher, self._seeker, self._reader, self._parts.search, self._parts.sources):
             if part is not None:
                 merged.update(part.counters)
         return merged

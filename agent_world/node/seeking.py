@@ -1,8 +1,7 @@
-"""Finds heads, peers and content through the DHT when the connected peers do not have them."""
+"""Finds heads and peers through the DHT when the connected peers do not have them, and reads the membership."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
@@ -17,7 +16,6 @@ from agent_world.node.ledger import Ledger
 from agent_world.node.peering import Peering
 from agent_world.node.providing import genesis_root
 from agent_world.wire import rpc
-from agent_world.wire.cid import Cid, Codec, ContentHash
 from agent_world.wire.ids import PeerId
 from agent_world.wire.membership import MembershipDirectorySnapshot
 
@@ -30,11 +28,6 @@ LONELY_S: Final = 2.0
 SETTLED_S: Final = 60.0
 """Between two look-ups of any other node: they only find out whether its peers keep something from it."""
 LOOKUP_MAX_S: Final = 10.0
-CONNECT_MAX_S: Final = 5.0
-"""Time for a provider to be dialled before its content is asked for."""
-CONTENTS_MAX: Final = 16
-"""Contents of one fetch that are looked up; of a fetch that misses more, most are parts of these."""
-POLL_S: Final = 0.05
 
 
 class Seeker:
@@ -134,24 +127,3 @@ class Seeker:
     def _hear_of(self, peer: PeerId) -> None:
         for address in self._dht.addresses(peer):
             self._peering.heard_of(peer, address)
-
-    async def providers_of(self, contents: Sequence[ContentHash]) -> list[PeerId]:
-        """Connected peers that the DHT names for any of the first contents, dialled if need be; never raises."""
-        found: dict[PeerId, None] = {}
-        for content in contents[:CONTENTS_MAX]:
-            try:
-                providers = await self._dht.find_providers(Cid(Codec.RAW, content), timeout_s=LOOKUP_MAX_S)
-            except Unavailable:
-                self.counters.add("dht.nobody_answered")
-                break
-            found.update(dict.fromkeys(peer for peer in providers if peer != self._network.peer_id))
-        for peer in found:
-            for address in self._dht.addresses(peer):
-                self._network.dial(peer, address)
-        with trio.move_on_after(CONNECT_MAX_S):
-            while not set(found) <= self._connected():  # noqa: ASYNC110 - the network's events have other readers
-                await trio.sleep(POLL_S)
-        return [peer for peer in found if peer in self._connected()]
-
-    def _connected(self) -> set[PeerId]:
-        return {info.peer for info in self._network.peers()}

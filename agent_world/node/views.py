@@ -269,10 +269,7 @@ class NodeViews:
         except BlobHashMismatch:
             found = None  # quarantined, and on its way back from a peer; whoever asks need not wait for that
         if found is None:
-            got = await self._node.fetcher.fetch([content], self._node.fetcher.peers())
-            if content not in got:
-                got = await self._node.fetcher.fetch([content], await self._node.discovery.providers_of([content]))
-            found = got.get(content)
+            found = (await self._node.sources.fetch([content])).get(content)
         if found is None:
             raise Refused(ErrorCode.NOT_FOUND, f"neither this node nor a connected peer has {content.hex()}", rule="L1")
         return found

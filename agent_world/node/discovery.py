@@ -23,6 +23,8 @@ from agent_world.node.provider_search import ProviderSearch
 from agent_world.node.providing import Providing
 from agent_world.node.publishing import RecordPublisher
 from agent_world.node.seeking import Seeker
+from agent_world.node.snapshot_offer import SnapshotOffer
+from agent_world.node.snapshots import Snapshots
 from agent_world.node.sources import Sources
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.dht_index import SqliteIndexStore
@@ -48,6 +50,8 @@ class DiscoveryParts:
     peering: Peering
     sources: Sources
     search: ProviderSearch
+    snapshots: Snapshots
+    snapshot_every_heights: int
     clock: Clock
     voter: KeyPair | None
     """The validator key of a node with a vote."""
@@ -67,6 +71,7 @@ class Discovery:
         self._providing: Providing | None = None
         self._seeker: Seeker | None = None
         self._reader: CapabilityReader | None = None
+        self._offer: SnapshotOffer | None = None
 
     def join(self, dht: DistributedDht, node_key: KeyPair) -> None:
         """Use ``dht``, which judges records by ``self.records.rules``; once, before ``run``."""
@@ -89,11 +94,15 @@ class Discovery:
                 self._dht, parts.ledger, roots, lambda cid: parts.blobs.has(cid.digest), parts.clock, own_id
             )
             self._providing.walks = parts.role is Role.STORAGE
+        if parts.role is Role.STORAGE and parts.snapshot_every_heights:
+            self._offer = SnapshotOffer(
+                self._dht, parts.ledger, parts.snapshots, parts.clock, parts.snapshot_every_heights
+            )
 
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
-            for part in (self._publisher, self._providing, self._seeker, self._reader):
+            for part in (self._publisher, self._providing, self._seeker, self._reader, self._offer):
                 if part is not None:
                     nursery.start_soon(part.run)
 
@@ -108,7 +117,14 @@ class Discovery:
             return {"joined": False}
         providing = {} if self._providing is None else self._providing.status()
         membership = None if self._seeker is None else self._seeker.membership_status()
-        return {"joined": True, "peers": self._dht.peers(), "membership": membership, **providing}
+        offered = 0 if self._offer is None else self._offer.height
+        return {
+            "joined": True,
+            "peers": self._dht.peers(),
+            "membership": membership,
+            "snapshot_offered": offered,
+            **providing,
+        }
 
     def counters(self) -> Mapping[str, int]:
         """Counters of all parts and of the DHT itself."""
@@ -118,7 +134,8 @@ class Discovery:
         if self._providing is not None:
             merged.update(self._providing.cache.counters)
         # More than one part counts that nobody has answered it.
-        for part in (self._publisher, self._seeker, self._reader, self._parts.search, self._parts.sources):
+        parts = self._parts
+        for part in (self._publisher, self._seeker, self._reader, self._offer, parts.search, parts.sources):
             if part is not None:
                 merged.update(part.counters)
         return merged

@@ -37,6 +37,7 @@ from agent_world.node.provider_search import ProviderSearch
 from agent_world.node.pull import Puller, PullParts
 from agent_world.node.repair import PendingRepair
 from agent_world.node.settings import NodeSettings
+from agent_world.node.snapshot_search import SnapshotSearch
 from agent_world.node.snapshots import Snapshots
 from agent_world.node.sources import Sources
 from agent_world.node.task_status import TaskStatus
@@ -111,10 +112,13 @@ class Node:
                 peering=self.peering,
                 sources=self.sources,
                 search=search,
+                snapshots=self.snapshots,
+                snapshot_every_heights=config.storage.snapshot_every_heights,
                 clock=self.clock,
                 voter=validator_key,
             )
         )
+        self.snapshot_search = SnapshotSearch(network, self.sources, self.ledger.world_id)
         self._wire_up()
 
     def _voting(self, home: Home, key: KeyPair) -> Voting | None:

@@ -130,6 +130,7 @@ class NodeViews:
             node.catch_up.counters,
             node.healer.counters,
             node.snapshots.counters,
+            node.snapshot_search.counters,
         ):
             merged.update(part)
         if node.voting is not None:

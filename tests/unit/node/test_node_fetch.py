@@ -104,7 +104,7 @@ async def test_the_first_peer_that_has_all_is_enough(swarm: Swarm, autojump_cloc
     assert swarm.asked == [(1, 5)]
 
 
-async def test_the_next_peer_is_asked_for_what_is_still_missing(swarm: Swarm, autojump_clock: object) -> None:
+async def test_the_next_peer_is_asked_for_what_is_still_missing(swarm: Swarm, autojump_clock: object) -> None:  # T-8.12
     one, two = await swarm.add(1, having(*DATA[:2])), await swarm.add(2, having(*DATA[1:4]))
     assert await swarm.fetcher.fetch(HASHES, [one, two]) == dict(zip(HASHES[:4], DATA[:4], strict=True))
     assert swarm.asked == [(1, 5), (1, 3), (2, 3), (2, 1)]

@@ -215,7 +215,7 @@ async def test_a_silent_peer_does_not_hold_up_the_others(tmp_path: Path, autojum
         assert rig.is_linked(1)
 
 
-async def test_friends_of_a_peer_are_linked_to(tmp_path: Path, autojump_clock: object) -> None:
+async def test_friends_of_a_peer_are_linked_to(tmp_path: Path, autojump_clock: object) -> None:  # T-8.11
     async with running(tmp_path) as rig:
         friends = [
             PeerAddress(peer_id=rig.add(number), address=rig.address(number), validator=False) for number in range(2, 5)

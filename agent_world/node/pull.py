@@ -183,7 +183,9 @@ class Puller:
         found = self._blobs.get_many(item.cid.digest for item in due)
         missing = [item.cid.digest for item in due if item.cid.digest not in found]
         found.update(await self._fetcher.fetch(missing, self._fetcher.peers()))
-        self._seeker.want(item.cid for item in due if item.cid.digest not in found and self._is_wanted(item.cid))
+        # Only what the world names with a size is provided; parts are found through it.
+        named = [item.cid for item in due if item.size_bytes and item.cid.digest not in found]
+        self._seeker.want(filter(self._is_wanted, named))
         for item in due:
             data = found.get(item.cid.digest)
             problem = self._refuse(item, data)

@@ -80,7 +80,10 @@ async def test_storage_pulls_from_a_provider_that_nobody_is_linked_with(tmp_path
         assert counters["sources.given_back"] >= 1
 
 
-async def test_a_file_whose_chunks_only_a_provider_has(tmp_path: Path, autojump_clock: object) -> None:
+@pytest.mark.parametrize("manifest_is_near", [False, True])
+async def test_a_file_whose_chunks_only_a_provider_has(
+    tmp_path: Path, autojump_clock: object, manifest_is_near: bool
+) -> None:
     builder, shelf = ManifestBuilder(), Shelf()
     data = random.Random(1).randbytes(2 * MIB)
     made = [*builder.add(data), *builder.finish()]
@@ -90,6 +93,8 @@ async def test_a_file_whose_chunks_only_a_provider_has(tmp_path: Path, autojump_
         await stack.start_all()
         await found_people(stack, "v1")
         await provider(stack, content, shelf)
+        if manifest_is_near:
+            stack.node("v2").blobs.put(shelf.blobs[content.digest])
         await name_content(stack, content, len(data))
         store = stack.node("s1").blobs
         await stack.until(lambda: all(store.has(digest) for digest in shelf.blobs), "manifest and chunks are here")

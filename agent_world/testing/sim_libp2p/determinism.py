@@ -1,11 +1,12 @@
-"""What must be fixed for a run with libp2p to replay: the clock, trio's order of tasks, chance, and hashes.
+"""What must be fixed for a run with libp2p to replay: the clock, trio's order of tasks, chance, hashes and addresses.
 
-Leaving out any one of the five makes two runs of a seed differ. Keys of the handshake stay random; they change no
-time and no length.
+Leaving out any one makes two runs of a seed differ. Keys of the handshake stay random; they change no time and no
+length.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import sys
@@ -19,6 +20,11 @@ from unittest import mock
 import libp2p.kad_dht.common as kad_common
 import trio
 import trio.testing
+from libp2p.network import swarm as library_swarm
+from libp2p.network.connection.swarm_connection import SwarmConn
+from libp2p.network.stream.net_stream import NetStream
+from libp2p.tools.anyio_service.tasks import BaseTask
+from libp2p.tools.anyio_service.trio_tasks import BaseTask as TrioBaseTask
 from libp2p.tools.timed_cache.base_timed_cache import BaseTimedCache
 
 from agent_world.testing.stack import seeded_scheduler
@@ -68,12 +74,33 @@ def virtual_time() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def numbered_objects() -> Iterator[None]:
+    """Numbers in place of memory addresses and random ids, where the library's choices follow them.
+
+    It takes the connection with the higher ``id()`` for a new stream, and goes through sets of streams and of tasks.
+    """
+    numbers = itertools.count(1)
+
+    def number_of(item: Any) -> int:
+        known: int | None = item.__dict__.get("_replay_number")
+        if known is None:
+            known = item.__dict__["_replay_number"] = next(numbers)
+        return known
+
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(library_swarm, "id", number_of, create=True))
+        for kind in (SwarmConn, NetStream, BaseTask, TrioBaseTask):
+            stack.enter_context(mock.patch.object(kind, "__hash__", number_of))
+        yield
+
+
 def replay(seed: int, main: Callable[[random.Random], Any]) -> Any:
     """Run ``await main(rng)`` in virtual time; equal seeds give equal runs. Needs ``require_fixed_hashes``."""
     state = random.getstate()
     random.seed(seed)  # the library draws from the global one; ours from the one handed in
     try:
-        with seeded_scheduler(seed), virtual_time():
+        with seeded_scheduler(seed), virtual_time(), numbered_objects():
             return trio.run(main, random.Random(seed), clock=trio.testing.MockClock(autojump_threshold=0))
     finally:
         random.setstate(state)

@@ -86,8 +86,14 @@ class Swarm:
         """Hosts whose process runs."""
         return [host for host in self.hosts if host.network is not None]
 
+    def dialled_links(self, host: SimHost) -> set[PeerId]:
+        """Peers to which this host or the other end was told to keep a link."""
+        inward = {other.peer_id for other in self.running() if host.peer_id in other.dialled}
+        return inward | host.dialled
+
     async def start(self, host: SimHost) -> None:
         """Start a host's process; it dials DIALS hosts of lower number, the first one any."""
+        host.dialled.clear()
         await self._nursery.start(self._live, host)
         earlier = [
             other for other in self.hosts if other is not host and (other.number < host.number or not host.number)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from agent_world.consensus.membership import MembershipTerm, TermOf
+from agent_world.consensus.terms import MembershipTerm, TermOf
 from agent_world.crypto.keys import KeyPair
 from agent_world.crypto.signing import Domain, require_valid, sign_record
 from agent_world.errors import DecodeError, RemoteError
 from agent_world.net.dht_records import RECORD_BYTES_MAX, RecordRules
 from agent_world.wire import record, rpc
 from agent_world.wire.capability import CapabilityRecord
+from agent_world.wire.directory import MembershipDirectorySnapshot
 from agent_world.wire.head import CertifiedHead
 from agent_world.wire.ids import Hash32, PeerId, TimeMs, WorldId, node_key_of, peer_id_of
 from agent_world.wire.limits import CAPABILITY_BYTES_MAX, MEMBERSHIP_BYTES_MAX
-from agent_world.wire.membership import MembershipDirectorySnapshot
 from agent_world.wire.signed import Signed
 
 _CAPABILITY_KEY_OCTETS: Final = 16

@@ -9,8 +9,8 @@ import trio
 
 from agent_world.consensus.certificate import verify_certificate
 from agent_world.consensus.context import HeightContext
-from agent_world.consensus.membership import MembershipTerm, genesis_term
 from agent_world.consensus.messages import check_proposal
+from agent_world.consensus.terms import MembershipTerm, genesis_term
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.hashing import hash32
 from agent_world.errors import ChainError, RemoteError

@@ -16,8 +16,8 @@ from agent_world.node.ledger import Ledger
 from agent_world.node.peering import Peering
 from agent_world.node.providing import genesis_root
 from agent_world.wire import rpc
+from agent_world.wire.directory import MembershipDirectorySnapshot
 from agent_world.wire.ids import PeerId
-from agent_world.wire.membership import MembershipDirectorySnapshot
 
 _log = structlog.get_logger("agent_world.seeking")
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import attrs
 
-from agent_world.consensus.membership import genesis_term
+from agent_world.consensus.terms import genesis_term
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.hashing import hash32
 from agent_world.crypto.signing import Domain, sign_record
@@ -16,10 +16,10 @@ from agent_world.testing.vectors_action import example_genesis
 from agent_world.wire import record, rpc
 from agent_world.wire.capability import CapabilityRecord
 from agent_world.wire.cid import Cid, Codec, ContentHash
+from agent_world.wire.directory import MembershipDirectorySnapshot
 from agent_world.wire.head import CertifiedHead, WorldHead
 from agent_world.wire.hello import Role
 from agent_world.wire.ids import U64, TimeMs, ValidatorId, WorldId, peer_id_of
-from agent_world.wire.membership import MembershipDirectorySnapshot
 from agent_world.world.genesis import genesis_hash
 
 _NODE: Final = key_of("node")

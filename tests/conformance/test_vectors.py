@@ -12,7 +12,7 @@ import pytest
 
 from agent_world.consensus import stake
 from agent_world.consensus.certificate import verify_certificate
-from agent_world.consensus.membership import genesis_term
+from agent_world.consensus.terms import genesis_term
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.hashing import actor_id_of, cid_of, hash32
 from agent_world.crypto.signing import Domain, is_valid

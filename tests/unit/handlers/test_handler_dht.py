@@ -1,7 +1,7 @@
 import attrs
 import pytest
 
-from agent_world.consensus.membership import MembershipTerm, genesis_term
+from agent_world.consensus.terms import MembershipTerm, genesis_term
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.hashing import hash32
 from agent_world.crypto.keys import KeyPair
@@ -13,11 +13,11 @@ from agent_world.testing.vectors_action import example_genesis
 from agent_world.wire import record, rpc
 from agent_world.wire.capability import CapabilityRecord
 from agent_world.wire.cid import Cid, Codec, ContentHash
+from agent_world.wire.directory import MembershipDirectorySnapshot
 from agent_world.wire.head import CertifiedHead, WorldHead
 from agent_world.wire.hello import Role
 from agent_world.wire.ids import U64, Hash32, TimeMs, ValidatorId, WorldId, peer_id_of
 from agent_world.wire.limits import MEMBERSHIP_BYTES_MAX
-from agent_world.wire.membership import MembershipDirectorySnapshot
 from agent_world.wire.signed import Signed
 
 WORLD = WorldId("w" * 64)

@@ -6,9 +6,9 @@ from agent_world.crypto.hashing import hash32
 from agent_world.testing.examples import example
 from agent_world.wire import record
 from agent_world.wire.consensus import ValidatorEntry, ValidatorSetRecord
+from agent_world.wire.directory import MembershipDirectorySnapshot
 from agent_world.wire.ids import U64, PublicKey, ValidatorId
 from agent_world.wire.limits import MEMBERSHIP_BYTES_MAX, NAME_CHARS_MAX, U64_MAX, VALIDATORS_MAX
-from agent_world.wire.membership import MembershipDirectorySnapshot
 
 
 def test_the_largest_set_fits_into_its_envelope() -> None:

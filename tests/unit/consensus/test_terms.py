@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import attrs
 
-from agent_world.consensus.membership import genesis_term
+from agent_world.consensus.terms import genesis_term
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.testing.vectors_action import example_genesis
 from agent_world.wire.ids import U64

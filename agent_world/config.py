@@ -202,7 +202,11 @@ class StorageConfig:
     pull_retry_ms: int = 1_000
     """Pause before the second try; doubles with every further one."""
 
+    snapshot_every_heights: int = 10_000
+    """A storage node keeps the snapshot after every so many heights at hand and provides it; 0 keeps none."""
+
     def __attrs_post_init__(self) -> None:
+        require(self.snapshot_every_heights >= 0, "storage.snapshot_every_heights must not be negative")
         require(self.pull_attempts_max > 0, "storage.pull_attempts_max must be above 0")
         require(self.pull_retry_ms > 0, "storage.pull_retry_ms must be above 0")
 

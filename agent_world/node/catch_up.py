@@ -6,7 +6,7 @@ so it gets a moment before the block is fetched; anything more is fetched at onc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -54,6 +54,8 @@ class CatchUp:
         """The height being caught up to, or None."""
         self.advanced: Callable[[], None] = lambda: None
         """Called after heights were committed here."""
+        self.order: Callable[[int, Sequence[PeerId]], list[PeerId]] = self._connected
+        """(height, peers that claim to have it) -> those to ask for it, in order."""
         self._poke = trio.Event()
         self._asking: set[PeerId] = set()
         self._claims_send, self._claims = trio.open_memory_channel[PeerId](256)
@@ -83,6 +85,10 @@ class CatchUp:
             self.counters.add("sync.claims_dropped")
         else:
             self._asking.add(peer)
+
+    def _connected(self, _height: int, able: Sequence[PeerId]) -> list[PeerId]:
+        connected = {info.peer for info in self._network.peers()}
+        return [peer for peer in able if peer in connected]
 
     def status(self) -> dict[str, Any]:
         """For ``node status``."""
@@ -140,8 +146,7 @@ class CatchUp:
         while (target := self.heads.network_committed_height) > self._ledger.height:
             self.target = target
             height = self._ledger.height + 1
-            connected = {info.peer for info in self._network.peers()}
-            able = [peer for peer in self.heads.sources(height) if peer in connected]
+            able = self.order(height, self.heads.sources(height))
             peer = self.plan.choose(height, able, self._clock.now_ms())
             if peer is None:
                 await self._pause(able)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
@@ -13,21 +14,25 @@ from agent_world.errors import LocalError
 from agent_world.handlers.dht import DhtRecords, capability_key, sign_capability
 from agent_world.net.cached_dht import CachedDht
 from agent_world.net.interface import DistributedDht, DistributedNetwork
+from agent_world.node.capabilities import CapabilityReader
 from agent_world.node.catch_up import CatchUp
 from agent_world.node.clock import Clock
 from agent_world.node.ledger import Ledger
 from agent_world.node.peering import Peering
+from agent_world.node.provider_search import ProviderSearch
 from agent_world.node.providing import Providing
 from agent_world.node.publishing import RecordPublisher
 from agent_world.node.seeking import Seeker
+from agent_world.node.snapshot_offer import SnapshotOffer
+from agent_world.node.snapshots import Snapshots
+from agent_world.node.sources import Sources
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.dht_index import SqliteIndexStore
 from agent_world.store.home import Home
 from agent_world.store.provided import ProvidedRoots
 from agent_world.wire.capability import CapabilityRecord
-from agent_world.wire.cid import ContentHash
 from agent_world.wire.hello import Role
-from agent_world.wire.ids import U64, PeerId, PublicKey, TimeMs
+from agent_world.wire.ids import U64, PeerId, TimeMs
 
 _FIRST_HEIGHT: Final = 1
 
@@ -43,8 +48,13 @@ class DiscoveryParts:
     blobs: LocalCasStore
     catch_up: CatchUp
     peering: Peering
+    sources: Sources
+    search: ProviderSearch
+    snapshots: Snapshots
+    snapshot_every_heights: int
     clock: Clock
-    voter: PublicKey | None
+    voter: KeyPair | None
+    """The validator key of a node with a vote."""
 
 
 class Discovery:
@@ -53,12 +63,15 @@ class Discovery:
     def __init__(self, parts: DiscoveryParts) -> None:
         self._parts = parts
         ledger = parts.ledger
-        self.records = DhtRecords(ledger.world_id, ledger.genesis_hash, parts.catch_up.handler.open_head)
+        open_head = parts.catch_up.handler.open_head
+        self.records = DhtRecords(ledger.world_id, ledger.genesis_hash, open_head, ledger.term)
         self._node_key: KeyPair | None = None
         self._dht: CachedDht | None = None
         self._publisher: RecordPublisher | None = None
         self._providing: Providing | None = None
         self._seeker: Seeker | None = None
+        self._reader: CapabilityReader | None = None
+        self._offer: SnapshotOffer | None = None
 
     def join(self, dht: DistributedDht, node_key: KeyPair) -> None:
         """Use ``dht``, which judges records by ``self.records.rules``; once, before ``run``."""
@@ -71,17 +84,25 @@ class Discovery:
         self._publisher = RecordPublisher(self._dht, parts.ledger, parts.clock, parts.voter)
         self._publisher.describe = self._describe
         self._seeker = Seeker(self._dht, parts.network, parts.ledger, parts.catch_up, parts.peering, self.records)
+        self._reader = CapabilityReader(
+            self._dht, self.records, parts.peering, parts.sources.keepers, parts.ledger.world_id
+        )
+        parts.search.join(self._dht)
         if parts.role is not Role.OBSERVER:
             roots = ProvidedRoots(parts.home)
             self._providing = Providing(
                 self._dht, parts.ledger, roots, lambda cid: parts.blobs.has(cid.digest), parts.clock, own_id
             )
             self._providing.walks = parts.role is Role.STORAGE
+        if parts.role is Role.STORAGE and parts.snapshot_every_heights:
+            self._offer = SnapshotOffer(
+                self._dht, parts.ledger, parts.snapshots, parts.clock, parts.snapshot_every_heights
+            )
 
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
-            for part in (self._publisher, self._providing, self._seeker):
+            for part in (self._publisher, self._providing, self._seeker, self._reader, self._offer):
                 if part is not None:
                     nursery.start_soon(part.run)
 
@@ -90,25 +111,31 @@ class Discovery:
         if self._dht is not None and address is not None:
             self._dht.learned(peer, address)
 
-    async def providers_of(self, contents: Sequence[ContentHash]) -> list[PeerId]:
-        """Connected peers that the DHT names for any of the contents; none without a DHT."""
-        return [] if self._seeker is None else await self._seeker.providers_of(contents)
-
     def status(self) -> dict[str, Any]:
         """For ``node status``."""
         if self._dht is None:
             return {"joined": False}
         providing = {} if self._providing is None else self._providing.status()
-        return {"joined": True, "peers": self._dht.peers(), **providing}
+        membership = None if self._seeker is None else self._seeker.membership_status()
+        offered = 0 if self._offer is None else self._offer.height
+        return {
+            "joined": True,
+            "peers": self._dht.peers(),
+            "membership": membership,
+            "snapshot_offered": offered,
+            **providing,
+        }
 
     def counters(self) -> Mapping[str, int]:
         """Counters of all parts and of the DHT itself."""
-        merged: dict[str, int] = {}
+        merged: Counter[str] = Counter()
         if self._dht is not None:
             merged.update({f"net.{name}": count for name, count in self._dht.counters().items()})
         if self._providing is not None:
             merged.update(self._providing.cache.counters)
-        for part in (self._publisher, self._seeker):
+        # More than one part counts that nobody has answered it.
+        parts = self._parts
+        for part in (self._publisher, self._seeker, self._reader, self._offer, parts.search, parts.sources):
             if part is not None:
                 merged.update(part.counters)
         return merged

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import attrs
@@ -49,12 +49,14 @@ class BlobFetcher:
     def __init__(self, network: DistributedNetwork, counters: Counters) -> None:
         self._network = network
         self._counters = counters
+        self.order: Callable[[Sequence[PeerId]], list[PeerId]] = list
+        """Connected peers -> those to ask, in order."""
 
     def peers(self, preferred: Sequence[PeerId] = ()) -> list[PeerId]:
-        """Connected peers, the preferred ones first."""
-        connected = [info.peer for info in self._network.peers()]
-        first = [peer for peer in preferred if peer in connected]
-        return first + [peer for peer in connected if peer not in first]
+        """Whom to ask for content: of the connected peers the preferred ones first, then the most promising."""
+        ordered = self.order([info.peer for info in self._network.peers()])
+        first = [peer for peer in preferred if peer in ordered]
+        return first + [peer for peer in ordered if peer not in first]
 
     async def fetch(
         self,

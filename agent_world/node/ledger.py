@@ -10,6 +10,7 @@ import trio
 from agent_world.consensus.certificate import verify_certificate
 from agent_world.consensus.context import HeightContext
 from agent_world.consensus.messages import check_proposal
+from agent_world.consensus.terms import MembershipTerm, genesis_term
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.hashing import hash32
 from agent_world.errors import ChainError, RemoteError
@@ -84,6 +85,11 @@ class Ledger:
     def header(self) -> WorldBlock | None:
         """The last committed block; None at height 0."""
         return None if self._stored is None else self._stored.header
+
+    def term(self, version: int | None = None) -> MembershipTerm | None:
+        """The validator set of a version, the newest for None; None for a version that is not reached."""
+        first = genesis_term(self.validators)
+        return first if version in (None, first.version) else None
 
     def context(self) -> HeightContext:
         """What the next height starts from."""

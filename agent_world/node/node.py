@@ -33,10 +33,13 @@ from agent_world.node.modules import NoModules
 from agent_world.node.peer_control import PeerControl
 from agent_world.node.peering import Peering
 from agent_world.node.pool import ActionPool
+from agent_world.node.provider_search import ProviderSearch
 from agent_world.node.pull import Puller, PullParts
 from agent_world.node.repair import PendingRepair
 from agent_world.node.settings import NodeSettings
+from agent_world.node.snapshot_search import SnapshotSearch
 from agent_world.node.snapshots import Snapshots
+from agent_world.node.sources import Sources
 from agent_world.node.task_status import TaskStatus
 from agent_world.node.transfer import BlobTransfer
 from agent_world.node.voting import Voting, VotingParts
@@ -89,8 +92,10 @@ class Node:
         self.announcer = Announcer(network, self.ledger, self.pool)
         self.repair = PendingRepair(network, self.ledger, self.pool, self.fetcher, self.clock)
         self.content = ContentTable(home, config.storage)
+        search = ProviderSearch(network, self.peering.links.is_own)
+        self.sources = Sources(network, self.peering, self.fetcher, search)
         self.puller = (
-            Puller(PullParts(self.ledger, self.blobs, self.content, self.fetcher, self.large, self.clock))
+            Puller(PullParts(self.ledger, self.blobs, self.content, self.fetcher, self.large, self.sources, self.clock))
             if settings.role is Role.STORAGE
             else None
         )
@@ -105,10 +110,15 @@ class Node:
                 blobs=self.blobs,
                 catch_up=self.catch_up,
                 peering=self.peering,
+                sources=self.sources,
+                search=search,
+                snapshots=self.snapshots,
+                snapshot_every_heights=config.storage.snapshot_every_heights,
                 clock=self.clock,
-                voter=None if validator_key is None else validator_key.public_key,
+                voter=validator_key,
             )
         )
+        self.snapshot_search = SnapshotSearch(network, self.sources, self.ledger.world_id)
         self._wire_up()
 
     def _voting(self, home: Home, key: KeyPair) -> Voting | None:
@@ -136,6 +146,8 @@ class Node:
 
     def _wire_up(self) -> None:
         """Everything that one part tells another."""
+        self.fetcher.order = self.sources.for_content
+        self.catch_up.order = self.sources.for_height
         self.pool.arrived = self._action_arrived
         self.catch_up.advanced = self._advanced_by_sync
         self.peering.came = self._peer_came

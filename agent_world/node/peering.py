@@ -150,8 +150,10 @@ class Peering:
             nursery.start_soon(self._greet_all_regularly, nursery)
             async for event in self._network.peer_events():
                 match event:
-                    case PeerUp(peer=peer):
+                    case PeerUp(peer=peer, outbound=True):
                         nursery.start_soon(self.greet, peer)
+                    case PeerUp():
+                        pass  # who dials for a link says the first hello; who does not may only visit for its DHT
                     case PeerDown(peer=peer):
                         self.hellos.pop(peer, None)
                         self._heard_ms.pop(peer, None)
@@ -166,7 +168,8 @@ class Peering:
             # One exchange tells both sides: who has just greeted us need not be greeted.
             heard_since = self._clock.now_ms() - int(self._config.hello_interval_s * 750)
             for info in self._network.peers():
-                if self._heard_ms.get(info.peer, heard_since) <= heard_since:
+                wanted = info.outbound or info.peer in self.hellos or self.links.is_own(info.peer)
+                if wanted and self._heard_ms.get(info.peer, heard_since) <= heard_since:
                     nursery.start_soon(self.greet, info.peer)
 
     async def greet(self, peer: PeerId) -> None:

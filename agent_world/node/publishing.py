@@ -1,4 +1,4 @@
-"""Puts this node's records into the DHT: the head, when it is drawn for it, and what it can do."""
+"""Puts this node's records into the DHT: head and membership, when it is drawn for them, and what it can do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import attrs
 import structlog
 import trio
 
+from agent_world.crypto.keys import KeyPair
 from agent_world.errors import Unavailable
+from agent_world.handlers.dht import sign_membership
 from agent_world.net.interface import DistributedDht
 from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
@@ -17,13 +19,16 @@ from agent_world.node.ledger import Ledger
 from agent_world.sync.head_draw import drawn
 from agent_world.wire import record, rpc
 from agent_world.wire.capability import CapabilityRecord
-from agent_world.wire.ids import PublicKey, TimeMs
+from agent_world.wire.ids import TimeMs
 
 _log = structlog.get_logger("agent_world.publishing")
 
 HEAD_PUT_S: Final = 10.0
 """A node puts the head at most this often; gossip and hellos are faster for whoever is connected."""
 CAPABILITY_PUT_S: Final = 30.0
+MEMBERSHIP_LOOK_S: Final = 60.0
+"""How often a validator looks whether the directory is to be put."""
+LOOKUP_MAX_S: Final = 10.0
 RENEW_MS: Final = 3_600_000
 """A record that has not changed is put again after this long; holders keep it for a day."""
 
@@ -42,13 +47,14 @@ class _Put:
 class RecordPublisher:
     """One node's records. ``voter`` is its validator key if it votes."""
 
-    def __init__(self, dht: DistributedDht, ledger: Ledger, clock: Clock, voter: PublicKey | None) -> None:
+    def __init__(self, dht: DistributedDht, ledger: Ledger, clock: Clock, voter: KeyPair | None) -> None:
         self._dht = dht
         self._ledger = ledger
         self._clock = clock
         self._voter = voter
         self._head = _Put()
         self._capability = _Put()
+        self._membership = _Put()
         self.describe: Callable[[TimeMs], tuple[str, CapabilityRecord, bytes]] | None = None
         """(time) -> key, record and its signed bytes; without it no capability record is put."""
         self.counters = Counters()
@@ -58,6 +64,8 @@ class RecordPublisher:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._put_heads)
             nursery.start_soon(self._put_capabilities)
+            if self._voter is not None:
+                nursery.start_soon(self._put_memberships, self._voter)
 
     async def _put_heads(self) -> None:
         key = rpc.dht_head_key(self._ledger.world_id)
@@ -69,9 +77,33 @@ class RecordPublisher:
                 if await self._put(key, value, "head"):
                     self._head = _Put(height, self._clock.now_ms())
 
-    def _is_drawn(self, height: int) -> bool:
+    def _is_drawn(self, number: int) -> bool:
+        """For a height, or for an hour of the wall clock."""
         keys = [entry.public_key for entry in self._ledger.validators.record.validators]
-        return self._voter is not None and self._voter in drawn(self._ledger.genesis_hash, height, keys)
+        return self._voter is not None and self._voter.public_key in drawn(self._ledger.genesis_hash, number, keys)
+
+    async def _put_memberships(self, voter: KeyPair) -> None:
+        """The directory: every hour by those drawn for the hour, and by anybody who finds that nobody has it."""
+        ledger, key = self._ledger, rpc.dht_membership_key(self._ledger.world_id)
+        while True:
+            await trio.sleep(MEMBERSHIP_LOOK_S)
+            now_ms, term = self._clock.wall_ms(), ledger.term()
+            if term is None or term.validators.by_key(voter.public_key) is None:
+                continue
+            if not self._membership.is_due(term.version, self._clock.now_ms()):
+                continue
+            if self._is_drawn(now_ms // RENEW_MS) or await self._is_absent(key):
+                value = sign_membership(term, ledger.world_id, ledger.genesis_hash, voter, TimeMs(now_ms))
+                if await self._put(key, value, "membership"):
+                    self._membership = _Put(term.version, self._clock.now_ms())
+
+    async def _is_absent(self, key: str) -> bool:
+        """Whether those who answer have no such record; no answer says nothing."""
+        try:
+            return await self._dht.get_record(key, timeout_s=LOOKUP_MAX_S) is None
+        except Unavailable:
+            self.counters.add("dht.nobody_answered")
+            return False
 
     async def _put_capabilities(self) -> None:
         while True:

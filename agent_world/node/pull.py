@@ -18,13 +18,15 @@ from agent_world.distfs.links import links_in, reachable
 from agent_world.distfs.manifest import manifest_size
 from agent_world.errors import BlobHashMismatch, BlobNotFound, ChainError, DecodeError
 from agent_world.node.clock import Clock
-from agent_world.node.counters import Counters
+from agent_world.node.content_seeking import ContentSeeker
 from agent_world.node.fetch import BlobFetcher
 from agent_world.node.large import LargeContent
 from agent_world.node.ledger import Ledger
+from agent_world.node.sources import Sources
 from agent_world.store.blobs import BlobStore
 from agent_world.store.content import Content, ContentState, ContentTable
 from agent_world.wire.cid import Cid, Codec
+from agent_world.wire.ids import PeerId
 
 _log = structlog.get_logger("agent_world.storage")
 
@@ -51,6 +53,7 @@ class PullParts:
     table: ContentTable
     fetcher: BlobFetcher
     large: LargeContent
+    sources: Sources
     clock: Clock
 
 
@@ -63,12 +66,13 @@ class Puller:
         self._table = parts.table
         self._fetcher = parts.fetcher
         self._large = parts.large
+        self._seeker = ContentSeeker(parts.sources, parts.fetcher, self._found_elsewhere)
         self._clock = clock = parts.clock
         self._complete: set[Cid] = set()
         self._walked_height = 0
         self._reopened_ms = clock.now_ms()
         self._peer_came = False
-        self.counters = Counters()
+        self.counters = self._seeker.counters
 
     def peer_came(self) -> None:
         """A peer that was not connected before may have what nobody had."""
@@ -88,6 +92,11 @@ class Puller:
 
     async def run(self) -> None:
         """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._seeker.run)
+            await self._follow()
+
+    async def _follow(self) -> None:
         while True:
             for height in range(self._walked_height + 1, self._ledger.height + 1):
                 await self._walk(height)
@@ -174,15 +183,33 @@ class Puller:
         found = self._blobs.get_many(item.cid.digest for item in due)
         missing = [item.cid.digest for item in due if item.cid.digest not in found]
         found.update(await self._fetcher.fetch(missing, self._fetcher.peers()))
+        # Only what the world names with a size is provided; parts are found through it.
+        named = [item.cid for item in due if item.size_bytes and item.cid.digest not in found]
+        self._seeker.want(filter(self._is_wanted, named))
         for item in due:
             data = found.get(item.cid.digest)
             problem = self._refuse(item, data)
             if problem is None:
                 assert data is not None, "what was not found is refused"
                 await self._keep(item.cid, data)
-            else:
+            elif self._is_wanted(item.cid):
                 state = self._table.mark_failed(item.cid, problem, self._clock.wall_ms())
                 self.counters.add(f"storage.{state.value}")
+
+    def _is_wanted(self, cid: Cid) -> bool:
+        """False if it was found elsewhere while the neighbours were asked."""
+        item = self._table.get(cid)
+        return item is not None and item.state is ContentState.WANTED
+
+    async def _found_elsewhere(self, cid: Cid, data: bytes, providers: Sequence[PeerId]) -> None:
+        """A provider that is no neighbour has given it, perhaps after the last try over the neighbours."""
+        item = self._table.get(cid)
+        problem = None if item is None else self._refuse(item, data)
+        if problem is None:
+            await self._keep(cid, data, providers)
+        else:
+            self.counters.add("storage.provided_wrong")
+            _log.warning("a provider has other content than was stated", cid=str(cid), problem=problem)
 
     def _refuse(self, item: Content, data: bytes | None) -> str | None:
         """Why the content cannot be kept; None if it can."""
@@ -195,14 +222,14 @@ class Puller:
             return f"its creator stated {item.size_bytes} bytes, it has {size}"
         return None
 
-    async def _keep(self, cid: Cid, data: bytes) -> None:
+    async def _keep(self, cid: Cid, data: bytes, providers: Sequence[PeerId] = ()) -> None:
         self._blobs.put(data)
         self._table.mark_have([cid])
         self.counters.add("storage.pulled")
         try:
             links = links_in(cid, data)
             if manifest_size(cid, data):
-                await self._pull_file(cid)
+                await self._pull_file(cid, providers)
         except DecodeError:
             self.counters.add("storage.unparsable")
             return
@@ -210,12 +237,15 @@ class Puller:
         if missing:
             self._table.want(missing, self._clock.wall_ms())
 
-    async def _pull_file(self, cid: Cid) -> None:
+    async def _pull_file(self, cid: Cid, providers: Sequence[PeerId]) -> None:
         """The chunks of a file from several peers at once; what none of them gives is looked for like any content."""
+        further = [peer for peer in providers if peer not in self._fetcher.peers()]
         try:
-            pulled = await self._large.pull(cid, self._fetcher.peers())
+            pulled = await self._large.pull(cid, self._fetcher.peers(providers) + further)
         except DecodeError as error:
             self.counters.add("storage.wrong_file")
             _log.warning("a file's manifest does not fit its parts", cid=str(cid), error=str(error))
         else:
             self.counters.add("storage.files" if not pulled.missing else "storage.files_partial")
+            if pulled.missing and not providers:
+                self._seeker.want([cid])  # chunks are not provided, their file is

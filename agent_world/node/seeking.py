@@ -1,9 +1,8 @@
-"""Finds heads, peers and content through the DHT when the connected peers do not have them."""
+"""Finds heads and peers through the DHT when the connected peers do not have them, and reads the membership."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import trio
@@ -17,7 +16,7 @@ from agent_world.node.ledger import Ledger
 from agent_world.node.peering import Peering
 from agent_world.node.providing import genesis_root
 from agent_world.wire import rpc
-from agent_world.wire.cid import Cid, Codec, ContentHash
+from agent_world.wire.directory import MembershipDirectorySnapshot
 from agent_world.wire.ids import PeerId
 
 _log = structlog.get_logger("agent_world.seeking")
@@ -29,11 +28,6 @@ LONELY_S: Final = 2.0
 SETTLED_S: Final = 60.0
 """Between two look-ups of any other node: they only find out whether its peers keep something from it."""
 LOOKUP_MAX_S: Final = 10.0
-CONNECT_MAX_S: Final = 5.0
-"""Time for a provider to be dialled before its content is asked for."""
-CONTENTS_MAX: Final = 16
-"""Contents of one fetch that are looked up; of a fetch that misses more, most are parts of these."""
-POLL_S: Final = 0.05
 
 
 class Seeker:
@@ -54,6 +48,7 @@ class Seeker:
         self._catch_up = catch_up
         self._peering = peering
         self._records = records
+        self._membership: MembershipDirectorySnapshot | None = None
         self.counters = Counters()
 
     async def run(self) -> None:
@@ -62,6 +57,7 @@ class Seeker:
             lonely = self._is_lonely()
             try:
                 await self._seek_head()
+                await self._seek_membership()
                 if lonely:
                     await self._seek_peers()
             except Unavailable as error:
@@ -96,6 +92,31 @@ class Seeker:
             self.counters.add("dht.head_ahead")
             self._catch_up.proved(certified)
 
+    async def _seek_membership(self) -> None:
+        """Read the directory and hold it against the chain: what others are told must not differ."""
+        value = await self._dht.get_record(rpc.dht_membership_key(self._ledger.world_id), timeout_s=LOOKUP_MAX_S)
+        if value is None:
+            self.counters.add("dht.no_membership")
+            return
+        try:
+            self._membership = self._records.open_membership(value)
+        except RemoteError as error:
+            self.counters.add(f"dht.membership_wrong.{error.rule}")
+        else:
+            self.counters.add("dht.membership_read")
+
+    def membership_status(self) -> dict[str, Any] | None:
+        """The directory read last, for ``node status``; None before any was found."""
+        said = self._membership
+        if said is None:
+            return None
+        return {
+            "version": said.version,
+            "from_height": said.from_height,
+            "validators": len(said.validators.validators),
+            "signed_by": said.requester_id,
+        }
+
     async def _seek_peers(self) -> None:
         """Nodes that keep the chain provide its genesis."""
         for peer in await self._dht.find_providers(genesis_root(self._ledger), timeout_s=LOOKUP_MAX_S):
@@ -106,24 +127,3 @@ class Seeker:
     def _hear_of(self, peer: PeerId) -> None:
         for address in self._dht.addresses(peer):
             self._peering.heard_of(peer, address)
-
-    async def providers_of(self, contents: Sequence[ContentHash]) -> list[PeerId]:
-        """Connected peers that the DHT names for any of the first contents, dialled if need be; never raises."""
-        found: dict[PeerId, None] = {}
-        for content in contents[:CONTENTS_MAX]:
-            try:
-                providers = await self._dht.find_providers(Cid(Codec.RAW, content), timeout_s=LOOKUP_MAX_S)
-            except Unavailable:
-                self.counters.add("dht.nobody_answered")
-                break
-            found.update(dict.fromkeys(peer for peer in providers if peer != self._network.peer_id))
-        for peer in found:
-            for address in self._dht.addresses(peer):
-                self._network.dial(peer, address)
-        with trio.move_on_after(CONNECT_MAX_S):
-            while not set(found) <= self._connected():  # noqa: ASYNC110 - the network's events have other readers
-                await trio.sleep(POLL_S)
-        return [peer for peer in found if peer in self._connected()]
-
-    def _connected(self) -> set[PeerId]:
-        return {info.peer for info in self._network.peers()}

@@ -9,10 +9,12 @@ from typing import Final
 
 import trio
 
+from agent_world.crypto.hashing import content_hash
 from agent_world.errors import BlobHashMismatch, BlobNotFound, ErrorCode, Refused
 from agent_world.node.counters import Counters
 from agent_world.node.ledger import Ledger
 from agent_world.store.blobs import LocalCasStore
+from agent_world.wire import record
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.ids import U64
 from agent_world.wire.limits import SNAPSHOT_CHUNKS_MAX
@@ -35,6 +37,9 @@ class Snapshots:
         self._blobs = blobs
         self._manifests: dict[int, SnapshotManifest] = {}
         self._packs: dict[int, dict[ContentHash, PackPlan]] = {}
+        self._kept: int | None = None
+        self._by_hash: dict[ContentHash, int] = {}
+        """Hash of a manifest -> its height."""
         self._one_at_a_time = trio.Lock()
         self.counters = Counters()
 
@@ -52,10 +57,21 @@ class Snapshots:
                 if manifest is None:
                     return None
                 self._manifests[height] = manifest
+                self._by_hash[content_hash(record.to_bytes(manifest))] = height
             return self._manifests[height]
 
+    async def keep(self, height: int) -> SnapshotManifest | None:
+        """As ``snapshot``; this plan is not dropped for others, the one kept before may be."""
+        self._kept = height
+        return await self.snapshot(height)
+
     def find(self, content: ContentHash) -> bytes | None:
-        """The bytes of a planned pack; None for anything else. Raises BlobHashMismatch for a damaged node."""
+        """The bytes of a planned pack or of a manifest; None for anything else.
+
+        Raises BlobHashMismatch for a damaged node.
+        """
+        if content in self._by_hash:
+            return record.to_bytes(self._manifests[self._by_hash[content]])
         for packs in self._packs.values():
             plan = packs.get(content)
             if plan is not None:
@@ -100,6 +116,7 @@ class Snapshots:
         self.counters.add("snapshot.planned")
         self._packs[height] = {plan.content.digest: plan for plan in packs}
         while len(self._packs) > PLANS_MAX:
-            oldest = next(iter(self._packs))
+            oldest = next(planned for planned in self._packs if planned != self._kept)
             del self._packs[oldest]
             self._manifests.pop(oldest, None)
+            self._by_hash = {content: known for content, known in self._by_hash.items() if known != oldest}

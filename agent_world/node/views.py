@@ -130,6 +130,7 @@ class NodeViews:
             node.catch_up.counters,
             node.healer.counters,
             node.snapshots.counters,
+            node.snapshot_search.counters,
         ):
             merged.update(part)
         if node.voting is not None:
@@ -269,10 +270,7 @@ class NodeViews:
         except BlobHashMismatch:
             found = None  # quarantined, and on its way back from a peer; whoever asks need not wait for that
         if found is None:
-            got = await self._node.fetcher.fetch([content], self._node.fetcher.peers())
-            if content not in got:
-                got = await self._node.fetcher.fetch([content], await self._node.discovery.providers_of([content]))
-            found = got.get(content)
+            found = (await self._node.sources.fetch([content])).get(content)
         if found is None:
             raise Refused(ErrorCode.NOT_FOUND, f"neither this node nor a connected peer has {content.hex()}", rule="L1")
         return found

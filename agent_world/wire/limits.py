@@ -81,6 +81,8 @@ ADDRESS_CHARS_MAX: Final = 256
 """One multiaddr as text."""
 CAPABILITY_BYTES_MAX: Final = KIB
 """One signed capability record, about 450 bytes."""
+MEMBERSHIP_BYTES_MAX: Final = 64 * KIB
+"""One signed membership directory: VALIDATORS_MAX members of at most 150 bytes."""
 HELLO_VERSIONS_MAX: Final = 16
 """Protocol versions named in one hello, each of at most NAME_CHARS_MAX characters."""
 HELLO_PEERS_MAX: Final = 64

@@ -26,9 +26,11 @@ from agent_world.net.libp2p.messages import protocol_of
 from agent_world.net.libp2p.network import Libp2pNetwork
 from agent_world.net.libp2p.requests import KEPT_PROTOCOL
 from agent_world.net.libp2p.streams import LOST, StreamLost, framed, write_bytes
+from agent_world.testing.examples import example
 from agent_world.wire import record, rpc
 from agent_world.wire.blob import FetchBlobsRequest, FetchBlobsResponse
-from agent_world.wire.ids import PeerId, peer_id_of
+from agent_world.wire.hello import PROTOCOL_VERSIONS, Hello
+from agent_world.wire.ids import Hash32, PeerId, WorldId, peer_id_of
 from agent_world.wire.limits import MIB
 
 _FLOOD: Final = attrs.evolve(
@@ -37,6 +39,17 @@ _FLOOD: Final = attrs.evolve(
 """An attacker keeps no limits."""
 _GONE: Final = (*LOST, StreamLost, Refused, trio.TooSlowError)
 """How an attacker sees that it was thrown out."""
+
+
+def _hello(target: Target) -> Hello:
+    plain: Hello = example(Hello, "lowest")
+    return attrs.evolve(
+        plain,
+        versions=PROTOCOL_VERSIONS,
+        world_id=target.world_id,
+        genesis_hash=target.genesis_hash,
+        head=attrs.evolve(plain.head, world_id=target.world_id),
+    )
 
 
 def _key(attack: str) -> KeyPair:
@@ -70,7 +83,8 @@ class Target:
     """The node under attack."""
 
     multiaddr: str
-    world_id: str
+    world_id: WorldId
+    genesis_hash: Hash32
 
     @property
     def peer(self) -> PeerId:
@@ -206,5 +220,6 @@ async def wrong_bytes(target: Target, source: str, asks: Callable[[], Awaitable[
                 return record.to_bytes(FetchBlobsResponse(blobs=tuple(b"a lie" for _ in request.content_hashes)))
 
             network.serve(rpc.FETCH_BLOBS, lie)
+            await network.request(target.peer, rpc.HELLO, record.to_bytes(_hello(target)))  # or it is asked for nothing
             for _ in range(8):
                 await asks()

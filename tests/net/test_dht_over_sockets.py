@@ -163,14 +163,6 @@ async def test_who_provides_can_be_dialled_by_who_never_met_it(networks: Any, un
         assert three.addresses(module.PeerId("12D3KooWN1BT9q8rVsjPn6TjXmrrd8HxEM65weadT2q9GMR7h5MY")) == ()
 
 
-async def test_look_ups_leave_few_connections(networks: Any, until: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LINKS_MAX", 0)
-    async with dhts(networks, until) as (one, two, three):
-        await one.put_record(KEY, b"1")
-        assert await three.get_record(KEY, timeout_s=5) == b"1"
-        await until(lambda: [info.peer for info in three._network.peers()] == [two._network.peer_id])
-
-
 async def test_what_is_no_longer_served_is_not_told(networks: Any, until: Any) -> None:
     content = cid_of(b"module")
     async with dhts(networks, until, 2) as (one, two):

@@ -20,7 +20,7 @@ from agent_world.config import MAINNET
 from agent_world.errors import Refused, Unavailable
 from agent_world.node.provision import MadeSwarm, SwarmSpec, make_swarm, triad_nodes
 from agent_world.node.settings import Topology
-from agent_world.wire.ids import TimeMs, WorldId
+from agent_world.wire.ids import Hash32, TimeMs, WorldId
 
 VICTIM, OTHERS = "sequencer", ("storage", "observer")
 ATTACK_MAX_S = 25.0
@@ -77,7 +77,7 @@ def listed(swarm: Swarm) -> dict[str, Any]:
 
 def test_a_validator_goes_on_under_attack(triad: tuple[Swarm, MadeSwarm]) -> None:
     swarm, made = triad
-    target = Target(swarm.nodes[VICTIM].multiaddr, made.world_id)
+    target = Target(swarm.nodes[VICTIM].multiaddr, made.world_id, Hash32(made.genesis_hash))
     rss_before, height_before = swarm.rss_kib(VICTIM), swarm.height(VICTIM)
     trio.run(attack, target, swarm.home(VICTIM))
     during = swarm.height(VICTIM) - height_before

@@ -55,7 +55,7 @@ def test_hosts_come_through_every_fault_and_a_seed_replays_in_one_process() -> N
 def test_hosts_that_do_not_repair_lack_messages() -> None:
     code, (report,) = run("--nodes", "3", "--fault-s", "1", broken=WITHOUT_REPAIR)
     assert code == 1
-    assert {invariant for invariant, _, _ in report["violations"]} == {"complete"}
+    assert "complete" in {invariant for invariant, _, _ in report["violations"]}
 
 
 def test_whole_nodes_commit_one_chain_through_every_fault_and_a_seed_replays() -> None:

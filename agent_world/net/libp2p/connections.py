@@ -21,6 +21,7 @@ from agent_world.net.inbox import PeerFeed
 from agent_world.net.interface import PeerUp
 from agent_world.net.libp2p import library_faults
 from agent_world.net.libp2p.host import Host, library_id, our_id, remote_address
+from agent_world.net.libp2p.visits import Visits
 from agent_world.wire.ids import PeerId
 
 log: Final = logging.getLogger(__name__)
@@ -64,6 +65,9 @@ class Connections:
         self.since: dict[PeerId, float] = {}
         self.feed = PeerFeed(lambda: counters.add("peer_event_dropped"))
         self._on_down: list[Callable[[PeerId], None]] = []
+        self.visits = Visits(counters)
+        self.visits.became_link = self._up
+        host.used = self.visits.used
         host.network.register_notifee(_Notifee(self))
 
     def on_down(self, action: Callable[[PeerId], None]) -> None:
@@ -84,6 +88,7 @@ class Connections:
                 self._counters.add("dial_limit")
                 return
             kept = self._kept[peer] = _Kept(peer, [text], trio.CancelScope(), trio.Event())
+            self.visits.used(peer)
             self._start(self._keep_connected, kept)
         elif text not in kept.addresses:
             # Tried next: who tells a new address usually knows better than the old one.
@@ -96,11 +101,12 @@ class Connections:
         if kept is not None:
             kept.scope.cancel()
 
-    def is_passing(self, peer: PeerId) -> bool:
-        """Whether only a look-up of the DHT has made the connection, and nobody asked to keep it."""
-        if peer in self._kept:
-            return False
-        return all(connection.direction is Direction.OUTBOUND for connection in self._host.connections(peer))
+    def is_linked(self, peer: PeerId) -> bool:
+        """Whether there is a connection that is more than a visit of a look-up."""
+        return any(
+            not connection.is_closed and not self.visits.is_visit(connection)
+            for connection in self._host.connections(peer)
+        )
 
     async def disconnect(self, peer: PeerId) -> None:
         """Close the connections to this peer; returns when they are closed."""
@@ -121,12 +127,14 @@ class Connections:
         """The library has a new connection, ready for streams."""
         peer = our_id(connection.muxed_conn.peer_id)
         library_faults.forget_failed_dials(self._host.inner, peer)
-        outbound = connection.direction is Direction.OUTBOUND
         older = [
             other
             for other in self._host.connections(peer)
             if other is not connection and other.direction is connection.direction
         ]
+        outbound = connection.direction is Direction.OUTBOUND
+        if outbound and not older and peer not in self._kept and self.visits.takes(peer, connection):
+            return
         for other in older:
             # A second connection in the same direction means that the peer has lost the first, even if nothing has
             # told us yet: it was cut off, or it has restarted.
@@ -134,15 +142,19 @@ class Connections:
             self._start(_close, other)
         if older:
             self._down(peer)
+        self._up(peer, connection)
+
+    def _up(self, peer: PeerId, connection: Any) -> None:
         self.since.setdefault(peer, trio.current_time())
         self._counters.add("connection_up")
-        self.feed.up(PeerUp(peer, remote_address(connection), outbound))
+        self.feed.up(PeerUp(peer, remote_address(connection), connection.direction is Direction.OUTBOUND))
 
     def disconnected(self, connection: Any) -> None:
         """The library has lost a connection."""
         peer = our_id(connection.muxed_conn.peer_id)
-        self._counters.add("connection_down")
-        if not self._host.is_connected(peer):
+        if not self.visits.ended(peer, connection):
+            self._counters.add("connection_down")
+        if not self.is_linked(peer):
             self._down(peer)
 
     def _down(self, peer: PeerId) -> None:

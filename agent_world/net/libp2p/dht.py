@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -53,8 +52,6 @@ WALK_FIRST_S: Final = 1.0
 TABLE_SMALL: Final = 5
 """With fewer peers in the routing table every connected peer is asked too."""
 WALK_MAX_S: Final = 20.0
-LINKS_MAX: Final = 2
-"""Connections that look-ups have made and nobody else wants; the one used longest ago is closed."""
 
 
 class _Rules(Validator):
@@ -94,8 +91,8 @@ class Libp2pDht:
             strict_validation=True,
         )
         library_faults.stop_own_walk(self._kad)
-        self._client = KadClient(network.host, self._counters, self._answered, self._silent)
-        self._links: OrderedDict[ID, None] = OrderedDict()
+        visits = network.connections.visits
+        self._client = KadClient(network.host, visits, self._counters, self._answered, self._silent)
         self._provide_turn = trio.Lock()
         self._next_provide = 0.0
 
@@ -261,6 +258,7 @@ class Libp2pDht:
         return {
             **self._counters.snapshot(),
             "dht_peers": self.peers(),
+            "dht_visits_open": len(self._network.connections.visits),
             "dht_records_held": len(self._kad.value_store.store),
             "dht_contents_held": len(self._kad.provider_store.providers),
         }
@@ -286,20 +284,9 @@ class Libp2pDht:
 
     async def _answered(self, peer: ID) -> None:
         await self._kad.routing_table.add_peer(peer, skip_server_mode_check=True)
-        await self._keep_few_links(peer)
 
     def _silent(self, peer: ID) -> None:
         self._kad.routing_table.remove_peer(peer)
-
-    async def _keep_few_links(self, peer: ID) -> None:
-        """Look-ups dial whom they ask; left alone, they would link every node with every other."""
-        self._links[peer] = None
-        self._links.move_to_end(peer)
-        idle = [known for known in self._links if not self._client.is_asking(known)]
-        for known in idle[: max(0, len(self._links) - LINKS_MAX)]:
-            self._links.pop(known, None)  # another look-up may have closed it meanwhile
-            if self._network.connections.is_passing(our_id(known)):
-                await self._network.disconnect(our_id(known))
 
     async def _know(self, peer: ID) -> None:
         """A peer has told its protocols: it enters the routing table or, if it speaks no DHT, leaves it."""

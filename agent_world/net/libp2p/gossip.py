@@ -188,6 +188,11 @@ class Gossip:
         for inbox, _ in self._topics.get(topic, ()):
             inbox.put(GossipMessage(topic, source, data))
 
+    def needs(self, peer: PeerId) -> bool:
+        """Whether a mesh would be thinner than it should be without this peer."""
+        meshes = self._service.router.mesh.values()
+        return any(len(mesh) <= DEGREE_LOW and any(our_id(member) == peer for member in mesh) for mesh in meshes)
+
     def close(self) -> None:
         """End all inboxes."""
         for subscriptions in self._topics.values():

@@ -52,6 +52,8 @@ class Host:
         self.inner = inner
         self.network: Any = inner.get_network()
         self.peer_id = peer_id
+        self.used: Callable[[PeerId], None] = lambda _peer: None
+        """Told of every peer with which a stream of ours begins, in either direction; not of the library's own."""
 
     def listen_addresses(self) -> tuple[str, ...]:
         """Own multiaddrs without /p2p, with the ports really bound."""
@@ -91,7 +93,12 @@ class Host:
 
     def on_stream(self, protocol: str, handler: StreamHandler) -> None:
         """Take inbound streams of a protocol; the last registration wins."""
-        self.inner.set_stream_handler(TProtocol(protocol), handler)
+
+        async def taken(stream: Any) -> None:
+            self.used(our_id(stream.muxed_conn.peer_id))
+            await handler(stream)
+
+        self.inner.set_stream_handler(TProtocol(protocol), taken)
 
     async def open_stream(self, peer: PeerId, protocol: str) -> Any:
         """A new stream; raises Refused: ERR_NOT_AVAILABLE without a connection, ERR_UNSUPPORTED by the peer.
@@ -100,6 +107,7 @@ class Host:
         """
         if not self.is_connected(peer):
             raise Refused(ErrorCode.NOT_AVAILABLE, f"not connected to {peer}")
+        self.used(peer)
         try:
             return await self.inner.new_stream(library_id(peer), [TProtocol(protocol)])
         except LOST as error:

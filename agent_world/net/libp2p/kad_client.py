@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -19,10 +18,11 @@ from libp2p.records.record import make_signed_put_record
 from multiaddr import Multiaddr
 
 from agent_world.net.counters import Counters
-from agent_world.net.libp2p.host import Host, library_id
+from agent_world.net.libp2p.host import Host, library_id, our_id
 from agent_world.net.libp2p.kad_lookup import NEAREST
 from agent_world.net.libp2p.library_faults import KAD_PROTOCOL
 from agent_world.net.libp2p.streams import FrameReader, end_stream, framed, write_bytes
+from agent_world.net.libp2p.visits import Visits
 from agent_world.wire.limits import KIB
 
 log: Final = logging.getLogger(__name__)
@@ -33,6 +33,8 @@ ECHO_MAX_S: Final = 1.0
 """Time for the echo of a provider record; some libraries send none."""
 ANSWER_BYTES_MAX: Final = 256 * KIB
 """One answer: a record of at most 128 KiB, and 40 peers with their signed addresses."""
+ADDRESSES_MAX: Final = 8
+"""Addresses taken of one peer in one answer."""
 ADDRESS_TTL_S: Final = 3_600
 """How long an address that a DHT peer told is remembered."""
 
@@ -52,18 +54,19 @@ class KadClient:
     """Questions from one host; ``on_answer`` and ``on_silence`` are told how each peer fared."""
 
     def __init__(
-        self, host: Host, counters: Counters, on_answer: Callable[[ID], Any], on_silence: Callable[[ID], None]
+        self,
+        host: Host,
+        visits: Visits,
+        counters: Counters,
+        on_answer: Callable[[ID], Any],
+        on_silence: Callable[[ID], None],
     ) -> None:
         self._host = host
+        self._visits = visits
         self._me = library_id(host.peer_id)
         self._counters = counters
         self._on_answer = on_answer
         self._on_silence = on_silence
-        self._asked: Counter[ID] = Counter()
-
-    def is_asking(self, peer: ID) -> bool:
-        """Whether a question to this peer waits for its answer."""
-        return self._asked[peer] > 0
 
     async def get_value(self, peer: ID, key: bytes) -> Answer | None:
         """GET_VALUE; None if the peer did not answer."""
@@ -103,17 +106,12 @@ class KadClient:
 
     async def _ask(self, peer: ID, message: Any, *, answers: bool = True) -> Any | None:
         response = None
-        self._asked[peer] += 1
-        with trio.move_on_after(ASK_MAX_S):
+        with self._visits.asking(our_id(peer)), trio.move_on_after(ASK_MAX_S):
             try:
                 response = await self._exchange(peer, message, answers=answers)
             # A dial, a negotiation and an answer of a stranger may raise anything; only this question may die of it.
             except Exception as error:  # noqa: BLE001
                 log.debug("DHT peer %s: %r", peer, error)
-            finally:
-                self._asked[peer] -= 1
-                if not self._asked[peer]:
-                    del self._asked[peer]
         if response is None:
             self._counters.add("dht_unanswered")
             self._on_silence(peer)
@@ -162,7 +160,10 @@ class KadClient:
                 continue
             if not maybe_consume_signed_record(entry, self._host.inner):
                 continue
-            addresses = [address for text in entry.addrs[:8] if (address := _address(text)) is not None]
+            told = entry.addrs[:ADDRESSES_MAX]
+            addresses = [address for octets in told if (address := _address(octets)) is not None]
+            if len(addresses) < len(told):
+                self._counters.add("dht_address_wrong", len(told) - len(addresses))
             if addresses:
                 store.add_addrs(peer, addresses, ADDRESS_TTL_S)
             yield peer
@@ -172,10 +173,10 @@ def _address(octets: bytes) -> Multiaddr | None:
     try:
         address = Multiaddr(octets)
         str(address)
-    # The library's codecs raise what they like for bytes that are no address; the address is passed over.
+    # The library's codecs raise what they like for bytes that are no address; the caller counts it and passes it over.
     except Exception:  # noqa: BLE001
         return None
-    return address
+    return address if octets else None
 
 
 def distance_to(key: bytes) -> Callable[[ID], int]:

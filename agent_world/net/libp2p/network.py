@@ -71,6 +71,7 @@ class Libp2pNetwork:
         self.connections = Connections(host, config, counters, rng, start)
         self.connections.on_down(self._requests.forget)
         self.connections.on_down(self._bodies.forget)
+        self.connections.visits.is_needed = gossip.needs
         self.gate.inbound = host.doors.shown
         self.gate.turn_away = lambda peer: start(self.connections.disconnect, peer)
 
@@ -104,6 +105,7 @@ class Libp2pNetwork:
             spread = rng or random.Random()
             network = cls(host, gossip, config, counters, _starter(nursery, counters), spread)
             nursery.start_soon(network.connections.watch)
+            nursery.start_soon(network.connections.visits.run)
             try:
                 await host.listen(config.listen)
                 yield network

@@ -5,7 +5,7 @@ from agent_world.wire.ids import PeerId
 X = cid_of(b"x")
 
 
-def test_what_is_put_is_got() -> None:
+def test_what_is_put_is_got() -> None:  # T-3.2
     index = InMemoryIndexStore()
     assert index.get_providers(X) is None
     assert index.get_record("k") is None

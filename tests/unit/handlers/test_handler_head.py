@@ -61,7 +61,9 @@ def test_h1_another_world(handler: HeadHandler, head: Make, peer: PeerId, learne
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_h2_a_head_that_differs_from_its_block(handler: HeadHandler, head: Make, changes: dict[str, Any]) -> None:
+def test_h2_a_head_that_differs_from_its_block(
+    handler: HeadHandler, head: Make, changes: dict[str, Any]
+) -> None:  # T-8.9, T-8.10
     if "state_root" in changes:
         changes = {"state_root": head(9).head.state_root}
     assert rule_of(handler, changed(head(4), **changes)) == "H2"

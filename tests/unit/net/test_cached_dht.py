@@ -41,7 +41,7 @@ class Setting:
         return await self.cached.get_record(KEY, timeout_s=1)
 
 
-async def test_a_fresh_set_of_providers_is_not_looked_up_again() -> None:
+async def test_a_fresh_set_of_providers_is_not_looked_up_again() -> None:  # T-3.3
     setting = Setting()
     await setting.other("a").provide(X)
     assert await setting.providers() == ["a"]
@@ -84,7 +84,7 @@ async def test_that_nobody_provides_is_remembered_for_a_moment() -> None:
     assert await setting.providers() == ["a"]
 
 
-async def test_heads_are_remembered_and_only_rise() -> None:
+async def test_heads_are_remembered_and_only_rise() -> None:  # T-3.3
     setting = Setting()
     await setting.other("a").put_record(KEY, b"1")
     assert await setting.head() == b"1"

@@ -23,7 +23,16 @@ async def test_the_better_record_stays_whoever_puts_last() -> None:
         await a.put_record("/other/key", b"9")
 
 
-async def test_providers_ascend_and_are_told_apart_by_content() -> None:
+async def test_a_head_and_a_directory_are_told_apart() -> None:  # T-3.1
+    store = InMemoryDhtStore(RULES)
+    a, b = store.node(PeerId("a")), store.node(PeerId("b"))
+    await a.put_record(KEY, b"2")
+    await a.put_record("/aw/world/w/membership", b"1")
+    assert await b.get_record(KEY, timeout_s=1) == b"2"
+    assert await b.get_record("/aw/world/w/membership", timeout_s=1) == b"1"
+
+
+async def test_providers_ascend_and_are_told_apart_by_content() -> None:  # T-3.1
     store = InMemoryDhtStore(RULES)
     for name in ("b", "a", "b"):
         await store.node(PeerId(name)).provide(cid_of(b"x"))

@@ -104,7 +104,7 @@ async def test_the_first_peer_that_has_all_is_enough(swarm: Swarm, autojump_cloc
     assert swarm.asked == [(1, 5)]
 
 
-async def test_the_next_peer_is_asked_for_what_is_still_missing(swarm: Swarm, autojump_clock: object) -> None:
+async def test_the_next_peer_is_asked_for_what_is_still_missing(swarm: Swarm, autojump_clock: object) -> None:  # T-8.12
     one, two = await swarm.add(1, having(*DATA[:2])), await swarm.add(2, having(*DATA[1:4]))
     assert await swarm.fetcher.fetch(HASHES, [one, two]) == dict(zip(HASHES[:4], DATA[:4], strict=True))
     assert swarm.asked == [(1, 5), (1, 3), (2, 3), (2, 1)]
@@ -188,8 +188,10 @@ async def test_if_all_are_silent_the_deadline_ends_it(swarm: Swarm, autojump_clo
     assert swarm.counters[f"fetch.refused.{ErrorCode.TIMEOUT}"] == 3
 
 
-async def test_preferred_peers_come_first_if_they_are_connected(swarm: Swarm, autojump_clock: object) -> None:
+async def test_peers_are_asked_in_the_order_that_was_set(swarm: Swarm, autojump_clock: object) -> None:
     one, two = await swarm.add(1, silent), await swarm.add(2, silent)
-    connected = sorted([one, two])
-    assert swarm.fetcher.peers() == connected
-    assert swarm.fetcher.peers([connected[1], peer(9)]) == connected[::-1]
+    assert swarm.fetcher.peers() == sorted([one, two])
+    swarm.fetcher.order = lambda connected: list(reversed(connected))
+    assert swarm.fetcher.peers() == sorted([one, two])[::-1]
+    lower = min(one, two)
+    assert swarm.fetcher.peers([lower, peer(9)]) == sorted([one, two])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -64,7 +65,9 @@ class Rig:
 
         node.serve(rpc.HELLO, serve)
         node.dial(self.network.peer_id, self.network.listen_addresses()[0])
-        await trio.sleep(0.2)
+        await trio.sleep(0.1)
+        with contextlib.suppress(Refused):
+            await node.request(self.network.peer_id, rpc.HELLO, record.to_bytes(said or hello()))
         return node.peer_id
 
     def is_linked(self, number: int) -> bool:

@@ -66,6 +66,9 @@ class Rig:
         return self.hub.node(peer(number)).listen_addresses()[0]
 
     def link(self, number: int) -> None:
+        self.network.dial(peer(number), self.address(number))
+
+    def visit(self, number: int) -> None:
         self.hub.node(peer(number)).dial(self.network.peer_id, self.network.listen_addresses()[0])
 
     def is_linked(self, number: int) -> bool:
@@ -96,6 +99,31 @@ async def test_who_connects_is_greeted_and_greeted_again(tmp_path: Path, autojum
         await trio.sleep(2)
         assert rig.greetings == [1, 1, 1]
         assert came == [one]
+
+
+async def test_who_dials_and_says_no_hello_is_no_neighbour(tmp_path: Path, autojump_clock: object) -> None:
+    async with running(tmp_path, hello_interval_s=1.0) as rig:
+        one = rig.add(1)
+        rig.visit(1)
+        await trio.sleep(5)
+        assert rig.is_linked(1)
+        assert rig.greetings == []
+        assert rig.peering.hellos == {}
+        node = rig.hub.node(one)
+        await node.request(rig.network.peer_id, rpc.HELLO, record.to_bytes(rig.hello(node.listen_addresses())))
+        assert list(rig.peering.hellos) == [one]
+        await trio.sleep(3)
+        assert rig.greetings, "once it is a neighbour it is greeted like any other"
+
+
+async def test_whom_this_node_keeps_is_greeted_whoever_dialled(tmp_path: Path, autojump_clock: object) -> None:
+    async with running(tmp_path, hello_interval_s=1.0) as rig:
+        one = rig.add(1)
+        rig.visit(1)
+        await trio.sleep(0.5)
+        rig.peering.links.choose(one, rig.address(1))
+        await trio.sleep(1.5)
+        assert list(rig.peering.hellos) == [one]
 
 
 async def test_who_is_gone_is_forgotten(tmp_path: Path, autojump_clock: object) -> None:
@@ -187,7 +215,7 @@ async def test_a_silent_peer_does_not_hold_up_the_others(tmp_path: Path, autojum
         assert rig.is_linked(1)
 
 
-async def test_friends_of_a_peer_are_linked_to(tmp_path: Path, autojump_clock: object) -> None:
+async def test_friends_of_a_peer_are_linked_to(tmp_path: Path, autojump_clock: object) -> None:  # T-8.11
     async with running(tmp_path) as rig:
         friends = [
             PeerAddress(peer_id=rig.add(number), address=rig.address(number), validator=False) for number in range(2, 5)

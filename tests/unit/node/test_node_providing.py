@@ -41,7 +41,7 @@ def setting(tmp_path: Path) -> Iterator[Setting]:
         yield Setting(ProvidedRoots(home))
 
 
-async def test_own_content_is_known_and_announced_again_after_the_interval(setting: Setting) -> None:
+async def test_own_content_is_known_and_announced_again_after_the_interval(setting: Setting) -> None:  # T-3.4
     assert setting.cache.register_local_content([X], 100) == 1
     assert await setting.cache.query_providers(X, timeout_s=1) == [ME]
     assert await setting.cache.republish_local(100) == 1

@@ -8,7 +8,7 @@ X = cid_of(b"x")
 A = peer_id_of(PublicKey(bytes(32)))
 
 
-def test_what_is_put_outlives_the_store(home: Home) -> None:
+def test_what_is_put_outlives_the_store(home: Home) -> None:  # T-3.2
     found, record = ProviderSet(X, (A,), 7), IndexedRecord("k", b"v", 8)
     assert SqliteIndexStore(home).get_providers(X) is None
     assert SqliteIndexStore(home).get_record("k") is None

@@ -7,9 +7,10 @@ import pytest
 
 from agent_world.crypto.hashing import content_hash
 from agent_world.errors import HomeError
-from agent_world.store import blob_files
+from agent_world.store import blob_files, bulk_sync
 from agent_world.store.blob_files import BlobFiles
-from agent_world.store.durable import no_fault
+from agent_world.store.durable import TEMPORARY_PREFIX, no_fault
+from agent_world.wire.limits import BLOB_BYTES_MAX
 
 ONE, TWO = b"one" * 100, b"two" * 100
 
@@ -40,12 +41,31 @@ def test_every_file_is_synced_before_it_is_named_and_each_directory_once(
 
     monkeypatch.setattr("os.fsync", fsync)
     blobs = {content_hash(data): data for data in (bytes([number]) * 50 for number in range(5))}
-    files_in(tmp_path).write(blobs)
+    BlobFiles(tmp_path / "blobs", tmp_path / "quarantine", no_fault, bulk_sync=False).write(blobs)
     temporary = [path for path in synced if "/.tmp-" in path]
     directories = sorted(path for path in synced if "/.tmp-" not in path)
     assert len(temporary) == 5
     assert synced[:5] == temporary
     assert directories == sorted({"/blobs", *(f"/blobs/{key.hex()[:2]}" for key in blobs)})
+
+
+def test_a_batch_waits_for_the_disk_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for what is in the files, before they have names, and once for the names."""
+    synced: list[tuple[int, int]] = []
+
+    def syncfs(_descriptor: int) -> int:
+        names = [path.name for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+        unnamed = sum(name.startswith(TEMPORARY_PREFIX) for name in names)
+        synced.append((unnamed, len(names) - unnamed))
+        return 0
+
+    def fsync(_descriptor: int) -> None:
+        raise AssertionError("a wait for one file")
+
+    monkeypatch.setattr(bulk_sync, "_syncfs", syncfs)
+    monkeypatch.setattr("os.fsync", fsync)
+    files_in(tmp_path).write({content_hash(data): data for data in (bytes([number]) * 50 for number in range(40))})
+    assert synced == [(40, 0), (0, 40)]
 
 
 def test_unfinished_and_foreign_files_are_not_blobs(tmp_path: Path) -> None:
@@ -88,3 +108,12 @@ def test_quarantine_moves_a_file(tmp_path: Path) -> None:
     assert files.read(content_hash(ONE)) is None
     assert (tmp_path / "quarantine" / f"{content_hash(ONE).hex()}.0").read_bytes() == ONE
     files.delete(content_hash(ONE))
+
+
+def test_a_file_above_the_limit_is_not_read_whole(tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    files.write({content_hash(ONE): ONE})
+    files.path(content_hash(ONE)).write_bytes(bytes(BLOB_BYTES_MAX + 1000))
+    found = files.read(content_hash(ONE))
+    assert found is not None
+    assert len(found) == BLOB_BYTES_MAX + 1

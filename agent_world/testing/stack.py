@@ -28,6 +28,7 @@ from agent_world.node.clock import Clock
 from agent_world.node.node import Node
 from agent_world.node.provision import DEFAULT_PARAMS, NodeSpec
 from agent_world.node.settings import NodeSettings
+from agent_world.node.storing import at_once
 from agent_world.node.task_status import TaskStatus
 from agent_world.node.views import NodeViews
 from agent_world.store.home import Home
@@ -210,6 +211,7 @@ class Stack:
                 validator_key=member.validator_key,
                 clock=Clock(self.wall_ms),
             )
+            node.large.aside = at_once
             self._join_dht(member, node)
             self.checker.restarted(member.name, node.ledger.height)
             async with trio.open_nursery() as nursery:

@@ -1,0 +1,110 @@
+"""Blobs into the store in batches, beside the loop: while one is made durable, the next is collected.
+
+A batch shares its syncs and its transaction. At most two are in memory, and one part for each transfer that waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import trio
+
+from agent_world.errors import AgentWorldError
+from agent_world.store.blobs import BlobStore
+from agent_world.wire.cid import ContentHash
+from agent_world.wire.limits import MIB
+
+BATCH_BYTES: Final = 8 * MIB
+"""Stored in one go."""
+
+Aside = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Runs a function that takes long without holding up the loop, and returns what it returns."""
+
+
+async def in_thread(work: Callable[[], Any]) -> Any:
+    """The Aside of a running node."""
+    return await trio.to_thread.run_sync(work)
+
+
+async def at_once(work: Callable[[], Any]) -> Any:
+    """The Aside of simulations: on a virtual clock no time passes for a thread, and its end comes by chance."""
+    await trio.lowlevel.checkpoint()
+    return work()
+
+
+class BatchStoring:
+    """Takes verified blobs; get one from ``storing``."""
+
+    def __init__(self, blobs: BlobStore, aside: Aside, nursery: trio.Nursery) -> None:
+        self._blobs = blobs
+        self._aside = aside
+        self._nursery = nursery
+        self._waiting: dict[ContentHash, bytes] = {}
+        self._size = 0
+        self._turn = trio.Semaphore(1)
+        self._failed: AgentWorldError | None = None
+
+    async def take(self, found: Mapping[ContentHash, bytes]) -> None:
+        """Keep these; waits while two batches are on their way. Raises what storing an earlier batch has raised."""
+        self._waiting.update(found)
+        self._size += sum(map(len, found.values()))
+        if self._size < BATCH_BYTES:
+            await trio.lowlevel.checkpoint()
+            return
+        await self._turn.acquire()
+        self._hand_over()
+
+    async def flush(self) -> None:
+        """Everything taken is stored when it returns; raises what storing raises."""
+        await self._turn.acquire()
+        self._hand_over()
+        async with self._turn:
+            self._raise_failure()
+
+    def _hand_over(self) -> None:
+        """In its turn, which ends when the batch is stored."""
+        batch, self._waiting, self._size = self._waiting, {}, 0
+        if batch and self._failed is None:
+            self._nursery.start_soon(self._store, batch)
+            return
+        self._turn.release()
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if self._failed is not None:
+            raise self._failed
+
+    async def _store(self, batch: Mapping[ContentHash, bytes]) -> None:
+        # What has arrived is kept, whoever is cancelled: it need not be fetched again.
+        with trio.CancelScope(shield=True):
+            try:
+                staged = self._blobs.stage(batch)
+                self._blobs.commit(await self._aside(staged.write))
+            except AgentWorldError as error:
+                self._failed = error  # told to the next that takes or flushes
+            finally:
+                self._turn.release()
+
+
+@asynccontextmanager
+async def storing(blobs: BlobStore, aside: Aside) -> AsyncIterator[BatchStoring]:
+    """On leaving, whatever was taken is stored, also when the block was cancelled or has failed.
+
+    An error of the store is raised as it is, whatever group the block has made of it.
+    """
+    failure: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        batches = BatchStoring(blobs, aside, nursery)
+        try:
+            yield batches
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failure = error
+        with trio.CancelScope(shield=True):
+            try:
+                await batches.flush()
+            except AgentWorldError as error:
+                failure = error  # what the block raised is this, or came of it
+    if failure is not None:
+        raise failure

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,10 @@ from agent_world.store.durable import TEMPORARY_PREFIX, FaultHook, write_tempora
 from agent_world.wire.cid import ContentHash, parse_content_hash
 from agent_world.wire.limits import BLOB_BYTES_MAX
 
+Wait = Callable[[], None] | None
+"""Waits for the disk; raises HomeError."""
+FILES_AT_ONCE: Final = 4
+"""Written without a pause for other work; making a file and filling it takes a quarter of a millisecond."""
 QUARANTINE_FILES_MAX: Final = 256
 """Corrupt blobs kept for inspection, at most 256 MiB; above it the oldest goes."""
 
@@ -32,29 +37,49 @@ class BlobFiles:
         name = content_hash.hex()
         return self._blobs / name[:2] / name
 
-    def write(self, blobs: Mapping[ContentHash, bytes]) -> None:
+    def write(self, blobs: Mapping[ContentHash, bytes]) -> Generator[Wait]:
         """Write all durably: all files are synced before any gets its name, and then the directories (D9).
 
-        May run in any thread; writers of the same blob do no harm to each other.
+        Each function that it yields is to be called before it goes on, and does nothing but wait for the disk, so any
+        thread may call it. Where it yields None the caller may do something else first. Left early, it cleans up.
         """
         if not blobs:
             return
         written: dict[ContentHash, Path] = {}
         try:
-            self._blobs.mkdir(exist_ok=True)
-            with BulkSync(self._blobs, whole=self._bulk_sync) as bulk:
-                for content_hash, data in blobs.items():
+            with self._disk_errors(), BulkSync(self._blobs_made(), whole=self._bulk_sync) as bulk:
+                for number, (content_hash, data) in enumerate(blobs.items(), 1):
                     written[content_hash] = write_temporary(self._blobs, data, sync=False)
-                bulk.sync(written.values())
+                    if number % FILES_AT_ONCE == 0:
+                        yield None
+                yield self._waiting(bulk, written.values())
                 self._fault("blob_files_written")
                 changed = self._rename(written)
+                written.clear()
                 self._fault("blob_files_renamed")
-                bulk.sync(changed)
-        except OSError as error:
+                yield self._waiting(bulk, changed)
+        finally:
             for temporary in written.values():
                 temporary.unlink(missing_ok=True)
-            raise HomeError(f"{self._blobs}: cannot store a blob: {error.strerror}; check space and rights") from error
         self._fault("blob_files_durable")
+
+    def _blobs_made(self) -> Path:
+        self._blobs.mkdir(exist_ok=True)
+        return self._blobs
+
+    def _waiting(self, bulk: BulkSync, paths: Iterable[Path]) -> Wait:
+        def wait() -> None:
+            with self._disk_errors():
+                bulk.sync(paths)
+
+        return wait
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise HomeError(f"{self._blobs}: cannot store a blob: {error.strerror}; check space and rights") from error
 
     def read(self, content_hash: ContentHash) -> bytes | None:
         """The file's bytes as they are (not verified), at most one byte above the limit; None if there is no file."""

@@ -16,7 +16,7 @@ from agent_world.config import StorageConfig
 from agent_world.crypto.hashing import content_hash as hash_of
 from agent_world.crypto.hashing import verify_blob
 from agent_world.errors import BlobHashMismatch, BlobNotFound, BlobTooLarge
-from agent_world.store.blob_files import BlobFiles
+from agent_world.store.blob_files import BlobFiles, Wait
 from agent_world.store.database import Row
 from agent_world.store.durable import FaultHook, no_fault
 from agent_world.store.home import Home
@@ -56,7 +56,7 @@ class BlobStore(Protocol):
         ...
 
     def stage(self, blobs: Mapping[ContentHash, bytes]) -> StagedBlobs:
-        """First part of a put in steps, whose ``write`` may run in another thread. Raises BlobTooLarge."""
+        """First part of a put in steps, whose waits may be in another thread. Raises BlobTooLarge."""
         ...
 
     def commit(self, prepared: PreparedBlobs) -> None:
@@ -107,14 +107,18 @@ class StagedBlobs:
         self._missing = missing
         self._files = files
         self._inline_bytes_max = inline_bytes_max
+        self.prepared = PreparedBlobs(())
 
-    def write(self) -> PreparedBlobs:
-        """Check every hash and make the files durable; in any thread. Raises BlobHashMismatch, HomeError."""
+    def write(self) -> Iterator[Wait]:
+        """Check every hash and make the files durable, as ``BlobFiles.write``; then they are ``prepared``.
+
+        Raises BlobHashMismatch, HomeError.
+        """
         for content_hash, data in self._missing.items():
             verify_blob(data, content_hash)
         inline_max = self._inline_bytes_max
-        self._files.write({key: data for key, data in self._missing.items() if len(data) > inline_max})
-        return PreparedBlobs(
+        yield from self._files.write({key: data for key, data in self._missing.items() if len(data) > inline_max})
+        self.prepared = PreparedBlobs(
             tuple((key, len(data), data if len(data) <= inline_max else None) for key, data in self._missing.items())
         )
 
@@ -147,7 +151,11 @@ class LocalCasStore:
         A crash before ``insert`` leaves files without a row: they do not exist for any reader, and the next put of
         the same content takes their name. Raises BlobHashMismatch, BlobTooLarge, HomeError.
         """
-        return self.stage(blobs).write()
+        staged = self.stage(blobs)
+        for wait in staged.write():
+            if wait is not None:
+                wait()
+        return staged.prepared
 
     def stage(self, blobs: Mapping[ContentHash, bytes]) -> StagedBlobs:
         """What of these is not here yet, for ``StagedBlobs.write`` and then ``commit``; raises BlobTooLarge.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,6 +15,7 @@ from agent_world.errors import BlobHashMismatch, BlobNotFound, ErrorCode, Refuse
 from agent_world.handlers.blob import BlobHandler
 from agent_world.net.memory import InMemoryNetwork, LinkSettings
 from agent_world.net.memory_node import InMemoryNode
+from agent_world.node import transfer
 from agent_world.node.counters import Counters
 from agent_world.node.fetch import BlobFetcher
 from agent_world.node.large import LargeContent
@@ -30,10 +31,10 @@ DATA = random.Random(5).randbytes(6 * CHUNK_BYTES + 100)
 
 class Staged:
     def __init__(self, blobs: Mapping[ContentHash, bytes]) -> None:
-        self._blobs = blobs
+        self.prepared = blobs
 
-    def write(self) -> Mapping[ContentHash, bytes]:
-        return self._blobs
+    def write(self) -> Iterator[None]:
+        yield None
 
 
 class Held(dict[ContentHash, bytes]):
@@ -159,7 +160,10 @@ async def test_a_file_from_peers_that_have_parts_of_it(autojump_clock: object) -
         assert await one.read(peers=[]) == DATA
 
 
-async def test_a_liar_among_them_costs_nothing_but_its_share(autojump_clock: object) -> None:
+async def test_a_liar_among_them_costs_nothing_but_its_share(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "SHARE_MIN", 1)  # so that everybody is asked for something
     async with swarm(BLOBS, BLOBS) as one:
         one.others[0][1].lie = b"other bytes"
         assert (await one.large.pull(CID, one.peers)).missing == 0

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
 import attrs
+import trio
 
 from agent_world.distfs.manifest import (
     ManifestBuilder,
@@ -21,7 +22,7 @@ from agent_world.distfs.manifest import (
     root_span,
 )
 from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, ErrorCode, Refused
-from agent_world.node.storing import Aside, in_thread, storing
+from agent_world.node.storing import Aside, OnStored, in_thread, storing, uncounted
 from agent_world.node.transfer import BlobTransfer
 from agent_world.store.blobs import BlobStore
 from agent_world.wire.blob import FileManifest
@@ -77,13 +78,13 @@ class LargeContent:
                 for cid, blob in builder.add(part):
                     await batches.take({cid.digest: blob})
             last: Cid | None = None
-            for last, blob in builder.finish():  # noqa: B007 - the last one is the manifest
+            for last, blob in builder.finish():  # the last one is the manifest
                 await batches.take({last.digest: blob})
         assert last is not None, "a builder ends with its manifest"
         return Stored(last, builder.size_bytes)
 
-    async def pull(self, cid: Cid, peers: Sequence[PeerId]) -> Pulled:
-        """Store everything below a manifest that is not here yet.
+    async def pull(self, cid: Cid, peers: Sequence[PeerId], stored: OnStored = uncounted) -> Pulled:
+        """Store everything below a manifest that is not here yet; ``stored`` is told of every batch.
 
         Raises Refused (ERR_NOT_AVAILABLE) without the manifest itself, and DecodeError (L5, L6) if it is none or one
         of its parts is not what it says.
@@ -94,7 +95,7 @@ class LargeContent:
         while spans:
             span, node = spans.pop()
             below = children(span, node, 0, manifest.size_bytes)
-            lacking = await self._fetch(below, peers)
+            lacking = await self._fetch(below, peers, stored)
             missing += len(lacking)
             if span.depth > 1:
                 spans += [
@@ -105,6 +106,25 @@ class LargeContent:
             else:
                 self._check_sizes(child for child in below if child.cid.digest not in lacking)
         return Pulled(manifest.size_bytes, missing)
+
+    async def here(self, cid: Cid) -> int:
+        """Bytes of a file's chunks that are stored here; 0 without its manifest. Raises DecodeError (L5, L6)."""
+        if not self._blobs.has(cid.digest):
+            return 0
+        manifest = open_manifest(cid, self._blobs.get(cid.digest))
+        spans = [(root_span(cid, manifest), manifest)]
+        here_bytes = 0
+        while spans:
+            span, node = spans.pop()
+            below = children(span, node, 0, manifest.size_bytes)
+            stored = self._blobs.has_many([child.cid.digest for child in below])
+            found = [child for child in below if child.cid.digest in stored]
+            if span.depth > 1:
+                spans += [(child, open_node(child, self._blobs.get(child.cid.digest))) for child in found]
+            else:
+                here_bytes += sum(child.size_bytes for child in found)
+            await trio.lowlevel.checkpoint()
+        return here_bytes
 
     async def size(self, cid: Cid, peers: Sequence[PeerId]) -> int:
         """Bytes of the content; raises Refused (ERR_NOT_AVAILABLE) if nobody has it."""
@@ -151,16 +171,20 @@ class LargeContent:
         if lacking:
             raise _not_available(spans[0].cid, len(lacking))
 
-    async def _fetch(self, spans: Sequence[Span], peers: Sequence[PeerId]) -> frozenset[ContentHash]:
+    async def _fetch(
+        self, spans: Sequence[Span], peers: Sequence[PeerId], stored: OnStored = uncounted
+    ) -> frozenset[ContentHash]:
         """Bring what is not here; returns what nobody gave."""
         wanted = [span.cid.digest for span in spans]
         here = self._blobs.has_many(wanted)
-        return frozenset(await self._bring([digest for digest in wanted if digest not in here], peers))
+        return frozenset(await self._bring([digest for digest in wanted if digest not in here], peers, stored))
 
-    async def _bring(self, wanted: Sequence[ContentHash], peers: Sequence[PeerId]) -> tuple[ContentHash, ...]:
+    async def _bring(
+        self, wanted: Sequence[ContentHash], peers: Sequence[PeerId], stored: OnStored = uncounted
+    ) -> tuple[ContentHash, ...]:
         if not wanted:
             return ()
-        async with storing(self._blobs, self.aside) as batches:
+        async with storing(self._blobs, self.aside, stored) as batches:
             return await self._transfer.fetch(wanted, peers, batches.take)
 
     def _check_sizes(self, spans: Iterable[Span]) -> None:

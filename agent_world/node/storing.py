@@ -23,6 +23,14 @@ Aside = Callable[[Callable[[], None]], Awaitable[None]]
 """Runs a function that waits for the disk, without holding up the loop."""
 
 
+OnStored = Callable[[int], None]
+"""Is told how many bytes of blobs have become durable."""
+
+
+def uncounted(_size: int) -> None:
+    """Nobody counts them."""
+
+
 async def in_thread(wait: Callable[[], None]) -> None:
     """The Aside of a running node.
 
@@ -41,9 +49,10 @@ async def at_once(wait: Callable[[], None]) -> None:
 class BatchStoring:
     """Takes verified blobs; get one from ``storing``."""
 
-    def __init__(self, blobs: BlobStore, aside: Aside, nursery: trio.Nursery) -> None:
+    def __init__(self, blobs: BlobStore, aside: Aside, stored: OnStored, nursery: trio.Nursery) -> None:
         self._blobs = blobs
         self._aside = aside
+        self._stored = stored
         self._nursery = nursery
         self._waiting: dict[ContentHash, bytes] = {}
         self._size = 0
@@ -87,8 +96,12 @@ class BatchStoring:
                 staged = self._blobs.stage(batch)
                 with closing(staged.write()) as waits:
                     for wait in waits:
-                        await (trio.lowlevel.checkpoint() if wait is None else self._aside(wait))
+                        if wait is None:
+                            await trio.lowlevel.checkpoint()
+                        else:
+                            await self._aside(wait)
                 self._blobs.commit(staged.prepared)
+                self._stored(sum(map(len, batch.values())))
             except AgentWorldError as error:
                 self._failed = error  # told to the next that takes or flushes
             finally:
@@ -96,17 +109,18 @@ class BatchStoring:
 
 
 @asynccontextmanager
-async def storing(blobs: BlobStore, aside: Aside) -> AsyncIterator[BatchStoring]:
+async def storing(blobs: BlobStore, aside: Aside, stored: OnStored = uncounted) -> AsyncIterator[BatchStoring]:
     """On leaving, whatever was taken is stored, also when the block was cancelled or has failed.
 
     An error of the store is raised as it is, whatever group the block has made of it.
     """
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        batches = BatchStoring(blobs, aside, nursery)
+        batches = BatchStoring(blobs, aside, stored, nursery)
         try:
             yield batches
-        except BaseException as error:  # noqa: BLE001 - raised again below
+        # Raised again behind the nursery, which would put a group around it; cancellations too go on from there.
+        except BaseException as error:  # noqa: BLE001
             failure = error
         with trio.CancelScope(shield=True):
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -37,7 +37,7 @@ class BlobFiles:
         name = content_hash.hex()
         return self._blobs / name[:2] / name
 
-    def write(self, blobs: Mapping[ContentHash, bytes]) -> Generator[Wait]:
+    def write(self, blobs: Mapping[ContentHash, bytes]) -> Generator[Wait, None, None]:
         """Write all durably: all files are synced before any gets its name, and then the directories (D9).
 
         Each function that it yields is to be called before it goes on, and does nothing but wait for the disk, so any

@@ -7,7 +7,7 @@ Bytes are verified whenever they are read, so what ``get`` returns hashes to its
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 import attrs
@@ -109,7 +109,7 @@ class StagedBlobs:
         self._inline_bytes_max = inline_bytes_max
         self.prepared = PreparedBlobs(())
 
-    def write(self) -> Iterator[Wait]:
+    def write(self) -> Generator[Wait, None, None]:
         """Check every hash and make the files durable, as ``BlobFiles.write``; then they are ``prepared``.
 
         Raises BlobHashMismatch, HomeError.

@@ -1,8 +1,8 @@
 """Makes many changes of one directory durable with few waits for the disk.
 
-An fsync waits for a commit of the file system's journal, and for its turn on a busy machine: 32 chunks in 32 directories
-wait 65 times. Linux commits all that waits on a file system with one call (syncfs), and has told its write errors
-since 5.8. Elsewhere, and for a few paths, every file and directory is fsynced by itself.
+An fsync waits for a commit of the file system's journal, and for its turn on a busy machine: 32 chunks in 32
+directories wait 65 times. Linux commits all that waits on a file system with one call (syncfs), and has told its write
+errors since 5.8. Elsewhere, and for a few paths, every file and directory is fsynced by itself.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ class FasterSession(SecureSession):
     async def _receive(self) -> None:
         if self._broken is not None:
             raise self._broken
-        received = await self._fill()
+        received = await self._receive_into()
         if not received:
             raise IncompleteReadError(
                 "the connection was closed", expected_bytes=LENGTH_BYTES, received_bytes=self._kept
@@ -149,7 +149,7 @@ class FasterSession(SecureSession):
             whole[: self._kept] = sealed[end:]
         self._resize(received, is_full=total == len(self._sealed))
 
-    async def _fill(self) -> int:
+    async def _receive_into(self) -> int:
         """Receive behind what is kept; how many bytes, 0 at the end."""
         with memoryview(self._sealed) as whole, whole[self._kept :] as room:
             if self._socket is None:

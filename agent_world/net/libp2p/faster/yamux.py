@@ -180,11 +180,11 @@ class FasterYamuxStream(YamuxStream):
         """As the library's; it does all that is not handing over bytes of an open stream."""
         connection = self.conn
         while n is not None and n > 0:
-            buffer = connection.stream_buffers.get(self.stream_id)
+            buffer: Any = connection.stream_buffers.get(self.stream_id)
             if buffer is None or self.recv_closed or self.closed or connection.event_shutting_down.is_set():
                 break
-            if isinstance(buffer, Pieces) and buffer:
-                data = buffer.take(n)
+            if buffer:
+                data: bytes = buffer.take(n)
                 await self._give_credit(len(data))
                 return data
             await connection.stream_events[self.stream_id].wait()
@@ -211,7 +211,7 @@ class FasterYamuxStream(YamuxStream):
             await self.conn._write_frame(b"".join(frames))
 
     async def _give_credit(self, size: int) -> None:
-        """As the repaired library, but a quarter of a window at a time: a frame of credit costs as much as one of data."""
+        """As the repaired library, but for a quarter of a window: a frame of credit costs as much as one of data."""
         self._pending_recv_release += size
         if self._pending_recv_release >= min(self.target_recv_window // 4, CREDIT_BYTES_MAX):
             size, self._pending_recv_release = self._pending_recv_release, 0

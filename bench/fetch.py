@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -72,6 +73,14 @@ def theirs(name: str, python: str, directory: Path, mib: int, count: int) -> dic
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@contextmanager
+def emptied(directory: Path) -> Iterator[Path]:
+    """Nothing of one run is left for the next: neither files nor what of them waits to be written."""
+    os.sync()
+    yield directory
+    shutil.rmtree(directory)
+
+
 def run(rounds: int, mib: int, count: int) -> dict[str, Any]:
     """Ours and the peers in turns; medians, and medians of the rounds' own ratios."""
     pythons = {name: python for name, module in PEERS.items() if (python := interpreter(module)) is not None}
@@ -79,10 +88,12 @@ def run(rounds: int, mib: int, count: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         with server(directory / "server", mib, count) as place:
-            for number in range(rounds):
-                taken["ours"].append(ours(directory / f"ours{number}", place, count))
+            for _ in range(rounds):
+                with emptied(directory / "ours") as home:
+                    taken["ours"].append(ours(home, place, count))
                 for peer, python in pythons.items():
-                    taken[peer].append(theirs(peer, python, directory / f"{peer}{number}", mib, count))
+                    with emptied(directory / peer) as home:
+                        taken[peer].append(theirs(peer, python, home, mib, count))
     figures: dict[str, Any] = dict.fromkeys(PEERS, "skipped")
     figures.update({system: shown(runs, mib, count) for system, runs in taken.items()})
     ratios = {}

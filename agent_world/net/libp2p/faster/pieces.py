@@ -45,10 +45,23 @@ class Pieces:
         return piece
 
     def __getitem__(self, part: slice) -> bytes:
-        return bytes(self)[part]
+        """The first bytes, ``[:n]``; the library asks for no others."""
+        left, found = _count(part, self._size), []
+        for piece in self._pieces:
+            found.append(piece[:left])
+            left -= len(found[-1])
+            if not left:
+                break
+        return b"".join(found)
 
     def __delitem__(self, part: slice) -> None:
-        left = bytearray(bytes(self))
-        del left[part]
-        self.clear()
-        self.extend(left)
+        """Forget the first bytes, ``[:n]``."""
+        left = _count(part, self._size)
+        while left:
+            left -= len(self.take(left))
+
+
+def _count(part: slice, size: int) -> int:
+    if part.start or part.step:
+        raise IndexError("only the first bytes can be asked for")
+    return part.indices(size)[1]

@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +36,15 @@ def test_it_is_a_bytearray_to_the_library(steps: list[tuple[str, bytes | int]]) 
             pieces.clear()
             plain.clear()
         assert (len(pieces), bytes(pieces), bool(pieces)) == (len(plain), bytes(plain), bool(plain))
+
+
+@pytest.mark.parametrize("part", [slice(1, 3), slice(0, 3, 2)])
+def test_other_parts_are_refused(part: slice) -> None:
+    pieces = Pieces(b"begin")
+    with pytest.raises(IndexError):
+        pieces[part]
+    with pytest.raises(IndexError):
+        del pieces[part]
 
 
 def test_a_piece_is_handed_on_as_it_came() -> None:

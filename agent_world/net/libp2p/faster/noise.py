@@ -88,7 +88,8 @@ class FasterSession(SecureSession):
         if isinstance(below, TrioTCPStream):
             quiet: Any = QuietLock(), QuietLock()
             below.read_lock, below.write_lock = quiet
-            mine._socket = below.stream.socket
+            if isinstance(below.stream, trio.SocketStream):
+                mine._socket = below.stream.socket
         return mine
 
     @property

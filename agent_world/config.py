@@ -197,6 +197,9 @@ class StorageConfig:
 
     inline_bytes_max: int = 16 * 1024
     """Blobs up to this size live in SQLite, larger ones as files; source: iroh-blobs' hybrid store."""
+    bulk_sync: bool = True
+    """A batch of files is made durable by syncing their whole file system (Linux); false: file by file. For a home on
+    a file system that other programs write a lot to, or on one that takes a sync of the whole for done at once."""
     pull_attempts_max: int = 5
     """After so many failed tries over all peers a blob is marked unavailable."""
     pull_retry_ms: int = 1_000

@@ -22,11 +22,16 @@ def links_in(cid: Cid, data: bytes) -> list[Cid]:
 
 
 def reachable(
-    roots: Iterable[Cid], get: Callable[[Cid], bytes | None], *, skip: Callable[[Cid], bool] = lambda _cid: False
+    roots: Iterable[Cid],
+    get: Callable[[Cid], bytes | None],
+    *,
+    skip: Callable[[Cid], bool] = lambda _cid: False,
+    below: Callable[[Cid, bytes], list[Cid]] = links_in,
 ) -> Iterator[tuple[Cid, bytes | None]]:
     """Every link below ``roots`` once, depth first, with its bytes; None for what ``get`` does not have.
 
-    ``skip`` cuts off a link and all below it. Anybody may call any bytes dag-cbor: those that are not reach nothing.
+    ``skip`` cuts off a link and all below it; ``below`` says which links of a blob are followed. Anybody may call any
+    bytes dag-cbor: those that are not reach nothing.
     """
     seen: set[Cid] = set()
     stack = list(roots)[::-1]
@@ -39,4 +44,4 @@ def reachable(
         yield cid, data
         if data is not None:
             with contextlib.suppress(DecodeError):
-                stack.extend(reversed(links_in(cid, data)))
+                stack.extend(reversed(below(cid, data)))

@@ -41,6 +41,8 @@ class Layout:
 
 
 STANDARD: Final = Layout()
+_START: Final = b"\xa3\x61v\x01\x65links"
+"""Every manifest begins so, as its encoding is canonical; what does not need not be decoded to be told apart."""
 
 
 @attrs.frozen(slots=True)
@@ -148,7 +150,7 @@ def check_chunk(span: Span, data: bytes) -> bytes:
 
 def manifest_size(cid: Cid, data: bytes) -> int | None:
     """The file's size if ``data`` is a file manifest, None for any other content. ``data`` hashes to ``cid``."""
-    if cid.codec is not Codec.DAG_CBOR:
+    if cid.codec is not Codec.DAG_CBOR or not data.startswith(_START):
         return None
     try:
         return open_manifest(cid, data).size_bytes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import trio
@@ -11,15 +11,14 @@ from agent_world.node.counters import Counters
 from agent_world.node.fetch import BlobFetcher
 from agent_world.node.sources import Sources
 from agent_world.wire.cid import Cid
-from agent_world.wire.ids import PeerId
 
 WAITING_MAX: Final = 1_024
 """Contents that wait to be looked for; one more waits for its next try."""
 BATCH: Final = 16
 """Looked for in one go: as many as one search looks up, each at most 1 MiB in memory."""
 
-Deliver = Callable[[Cid, bytes, Sequence[PeerId]], Awaitable[None]]
-"""Takes content that was found, verified, and who provides it and is connected until the call returns."""
+Deliver = Callable[[Cid, bytes], Awaitable[None]]
+"""Takes content that was found, verified."""
 
 
 class ContentSeeker:
@@ -65,5 +64,5 @@ class ContentSeeker:
             found = await self._fetcher.fetch(wanted, providers)
             self.counters.add("storage.sought_found", len(found))
             for digest, data in found.items():
-                await self._deliver(cids[digest], data, providers)
+                await self._deliver(cids[digest], data)
         await trio.lowlevel.checkpoint()

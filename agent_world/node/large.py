@@ -5,7 +5,7 @@ What has arrived is stored chunk by chunk, so a transfer that was cut off goes o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
 import attrs
@@ -22,6 +22,7 @@ from agent_world.distfs.manifest import (
     root_span,
 )
 from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, ErrorCode, Refused
+from agent_world.node.storing import Aside, OnStored, in_thread, storing, uncounted
 from agent_world.node.transfer import BlobTransfer
 from agent_world.store.blobs import BlobStore
 from agent_world.wire.blob import FileManifest
@@ -29,8 +30,6 @@ from agent_world.wire.cid import Cid, Codec, ContentHash
 from agent_world.wire.ids import PeerId
 from agent_world.wire.limits import BLOB_BYTES_MAX, CHUNK_BYTES, MIB
 
-BATCH_BYTES: Final = 8 * MIB
-"""Stored in one go: the chunks of a batch share their directories' fsyncs and one transaction."""
 READ_AHEAD_BYTES: Final = 16 * MIB
 """Fetched at a time while reading: what a reader that stops early has fetched in vain."""
 
@@ -59,6 +58,8 @@ class LargeContent:
     def __init__(self, blobs: BlobStore, transfer: BlobTransfer) -> None:
         self._blobs = blobs
         self._transfer = transfer
+        self.aside: Aside = in_thread
+        """How files are written; a simulation sets another."""
 
     async def store(self, parts: AsyncIterator[bytes]) -> Stored:
         """Import a stream; up to BLOB_BYTES_MAX it becomes one raw blob, above it a file manifest."""
@@ -70,22 +71,20 @@ class LargeContent:
         if len(head) <= BLOB_BYTES_MAX:
             return Stored(Cid(Codec.RAW, self._blobs.put(bytes(head))), len(head))
         builder = ManifestBuilder()
-        batch = _Batch(self._blobs)
-        for _cid, blob in builder.add(bytes(head)):
-            batch.add(blob)
-        async for part in parts:
-            for _cid, blob in builder.add(part):
-                batch.add(blob)
-            await trio.lowlevel.checkpoint()
-        last: Cid | None = None
-        for last, blob in builder.finish():  # noqa: B007 - the last one is the manifest
-            batch.add(blob)
-        batch.flush()
+        async with storing(self._blobs, self.aside) as batches:
+            for cid, blob in builder.add(bytes(head)):
+                await batches.take({cid.digest: blob})
+            async for part in parts:
+                for cid, blob in builder.add(part):
+                    await batches.take({cid.digest: blob})
+            last: Cid | None = None
+            for last, blob in builder.finish():  # the last one is the manifest
+                await batches.take({last.digest: blob})
         assert last is not None, "a builder ends with its manifest"
         return Stored(last, builder.size_bytes)
 
-    async def pull(self, cid: Cid, peers: Sequence[PeerId]) -> Pulled:
-        """Store everything below a manifest that is not here yet.
+    async def pull(self, cid: Cid, peers: Sequence[PeerId], stored: OnStored = uncounted) -> Pulled:
+        """Store everything below a manifest that is not here yet; ``stored`` is told of every batch.
 
         Raises Refused (ERR_NOT_AVAILABLE) without the manifest itself, and DecodeError (L5, L6) if it is none or one
         of its parts is not what it says.
@@ -96,7 +95,7 @@ class LargeContent:
         while spans:
             span, node = spans.pop()
             below = children(span, node, 0, manifest.size_bytes)
-            lacking = await self._fetch(below, peers)
+            lacking = await self._fetch(below, peers, stored)
             missing += len(lacking)
             if span.depth > 1:
                 spans += [
@@ -107,6 +106,25 @@ class LargeContent:
             else:
                 self._check_sizes(child for child in below if child.cid.digest not in lacking)
         return Pulled(manifest.size_bytes, missing)
+
+    async def here(self, cid: Cid) -> int:
+        """Bytes of a file's chunks that are stored here; 0 without its manifest. Raises DecodeError (L5, L6)."""
+        if not self._blobs.has(cid.digest):
+            return 0
+        manifest = open_manifest(cid, self._blobs.get(cid.digest))
+        spans = [(root_span(cid, manifest), manifest)]
+        here_bytes = 0
+        while spans:
+            span, node = spans.pop()
+            below = children(span, node, 0, manifest.size_bytes)
+            stored = self._blobs.has_many([child.cid.digest for child in below])
+            found = [child for child in below if child.cid.digest in stored]
+            if span.depth > 1:
+                spans += [(child, open_node(child, self._blobs.get(child.cid.digest))) for child in found]
+            else:
+                here_bytes += sum(child.size_bytes for child in found)
+            await trio.lowlevel.checkpoint()
+        return here_bytes
 
     async def size(self, cid: Cid, peers: Sequence[PeerId]) -> int:
         """Bytes of the content; raises Refused (ERR_NOT_AVAILABLE) if nobody has it."""
@@ -153,49 +171,27 @@ class LargeContent:
         if lacking:
             raise _not_available(spans[0].cid, len(lacking))
 
-    async def _fetch(self, spans: Sequence[Span], peers: Sequence[PeerId]) -> frozenset[ContentHash]:
+    async def _fetch(
+        self, spans: Sequence[Span], peers: Sequence[PeerId], stored: OnStored = uncounted
+    ) -> frozenset[ContentHash]:
         """Bring what is not here; returns what nobody gave."""
         wanted = [span.cid.digest for span in spans]
         here = self._blobs.has_many(wanted)
-        return frozenset(await self._bring([digest for digest in wanted if digest not in here], peers))
+        return frozenset(await self._bring([digest for digest in wanted if digest not in here], peers, stored))
 
-    async def _bring(self, wanted: Sequence[ContentHash], peers: Sequence[PeerId]) -> tuple[ContentHash, ...]:
-        batch = _Batch(self._blobs)
-        try:
-            return await self._transfer.fetch(wanted, peers, batch.take)
-        finally:
-            batch.flush()  # also when cancelled: what has arrived need not be fetched again
+    async def _bring(
+        self, wanted: Sequence[ContentHash], peers: Sequence[PeerId], stored: OnStored = uncounted
+    ) -> tuple[ContentHash, ...]:
+        if not wanted:
+            return ()
+        async with storing(self._blobs, self.aside, stored) as batches:
+            return await self._transfer.fetch(wanted, peers, batches.take)
 
     def _check_sizes(self, spans: Iterable[Span]) -> None:
         for span in spans:
             size = self._blobs.stat(span.cid.digest).size_bytes
             if size != span.size_bytes:
                 raise DecodeError("L6", f"a chunk of {size} bytes where {span.size_bytes} belong")
-
-
-class _Batch:
-    """Blobs that are stored together."""
-
-    def __init__(self, blobs: BlobStore) -> None:
-        self._blobs = blobs
-        self._waiting: list[bytes] = []
-        self._size = 0
-
-    def add(self, blob: bytes) -> None:
-        self._waiting.append(blob)
-        self._size += len(blob)
-        if self._size >= BATCH_BYTES:
-            self.flush()
-
-    async def take(self, found: Mapping[ContentHash, bytes]) -> None:
-        for blob in found.values():
-            self.add(blob)
-        await trio.lowlevel.checkpoint()
-
-    def flush(self) -> None:
-        if self._waiting:
-            self._blobs.put_many(self._waiting)
-            self._waiting, self._size = [], 0
 
 
 def _manifest(cid: Cid, data: bytes) -> FileManifest | None:

@@ -2,7 +2,7 @@
 
 It walks the links of every committed block. What this node executed is here already; what lies outside the state
 (content of objects) is fetched from peers, several times if need be, and marked unavailable after that: nothing
-ever waits for it.
+ever waits for it. Of a file the manifest is fetched here and the chunks by ``pull_files``.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from agent_world.distfs.manifest import manifest_size
 from agent_world.errors import BlobHashMismatch, BlobNotFound, ChainError, DecodeError
 from agent_world.node.clock import Clock
 from agent_world.node.content_seeking import ContentSeeker
+from agent_world.node.counters import Counters
 from agent_world.node.fetch import BlobFetcher
 from agent_world.node.large import LargeContent
 from agent_world.node.ledger import Ledger
+from agent_world.node.pull_files import FilePuller
 from agent_world.node.sources import Sources
 from agent_world.store.blobs import BlobStore
 from agent_world.store.content import Content, ContentState, ContentTable
 from agent_world.wire.cid import Cid, Codec
-from agent_world.wire.ids import PeerId
 
 _log = structlog.get_logger("agent_world.storage")
 
@@ -65,14 +66,16 @@ class Puller:
         self._blobs = parts.blobs
         self._table = parts.table
         self._fetcher = parts.fetcher
-        self._large = parts.large
         self._seeker = ContentSeeker(parts.sources, parts.fetcher, self._found_elsewhere)
         self._clock = clock = parts.clock
+        self._files = FilePuller(parts.table, parts.large, parts.fetcher.peers, parts.sources.providers, clock)
         self._complete: set[Cid] = set()
         self._walked_height = 0
         self._reopened_ms = clock.now_ms()
         self._peer_came = False
-        self.counters = self._seeker.counters
+        self.counters = Counters()
+        for part in (self._seeker, self._files):
+            part.counters = self.counters
 
     def peer_came(self) -> None:
         """A peer that was not connected before may have what nobody had."""
@@ -84,6 +87,7 @@ class Puller:
         return {
             "walked_height": self._walked_height,
             **{state.value: counts[state].items for state in ContentState if state in counts},
+            "files": self._files.status(),
             "unavailable_content": [
                 {"cid": str(item.cid), "last_error": item.last_error}
                 for item in self._table.list(ContentState.UNAVAILABLE, 20)
@@ -94,7 +98,8 @@ class Puller:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._seeker.run)
-            await self._follow()
+            nursery.start_soon(self._files.run)
+            nursery.start_soon(self._follow)
 
     async def _follow(self) -> None:
         while True:
@@ -133,7 +138,7 @@ class Puller:
         stated = await self._stated_sizes(height)
         wanted: list[tuple[Cid, int]] = []
         for cid, data in self._below(links):
-            if data is None:
+            if data is None or not await self._is_complete(cid, data):
                 wanted.append((cid, stated.get(cid, 0)))
             elif cid not in self._complete and len(self._complete) < COMPLETE_MAX:
                 self._complete.add(cid)
@@ -141,6 +146,13 @@ class Puller:
             self._want(wanted)
         if len(self._complete) >= COMPLETE_MAX:
             self._complete.clear()
+
+    async def _is_complete(self, cid: Cid, data: bytes) -> bool:
+        """Whether content of which these bytes are here is here as a whole: files are more than their manifest."""
+        if cid in self._complete or (size := manifest_size(cid, data)) is None:
+            return True
+        known = self._table.get(cid)
+        return known is not None and known.state is ContentState.HAVE and await self._files.is_whole(cid, size)
 
     def _want(self, wanted: list[tuple[Cid, int]]) -> None:
         now_ms = self._clock.wall_ms()
@@ -163,7 +175,7 @@ class Puller:
         return {}
 
     def _below(self, roots: Sequence[Cid]) -> list[tuple[Cid, bytes | None]]:
-        return list(reachable(roots, self._get, skip=self._complete.__contains__))
+        return list(reachable(roots, self._get, skip=self._complete.__contains__, below=_links_below))
 
     def _get(self, cid: Cid) -> bytes | None:
         # A raw blob has no links: knowing that it is here is enough.
@@ -191,7 +203,7 @@ class Puller:
             problem = self._refuse(item, data)
             if problem is None:
                 assert data is not None, "what was not found is refused"
-                await self._keep(item.cid, data)
+                self._keep(item.cid, data)
             elif self._is_wanted(item.cid):
                 state = self._table.mark_failed(item.cid, problem, self._clock.wall_ms())
                 self.counters.add(f"storage.{state.value}")
@@ -201,12 +213,12 @@ class Puller:
         item = self._table.get(cid)
         return item is not None and item.state is ContentState.WANTED
 
-    async def _found_elsewhere(self, cid: Cid, data: bytes, providers: Sequence[PeerId]) -> None:
+    async def _found_elsewhere(self, cid: Cid, data: bytes) -> None:
         """A provider that is no neighbour has given it, perhaps after the last try over the neighbours."""
         item = self._table.get(cid)
         problem = None if item is None else self._refuse(item, data)
         if problem is None:
-            await self._keep(cid, data, providers)
+            self._keep(cid, data)
         else:
             self.counters.add("storage.provided_wrong")
             _log.warning("a provider has other content than was stated", cid=str(cid), problem=problem)
@@ -222,14 +234,17 @@ class Puller:
             return f"its creator stated {item.size_bytes} bytes, it has {size}"
         return None
 
-    async def _keep(self, cid: Cid, data: bytes, providers: Sequence[PeerId] = ()) -> None:
+    def _keep(self, cid: Cid, data: bytes) -> None:
         self._blobs.put(data)
-        self._table.mark_have([cid])
         self.counters.add("storage.pulled")
+        file_size = manifest_size(cid, data)
+        if file_size:
+            self._table.mark_fetching(cid, file_size, self._clock.wall_ms())
+            self._files.wake()
+            return
+        self._table.mark_have([cid])
         try:
             links = links_in(cid, data)
-            if manifest_size(cid, data):
-                await self._pull_file(cid, providers)
         except DecodeError:
             self.counters.add("storage.unparsable")
             return
@@ -237,15 +252,7 @@ class Puller:
         if missing:
             self._table.want(missing, self._clock.wall_ms())
 
-    async def _pull_file(self, cid: Cid, providers: Sequence[PeerId]) -> None:
-        """The chunks of a file from several peers at once; what none of them gives is looked for like any content."""
-        further = [peer for peer in providers if peer not in self._fetcher.peers()]
-        try:
-            pulled = await self._large.pull(cid, self._fetcher.peers(providers) + further)
-        except DecodeError as error:
-            self.counters.add("storage.wrong_file")
-            _log.warning("a file's manifest does not fit its parts", cid=str(cid), error=str(error))
-        else:
-            self.counters.add("storage.files" if not pulled.missing else "storage.files_partial")
-            if pulled.missing and not providers:
-                self._seeker.want([cid])  # chunks are not provided, their file is
+
+def _links_below(cid: Cid, data: bytes) -> list[Cid]:
+    """A file is one thing here; its chunks are not content of their own."""
+    return [] if manifest_size(cid, data) is not None else links_in(cid, data)

@@ -35,29 +35,41 @@ SHARE_MAX: Final = BLOBS_PER_REQUEST_MAX // 4
 """Blobs asked for in one body at most: 64 MiB of chunks, which a slow link carries within the time of a body."""
 PROVIDERS_MAX: Final = 4
 """Peers asked at the same time; one is enough to fill a link, several take over from each other."""
+BODIES_PER_PEER: Final = 2
+"""Bodies asked of one peer at the same time: while one ends and the next begins, the other keeps the link busy."""
 FAILURES_MAX: Final = 3
 """Bodies in a row that brought nothing; after them the peer is asked no more in this transfer."""
 BODY_TIME_S: Final = 300.0
 """For one share."""
+_FINAL: Final = (ErrorCode.UNSUPPORTED, ErrorCode.NOT_AVAILABLE)
+"""Refusals that are the same the next time."""
+
+
+@attrs.define(slots=True)
+class _Provider:
+    """What this transfer knows of a peer."""
+
+    lacking: set[ContentHash] = attrs.Factory(set)
+    failures: int = 0
+    """Bodies in a row that brought nothing."""
+    is_useless: bool = False
 
 
 @attrs.define(slots=True)
 class _Transfer:
-    """What is still looked for, by whom it is being fetched, and who lacks what."""
+    """What is still looked for, and by whom it is being fetched."""
 
     todo: dict[ContentHash, None]
     sink: Sink
     in_flight: int = 0
-    lacking: dict[PeerId, set[ContentHash]] = attrs.Factory(dict)
     changed: trio.Event = attrs.Factory(trio.Event)
 
-    def take(self, peer: PeerId, sharers: int) -> list[ContentHash]:
+    def take(self, provider: _Provider, sharers: int) -> list[ContentHash]:
         """A share of what this peer may have."""
-        lacking = self.lacking.setdefault(peer, set())
         size = min(SHARE_MAX, max(SHARE_MIN, len(self.todo) // (2 * sharers)))
         share: list[ContentHash] = []
         for content in self.todo:
-            if content not in lacking:
+            if content not in provider.lacking:
                 share.append(content)
                 if len(share) == size:
                     break
@@ -97,36 +109,42 @@ class BlobTransfer:
             return tuple(asked)
         transfer = _Transfer(asked, sink)
         waiting = iter(peers)
+        workers = min(PROVIDERS_MAX, len(peers))
         async with trio.open_nursery() as nursery:
-            for _ in range(min(PROVIDERS_MAX, len(peers))):
-                nursery.start_soon(self._ask_in_turn, waiting, transfer, min(PROVIDERS_MAX, len(peers)))
+            for _ in range(workers):
+                nursery.start_soon(self._ask_in_turn, waiting, transfer, workers * BODIES_PER_PEER)
         return tuple(transfer.todo)
 
     async def _ask_in_turn(self, waiting: Iterable[PeerId], transfer: _Transfer, sharers: int) -> None:
         """One worker: a peer until it is of no more use, then the next that nobody has asked."""
         for peer in waiting:
-            await self._drain(peer, transfer, sharers)
+            provider = _Provider()
+            async with trio.open_nursery() as nursery:
+                for _ in range(BODIES_PER_PEER):
+                    nursery.start_soon(self._drain, peer, provider, transfer, sharers)
 
-    async def _drain(self, peer: PeerId, transfer: _Transfer, sharers: int) -> None:
-        failures = 0
-        while failures < FAILURES_MAX:
-            share = transfer.take(peer, sharers)
+    async def _drain(self, peer: PeerId, provider: _Provider, transfer: _Transfer, sharers: int) -> None:
+        while not provider.is_useless:
+            share = transfer.take(provider, sharers)
             if not share:
                 if not transfer.in_flight:
                     return
                 await transfer.changed.wait()  # somebody else may yet give something back
                 continue
             try:
-                brought, code = await self._bring(peer, share, transfer)
+                brought, code = await self._bring(peer, provider, share, transfer)
             finally:
                 transfer.give_back(share)  # what is left in it
-            failures = 0 if brought else failures + 1
-            if code in (ErrorCode.UNSUPPORTED, ErrorCode.NOT_AVAILABLE) and not brought:
-                return
-            if code is not None and not brought:
-                await trio.sleep(0.1 * failures)  # busy or slow: others go on meanwhile
+            provider.failures = 0 if brought else provider.failures + 1
+            if brought or provider.is_useless:
+                continue
+            provider.is_useless = provider.failures >= FAILURES_MAX or code in _FINAL
+            if code is not None and not provider.is_useless:
+                await trio.sleep(0.1 * provider.failures)  # busy or slow: others go on meanwhile
 
-    async def _bring(self, peer: PeerId, share: list[ContentHash], transfer: _Transfer) -> tuple[int, ErrorCode | None]:
+    async def _bring(
+        self, peer: PeerId, provider: _Provider, share: list[ContentHash], transfer: _Transfer
+    ) -> tuple[int, ErrorCode | None]:
         """Ask for a share and remove from it what is settled; how many blobs came, and why no more did."""
         brought = 0
         request = record.to_bytes(FetchBlobsRequest(content_hashes=tuple(share)))
@@ -139,7 +157,7 @@ class BlobTransfer:
                         self._counters.add("transfer.wrong_bytes", wrong)
                         self._network.gate.blame(peer, Offence.WRONG_BYTES)
                         _log.warning("peer sent wrong bytes", peer=peer, wrong=wrong)
-                    self._settle(peer, left[:answered], found, share, transfer)
+                    self._settle(provider, left[:answered], found, share, transfer)
                     del left[:answered]
                     brought += len(found)
                     if found:
@@ -153,12 +171,12 @@ class BlobTransfer:
             _log.warning("peer sent no answer to what was asked", peer=peer, rule=error.rule, detail=error.detail)
             return brought, ErrorCode.NOT_AVAILABLE
         # A body that ends early without a word leaves the rest unanswered: this peer has been asked for it.
-        transfer.lacking[peer].update(left)
+        provider.lacking.update(left)
         return brought, None
 
     def _settle(
         self,
-        peer: PeerId,
+        provider: _Provider,
         answered: Sequence[ContentHash],
         found: Mapping[ContentHash, bytes],
         share: list[ContentHash],
@@ -166,7 +184,7 @@ class BlobTransfer:
     ) -> None:
         """Take the answered ones out of the share; what was not among the found goes to other peers."""
         missing = [content for content in answered if content not in found]
-        transfer.lacking[peer].update(missing)
+        provider.lacking.update(missing)
         del share[: len(answered)]
         transfer.in_flight -= len(found)
         transfer.give_back(missing)

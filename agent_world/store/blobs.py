@@ -7,7 +7,7 @@ Bytes are verified whenever they are read, so what ``get`` returns hashes to its
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 import attrs
@@ -16,7 +16,7 @@ from agent_world.config import StorageConfig
 from agent_world.crypto.hashing import content_hash as hash_of
 from agent_world.crypto.hashing import verify_blob
 from agent_world.errors import BlobHashMismatch, BlobNotFound, BlobTooLarge
-from agent_world.store.blob_files import BlobFiles
+from agent_world.store.blob_files import BlobFiles, Wait
 from agent_world.store.database import Row
 from agent_world.store.durable import FaultHook, no_fault
 from agent_world.store.home import Home
@@ -53,6 +53,14 @@ class BlobStore(Protocol):
 
     def put_many(self, blobs: Iterable[bytes]) -> tuple[ContentHash, ...]:
         """Store all or none, in one durable batch; hashes in the order given. Raises BlobTooLarge."""
+        ...
+
+    def stage(self, blobs: Mapping[ContentHash, bytes]) -> StagedBlobs:
+        """First part of a put in steps, whose waits may be in another thread. Raises BlobTooLarge."""
+        ...
+
+    def commit(self, prepared: PreparedBlobs) -> None:
+        """Last part: what was written exists from now on."""
         ...
 
     def get(self, content_hash: ContentHash) -> bytes:
@@ -92,13 +100,37 @@ class PreparedBlobs:
     """(hash, size in bytes, data or None for a file) of what is new or healed."""
 
 
+class StagedBlobs:
+    """Blobs that are not here yet, with sizes checked."""
+
+    def __init__(self, missing: Mapping[ContentHash, bytes], files: BlobFiles, inline_bytes_max: int) -> None:
+        self._missing = missing
+        self._files = files
+        self._inline_bytes_max = inline_bytes_max
+        self.prepared = PreparedBlobs(())
+
+    def write(self) -> Generator[Wait, None, None]:
+        """Check every hash and make the files durable, as ``BlobFiles.write``; then they are ``prepared``.
+
+        Raises BlobHashMismatch, HomeError.
+        """
+        for content_hash, data in self._missing.items():
+            verify_blob(data, content_hash)
+        inline_max = self._inline_bytes_max
+        yield from self._files.write({key: data for key, data in self._missing.items() if len(data) > inline_max})
+        self.prepared = PreparedBlobs(
+            tuple((key, len(data), data if len(data) <= inline_max else None) for key, data in self._missing.items())
+        )
+
+
 class LocalCasStore:
     """The BlobStore of one home."""
 
     def __init__(self, home: Home, config: StorageConfig | None = None, *, fault: FaultHook = no_fault) -> None:
         self._database = home.database
-        self._files = BlobFiles(home.files.blobs, home.files.quarantine, fault)
-        self._inline_bytes_max = (config or StorageConfig()).inline_bytes_max
+        config = config or StorageConfig()
+        self._files = BlobFiles(home.files.blobs, home.files.quarantine, fault, bulk_sync=config.bulk_sync)
+        self._inline_bytes_max = config.inline_bytes_max
         self._counters: Counter[str] = Counter()
         if home.writable:
             self._counters["unfinished_removed"] = self._files.remove_unfinished()
@@ -110,10 +142,7 @@ class LocalCasStore:
     def put_many(self, blobs: Iterable[bytes]) -> tuple[ContentHash, ...]:
         """Store all or none with one transaction; hashes in the order given; raises BlobTooLarge, HomeError."""
         hashed = [(hash_of(data), data) for data in blobs]
-        prepared = self.prepare(dict(hashed))
-        if prepared.rows:
-            with self._database.transaction():
-                self.insert(prepared)
+        self.commit(self.prepare(dict(hashed)))
         return tuple(content_hash for content_hash, _ in hashed)
 
     def prepare(self, blobs: Mapping[ContentHash, bytes]) -> PreparedBlobs:
@@ -122,18 +151,29 @@ class LocalCasStore:
         A crash before ``insert`` leaves files without a row: they do not exist for any reader, and the next put of
         the same content takes their name. Raises BlobHashMismatch, BlobTooLarge, HomeError.
         """
-        for content_hash, data in blobs.items():
+        staged = self.stage(blobs)
+        for wait in staged.write():
+            if wait is not None:
+                wait()
+        return staged.prepared
+
+    def stage(self, blobs: Mapping[ContentHash, bytes]) -> StagedBlobs:
+        """What of these is not here yet, for ``StagedBlobs.write`` and then ``commit``; raises BlobTooLarge.
+
+        Between the steps the blobs must not be deleted: their files would go, and a read would find them missing.
+        """
+        for data in blobs.values():
             if len(data) > BLOB_BYTES_MAX:
                 raise BlobTooLarge(f"{len(data)} bytes are above the blob limit of {BLOB_BYTES_MAX}; use a manifest")
-            verify_blob(data, content_hash)
         unharmed = self._unharmed(blobs)
         missing = {key: data for key, data in blobs.items() if key not in unharmed}
-        self._files.write({key: data for key, data in missing.items() if len(data) > self._inline_bytes_max})
-        return PreparedBlobs(
-            tuple(
-                (key, len(data), data if len(data) <= self._inline_bytes_max else None) for key, data in missing.items()
-            )
-        )
+        return StagedBlobs(missing, self._files, self._inline_bytes_max)
+
+    def commit(self, prepared: PreparedBlobs) -> None:
+        """Make prepared blobs exist, in a transaction of their own."""
+        if prepared.rows:
+            with self._database.transaction():
+                self.insert(prepared)
 
     def insert(self, prepared: PreparedBlobs) -> None:
         """Second half of a put, inside the caller's transaction: from its commit on the blobs exist."""

@@ -1,4 +1,4 @@
-"""Content that the storage role pulls: wanted, here, or not to be had at the moment.
+"""Content that the storage role pulls: wanted, being fetched, here, or not to be had at the moment.
 
 Nothing waits for content: what cannot be had is set aside as unavailable and can be taken up again later.
 """
@@ -31,7 +31,10 @@ class ContentState(StrEnum):
     """Where a piece of content is in its life."""
 
     WANTED = "wanted"
+    FETCHING = "fetching"
+    """A file whose manifest is here and of whose chunks some are not."""
     HAVE = "have"
+    """All of it is here: of a file every chunk."""
     UNAVAILABLE = "unavailable"
     """Given up after pull_attempts_max tries; ``reopen`` makes it wanted again."""
 
@@ -42,7 +45,9 @@ class Content:
 
     cid: Cid
     size_bytes: int
-    """As stated by whoever referred to it; checked when the bytes are here."""
+    """As stated by whoever referred to it, checked when the bytes are here; of a file all its bytes."""
+    here_bytes: int = 0
+    """Of a file that is being fetched: how many of its bytes are here, as last noted."""
     state: ContentState
     attempts: int
     next_try_ms: TimeMs
@@ -69,7 +74,9 @@ class ContentTable:
         rows = [(cid.to_bytes(), min(size, I64_MAX), ContentState.WANTED, 0, now_ms, "") for cid, size in items]
         with self._database.transaction():
             return self._database.execute_many(
-                "INSERT INTO content VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (cid) DO NOTHING", rows
+                "INSERT INTO content (cid, size_bytes, state, attempts, next_try_ms, last_error)"
+                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (cid) DO NOTHING",
+                rows,
             )
 
     def get(self, cid: Cid) -> Content | None:
@@ -77,11 +84,11 @@ class ContentTable:
         rows = self._database.query(f"SELECT {_COLUMNS} FROM content WHERE cid = ?", (cid.to_bytes(),))
         return _content(rows[0]) if rows else None
 
-    def due(self, now_ms: int, limit: int) -> tuple[Content, ...]:
-        """Wanted content whose next try is due, longest due first; at most ``limit`` and PAGE_ROWS_MAX."""
+    def due(self, now_ms: int, limit: int, state: ContentState = ContentState.WANTED) -> tuple[Content, ...]:
+        """Content in this state whose next try is due, longest due first; at most ``limit`` and PAGE_ROWS_MAX."""
         rows = self._database.query(
             f"SELECT {_COLUMNS} FROM content WHERE state = ? AND next_try_ms <= ? ORDER BY next_try_ms, cid LIMIT ?",
-            (ContentState.WANTED, now_ms, min(limit, PAGE_ROWS_MAX)),
+            (state, now_ms, min(limit, PAGE_ROWS_MAX)),
         )
         return tuple(map(_content, rows))
 
@@ -106,17 +113,34 @@ class ContentTable:
                 [(ContentState.HAVE, cid.to_bytes()) for cid in cids],
             )
 
-    def mark_failed(self, cid: Cid, error: str, now_ms: int, *, jitter_ms: int = 0) -> ContentState:
-        """A try over all peers failed: wanted again after a doubling pause plus ``jitter_ms``, in the end unavailable.
+    def mark_fetching(self, cid: Cid, size_bytes: int, now_ms: int) -> None:
+        """The manifest of a wanted file is here: its chunks, ``size_bytes`` in all, are to be fetched from now on."""
+        with self._database.transaction():
+            self._database.execute(
+                "UPDATE content SET state = ?, size_bytes = ?, here_bytes = 0, attempts = 0, next_try_ms = ?,"
+                " last_error = '' WHERE cid = ? AND state = ?",
+                (ContentState.FETCHING, min(size_bytes, I64_MAX), now_ms, cid.to_bytes(), ContentState.WANTED),
+            )
 
-        Returns the new state; raises LocalError for content that is not wanted.
+    def mark_progress(self, cid: Cid, here_bytes: int) -> None:
+        """So much of a file that is being fetched is here; a change in it sets the count of tries back."""
+        with self._database.transaction():
+            self._database.execute(
+                "UPDATE content SET here_bytes = ?, attempts = 0 WHERE cid = ? AND state = ? AND here_bytes <> ?",
+                (min(here_bytes, I64_MAX), cid.to_bytes(), ContentState.FETCHING, min(here_bytes, I64_MAX)),
+            )
+
+    def mark_failed(self, cid: Cid, error: str, now_ms: int, *, jitter_ms: int = 0) -> ContentState:
+        """A try over all peers failed: the next after a doubling pause plus ``jitter_ms``, in the end unavailable.
+
+        Returns the new state; raises LocalError for content that is neither wanted nor being fetched.
         """
         content = self.get(cid)
-        if content is None or content.state is not ContentState.WANTED:
+        if content is None or content.state not in (ContentState.WANTED, ContentState.FETCHING):
             raise LocalError(f"{cid} was tried, but it is not wanted")
         attempts = content.attempts + 1
         given_up = attempts >= self._config.pull_attempts_max
-        state = ContentState.UNAVAILABLE if given_up else ContentState.WANTED
+        state = ContentState.UNAVAILABLE if given_up else content.state
         # Beyond 2^32 the pause is at its maximum anyway; without the bound a large attempts_max makes huge numbers.
         pause_ms = min(self._config.pull_retry_ms << min(content.attempts, 32), RETRY_MS_MAX) + jitter_ms
         with self._database.transaction():
@@ -136,7 +160,7 @@ class ContentTable:
         return self._reset(chosen, (ContentState.UNAVAILABLE, min(limit, PAGE_ROWS_MAX)), now_ms)
 
     def counts(self) -> dict[ContentState, ContentCount]:
-        """Items and stated bytes in every state; costs three rows, whatever the size of the table."""
+        """Items and stated bytes in every state; costs a row each, whatever the size of the table."""
         rows = self._database.query("SELECT state, items, size_bytes FROM content_counts")
         return {ContentState(state): ContentCount(items=items, size_bytes=size) for state, items, size in rows}
 
@@ -148,16 +172,16 @@ class ContentTable:
             )
 
 
-_COLUMNS: Final = "cid, size_bytes, state, attempts, next_try_ms, last_error"
+_COLUMNS: Final = "cid, size_bytes, state, attempts, next_try_ms, last_error, here_bytes"
 
 
 def _content(row: Row) -> Content:
     """Raises HomeError for a damaged row."""
-    cid, size_bytes, state, attempts, next_try_ms, last_error = row
+    cid, size_bytes, state, attempts, next_try_ms, last_error, here_bytes = row
     try:
         return Content(
             cid=Cid.from_bytes(cid), size_bytes=size_bytes, state=ContentState(state), attempts=attempts,
-            next_try_ms=next_try_ms, last_error=last_error,
+            next_try_ms=next_try_ms, last_error=last_error, here_bytes=here_bytes,
         )  # fmt: skip
     except (DecodeError, ValueError, TypeError) as error:
         raise HomeError(f"the table of content is damaged: {error}; restore the home from a copy") from None

@@ -51,14 +51,18 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_temporary(directory: Path, data: bytes) -> Path:
-    """Write and fsync a unique file (mode 0600) in ``directory``; the caller renames it. Raises OSError."""
+def write_temporary(directory: Path, data: bytes, *, sync: bool = True) -> Path:
+    """Write and fsync a unique file (mode 0600) in ``directory``; the caller renames it. Raises OSError.
+
+    With ``sync`` false the caller makes it durable, before the rename.
+    """
     descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=directory)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
     except BaseException:
         os.unlink(name)
         raise

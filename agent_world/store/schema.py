@@ -114,7 +114,16 @@ _BANS: Final = (
     "CREATE INDEX peer_bans_by_end ON peer_bans (until_ms)",
 )
 
-WORLD: Final = Schema(application_id=0x4157_5744, migrations=((*_BLOBS, *_CHAIN, *_CONTENT, *_PEERS), _DHT, _BANS))
+_FILES: Final = (
+    # Files of which the manifest is here and not every chunk: what of their bytes is.
+    "ALTER TABLE content ADD COLUMN here_bytes INTEGER NOT NULL DEFAULT 0",
+    "INSERT INTO content_counts VALUES ('fetching', 0, 0)",
+)
+
+WORLD: Final = Schema(
+    application_id=0x4157_5744,
+    migrations=((*_BLOBS, *_CHAIN, *_CONTENT, *_PEERS), _DHT, _BANS, _FILES),
+)
 """world.db ("AWWD"): blobs, blocks, content to pull, peers, what is announced in the DHT and what it answered,
 banned peers."""
 

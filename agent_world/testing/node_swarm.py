@@ -26,6 +26,7 @@ from agent_world.node.clock import Clock
 from agent_world.node.node import Node
 from agent_world.node.provision import DEFAULT_PARAMS, NodeSpec
 from agent_world.node.settings import NodeSettings
+from agent_world.node.storing import at_once
 from agent_world.node.task_status import TaskStatus
 from agent_world.node.views import NodeViews
 from agent_world.store.home import Home
@@ -226,6 +227,7 @@ class NodeSwarm(ABC):
                     validator_key=member.validator_key,
                     clock=Clock(self.wall_ms),
                 )
+                node.large.aside = at_once
                 async with self.open_dht(member, inner, node.discovery.records.rules) as dht:
                     node.discovery.join(dht, member.node_key)
                     self.checker.restarted(member.name, node.ledger.height)

@@ -59,6 +59,10 @@ class Processes:
         """Names of the nodes whose process has not ended."""
         return [name for name, process in self._processes.items() if process.poll() is None]
 
+    def pid(self, name: str) -> int:
+        """Process id of a node that was started."""
+        return self._processes[name].pid
+
     def client(self, name: str) -> NodeClient:
         """The control API of a node."""
         if name not in self._clients:

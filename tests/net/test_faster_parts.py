@@ -24,11 +24,11 @@ from noise.state import CipherState
 
 from agent_world.config import FASTER_PARTS, MINIMAL, NetConfig
 from agent_world.errors import UsageError
-from agent_world.net.libp2p.faster.noise import FasterSession
-from agent_world.net.libp2p.faster.yamux import CREDIT_POLL_S, FasterYamux, FasterYamuxStream
+from agent_world.net.libp2p.faster.noise import RECEIVE_BYTES_MAX, RECEIVE_BYTES_MIN, FasterSession
+from agent_world.net.libp2p.faster.yamux import CREDIT_BYTES_MAX, CREDIT_POLL_S, FasterYamux, FasterYamuxStream
 from agent_world.net.libp2p.network import Libp2pNetwork
 from agent_world.wire.ids import PeerId
-from agent_world.wire.limits import MIB
+from agent_world.wire.limits import KIB, MIB
 
 PROBE = "/aw/probe/1.0.0"
 CHOICES = [(), ("noise",), ("yamux",), FASTER_PARTS]
@@ -230,6 +230,39 @@ async def test_credit_wakes_a_writer_at_once(autojump_clock: trio.testing.MockCl
         stream.send_window = 1
         stream.wake()
     assert trio.current_time() - started < CREDIT_POLL_S
+
+
+@pytest.mark.parametrize(("window", "expected"), [(256 * KIB, 64 * KIB), (MIB, 256 * KIB), (4 * MIB, CREDIT_BYTES_MAX)])
+async def test_credit_waits_for_a_quarter_of_the_window(window: int, expected: int) -> None:
+    stream: Any = object.__new__(FasterYamuxStream)
+    stream.target_recv_window, stream._pending_recv_release = window, 0
+    given: list[int] = []
+
+    async def credit(*, bytes_read: int) -> None:
+        given.append(bytes_read)
+
+    stream._auto_tune_and_send_window_update = credit
+    for _ in range(2 * expected // KIB):
+        await stream._give_credit(KIB)
+    assert given == [expected, expected]
+
+
+async def test_the_buffer_follows_the_traffic() -> None:
+    """Large while much comes, small again for the hundreds of connections on which little does."""
+    wire, ours = Wire(), Wire()
+    writer = faster_session(ours)
+    text = bytes(range(256)) * (8 * MIB // 256)
+    await writer.write(text)
+    wire.pieces = [bytes(ours.written)]
+    reader = faster_session(wire)
+    assert await reader.read(len(text)) == text
+    assert len(reader._sealed) == RECEIVE_BYTES_MAX
+    for _ in range(2):
+        ours.written.clear()
+        await writer.write(b"little")
+        wire.pieces = [bytes(ours.written)]
+        assert await reader.read(6) == b"little"
+        assert len(reader._sealed) == RECEIVE_BYTES_MIN
 
 
 async def test_a_frame_whose_writer_is_cancelled_before_its_turn_is_not_sent() -> None:

@@ -38,29 +38,43 @@ class FrameReader:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._buffer = bytearray()
+        self._data = b""
+        """What was read last; ``_at`` bytes of it are taken."""
+        self._at = 0
 
     async def next(self, size_max: int) -> bytes | None:
         """The next frame, or None at a clean end; raises StreamLost and FrameBroken."""
-        if not self._buffer and not await self._fill():
+        if self._at == len(self._data) and not await self._refill():
             return None
         with trio.move_on_after(PARTIAL_FRAME_MAX_S):
-            length, start = await self._length(size_max)
-            end = start + length
-            while len(self._buffer) < end:
-                if not await self._fill():
-                    raise StreamLost("the stream ended inside a frame")
-            frame = bytes(memoryview(self._buffer)[start:end])
-            del self._buffer[:end]
-            return frame
+            length = await self._length(size_max)
+            end = self._at + length
+            if end <= len(self._data):
+                frame = self._data[self._at : end]
+                self._at = end
+                return frame
+            return await self._joined(length)
         raise FrameBroken(f"a frame was not complete after {PARTIAL_FRAME_MAX_S} s")
 
-    async def _length(self, size_max: int) -> tuple[int, int]:
+    async def _joined(self, length: int) -> bytes:
+        """A frame of several reads, copied once."""
+        pieces: list[bytes | memoryview] = [memoryview(self._data)[self._at :]]
+        left = length - len(pieces[0])
+        while left > 0:
+            if not await self._refill():
+                raise StreamLost("the stream ended inside a frame")
+            self._at = min(left, len(self._data))
+            left -= self._at
+            pieces.append(self._data if self._at == len(self._data) else memoryview(self._data)[: self._at])
+        return b"".join(pieces)
+
+    async def _length(self, size_max: int) -> int:
         length = position = 0
         while True:
-            if position == len(self._buffer) and not await self._fill():
+            if self._at == len(self._data) and not await self._refill():
                 raise StreamLost("the stream ended inside a length")
-            byte = self._buffer[position]
+            byte = self._data[self._at]
+            self._at += 1
             length |= (byte & 0x7F) << 7 * position
             position += 1
             if byte < 0x80:
@@ -69,17 +83,18 @@ class FrameReader:
                 raise FrameBroken("a length of more than five bytes")
         if length > size_max:
             raise FrameBroken(f"a frame of {length} bytes is over the limit of {size_max}")
-        return length, position
+        return length
 
-    async def _fill(self) -> bool:
+    async def _refill(self) -> bool:
+        """The next read in place of the last one, of which all is taken; False at the end."""
         try:
-            data = await self._stream.read(READ_BYTES)
+            self._data = await self._stream.read(READ_BYTES)
         except EOFError:
             return False
         except LOST as error:
             raise StreamLost(str(error) or type(error).__name__) from None
-        self._buffer += data
-        return bool(data)
+        self._at = 0
+        return bool(self._data)
 
 
 def framed(body: bytes) -> bytes:

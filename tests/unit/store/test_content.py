@@ -28,9 +28,10 @@ def table(home: Home) -> ContentTable:
     return ContentTable(home, CONFIG)
 
 
-def counts(table: ContentTable) -> tuple[int, int, int]:
+def counts(table: ContentTable) -> tuple[int, ...]:
+    """Wanted, here, unavailable."""
     found = table.counts()
-    return tuple(found[state].items for state in ContentState)  # type: ignore[return-value]
+    return tuple(found[state].items for state in (ContentState.WANTED, ContentState.HAVE, ContentState.UNAVAILABLE))
 
 
 def test_wanted_content_is_due_at_once_the_longest_waiting_first(table: ContentTable) -> None:
@@ -101,6 +102,37 @@ def test_what_is_here_stays_until_it_is_lost(table: ContentTable) -> None:
     assert counts(table) == (2, 0, 0)
 
 
+def test_a_file_is_fetched_until_all_of_it_is_here(home: Home, table: ContentTable) -> None:
+    file, other = CIDS[:2]
+    table.want([(file, 0), (other, 5)], now_ms=0)
+    table.mark_fetching(file, 1_000, 50)
+    table.mark_progress(other, 3)  # no file: nothing to note
+    table.mark_progress(file, 400)
+    assert [content.cid for content in table.due(50, 9)] == [other]
+    assert table.due(49, 9, ContentState.FETCHING) == ()
+    (found,) = ContentTable(home, CONFIG).due(50, 9, ContentState.FETCHING)
+    assert (found.cid, found.size_bytes, found.here_bytes, found.attempts) == (file, 1_000, 400, 0)
+    assert table.counts()[ContentState.FETCHING] == ContentCount(items=1, size_bytes=1_000)
+    table.mark_have([file])
+    assert table.counts()[ContentState.HAVE] == ContentCount(items=1, size_bytes=1_000)
+    table.mark_fetching(file, 7, 60)  # only what is wanted becomes a file to be fetched
+    assert table.due(60, 9, ContentState.FETCHING) == ()
+
+
+def test_progress_sets_the_tries_back_and_none_ends_them(table: ContentTable) -> None:
+    table.want([(CIDS[0], 0)], now_ms=0)
+    table.mark_fetching(CIDS[0], 1_000, 0)
+    for here_bytes in (100, 200, 300, 400):
+        assert table.mark_failed(CIDS[0], "cut off", 0) is ContentState.FETCHING
+        table.mark_progress(CIDS[0], here_bytes)
+    for _ in range(2):
+        table.mark_progress(CIDS[0], 400)
+        assert table.mark_failed(CIDS[0], "cut off", 0) is ContentState.FETCHING
+    assert table.mark_failed(CIDS[0], "cut off", 0) is ContentState.UNAVAILABLE
+    assert table.reopen(9, 9) == 1
+    assert [content.cid for content in table.due(9, 9)] == [CIDS[0]]
+
+
 def test_it_outlives_the_process(home: Home, table: ContentTable) -> None:
     table.want([(CIDS[0], 10)], now_ms=0)
     table.mark_failed(CIDS[0], "busy", 0)
@@ -121,7 +153,7 @@ def test_a_damaged_row_is_a_typed_error(home: Home, table: ContentTable) -> None
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["want", "have", "failed", "lost", "reopen"]), st.integers(0, 5)), max_size=40
+    st.tuples(st.sampled_from(["want", "fetching", "have", "failed", "lost", "reopen"]), st.integers(0, 5)), max_size=40
 )
 
 
@@ -137,13 +169,18 @@ def test_counts_are_those_of_the_rows(home: Home, steps: list[tuple[str, int]]) 
         if operation == "want":
             table.want([(CIDS[number], number)], 0)
             states.setdefault(number, (ContentState.WANTED, 0))
+        elif operation == "fetching":
+            table.mark_fetching(CIDS[number], number, 0)
+            if state is ContentState.WANTED:
+                states[number] = (ContentState.FETCHING, 0)
         elif operation == "have":
             table.mark_have([CIDS[number]])
             if state is not None:
                 states[number] = (ContentState.HAVE, attempts)
-        elif operation == "failed" and state is ContentState.WANTED:
+        elif operation == "failed" and state in (ContentState.WANTED, ContentState.FETCHING):
+            assert state is not None
             table.mark_failed(CIDS[number], "", 0)
-            states[number] = (ContentState.UNAVAILABLE if attempts == 2 else ContentState.WANTED, attempts + 1)
+            states[number] = (ContentState.UNAVAILABLE if attempts == 2 else state, attempts + 1)
         elif operation == "lost":
             assert table.mark_lost(CIDS[number], 0) == (state is ContentState.HAVE)
             if state is ContentState.HAVE:

@@ -43,6 +43,28 @@ def test_round_trip(value: Any) -> None:
     assert cbor.encode(decode(data)) == data
 
 
+@settings(deadline=None, max_examples=200)
+@given(VALUES)
+def test_what_is_put_together_here_is_what_the_library_writes(value: Any) -> None:
+    data = cbor.encode(value)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(cbor, "_LARGE_BYTES", -1)
+        assert cbor.encode(value) == data
+        assert decode(data) == value
+
+
+@pytest.mark.parametrize("size", [4_096, 4_097, 65_535, 65_536, 300_000])
+def test_large_byte_strings_are_as_strict_as_small_ones(size: int) -> None:
+    value = {"a": [bytes(size), None, b"small"]}
+    data = cbor.encode(value)
+    assert data == cbor2.dumps(value, canonical=True)
+    assert decode(data) == value
+    head = data.index(b"\x59" if size < 65_536 else b"\x5a")
+    width = 2 if size < 65_536 else 4
+    longer = data[:head] + b"\x5b" + size.to_bytes(8, "big") + data[head + 1 + width :]
+    assert rule(longer) == "D5"
+
+
 @settings(deadline=None, max_examples=100)
 @given(st.dictionaries(st.text(max_size=6), st.integers(0, 5), min_size=2, max_size=6), st.randoms())
 def test_the_order_in_which_a_map_was_built_does_not_matter(value: dict[str, int], rng: Any) -> None:

@@ -1,14 +1,18 @@
 """Noise sessions that receive many messages at once and encrypt and decrypt in place.
 
 The library asks the socket twice for each message (two bytes of length, then the rest), copies a message five times
-and yields at every lock on the way. Here one receive takes what is there, and a message is written by the cipher
-directly to where it is sent from or read from. Keys, nonces and the handshake are the library's.
+and yields at every lock on the way. Here one receive takes what is there into a buffer that grows with the traffic,
+the cipher reads from it, and a message is written by the cipher directly to where it is sent from or read from. Keys,
+nonces and the handshake are the library's.
 """
 
 from __future__ import annotations
 
+import errno
+from collections import deque
 from typing import Any, Final, Self
 
+import trio
 from cryptography.exceptions import InvalidTag
 from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError
 from libp2p.io.trio import TrioTCPStream
@@ -21,8 +25,13 @@ from noise.exceptions import NoiseInvalidMessage, NoiseMaxNonceError
 from agent_world.net.libp2p.faster.quiet_lock import QuietLock
 from agent_world.wire.limits import KIB
 
-RECEIVE_BYTES_MAX: Final = 64 * KIB
-"""Asked of the socket at once; the interpreter takes larger blocks from the system each time."""
+RECEIVE_BYTES_MIN: Final = 16 * KIB
+"""Buffer of a connection with little traffic, of which there may be hundreds."""
+RECEIVE_BYTES_MAX: Final = 512 * KIB
+"""Buffer of a busy connection; it doubles each time that a receive has filled it."""
+QUIET_BYTES: Final = 4 * KIB
+"""A receive of no more than this makes the buffer small again."""
+_CLOSED_HERE: Final = (errno.EBADF, errno.ENOTSOCK)
 LENGTH_BYTES: Final = 2
 TAG_BYTES: Final = 16
 
@@ -45,11 +54,15 @@ class FasterSession(SecureSession):
     _connection: Any
     _sealing: Any
     _opening: Any
-    _sealed: bytes
-    """Received and not a whole message yet."""
-    _plain: bytearray
-    """Decrypted; of it ``_taken`` bytes are read."""
+    _socket: Any
+    """The socket below, None if the connection is made of something else."""
+    _sealed: bytearray
+    """Received: the first ``_kept`` bytes, which are no whole message yet."""
+    _kept: int
+    _plain: deque[bytes]
+    """Decrypted messages; of the first one ``_taken`` bytes are read, of all ``_ready`` are left."""
     _taken: int
+    _ready: int
     _broken: Exception | None
 
     @classmethod
@@ -67,42 +80,51 @@ class FasterSession(SecureSession):
         mine._connection = session.conn.read_writer.read_write_closer
         mine._sealing = protocol.cipher_state_encrypt
         mine._opening = protocol.cipher_state_decrypt
-        mine._sealed = b""
-        mine._plain = bytearray()
-        mine._taken = 0
+        mine._sealed, mine._kept = bytearray(RECEIVE_BYTES_MIN), 0
+        mine._plain, mine._taken, mine._ready = deque(), 0, 0
         mine._broken = None
-        socket = mine._connection.stream
-        if isinstance(socket, TrioTCPStream):
+        mine._socket = None
+        below = mine._connection.stream
+        if isinstance(below, TrioTCPStream):
             quiet: Any = QuietLock(), QuietLock()
-            socket.read_lock, socket.write_lock = quiet
+            below.read_lock, below.write_lock = quiet
+            if isinstance(below.stream, trio.SocketStream):
+                mine._socket = below.stream.socket
         return mine
 
     @property
     def ready(self) -> int:
         """Bytes that ``take`` can give."""
-        return len(self._plain) - self._taken
+        return self._ready
 
     def take(self, size: int) -> bytes:
-        """The next bytes, which must be ready."""
+        """The next bytes, which must be ready; a whole message is not copied."""
+        self._ready -= size
         start, end = self._taken, self._taken + size
-        if start == 0 and end == len(self._plain):
-            data = bytes(self._plain)
-        else:
-            with memoryview(self._plain) as whole:
-                data = bytes(whole[start:end])
-        if end == len(self._plain):
-            self._plain, self._taken = bytearray(), 0
-        else:
+        if end < len(self._plain[0]):
             self._taken = end
-        return data
+            return self._plain[0][start:end]
+        if end == len(self._plain[0]):
+            self._taken = 0
+            return self._plain.popleft()[start:]
+        pieces: list[bytes] = []
+        while size:
+            piece = self._plain[0][self._taken : self._taken + size]
+            pieces.append(piece)
+            size -= len(piece)
+            self._taken += len(piece)
+            if self._taken == len(self._plain[0]):
+                self._plain.popleft()
+                self._taken = 0
+        return b"".join(pieces)
 
     async def read(self, n: int | None = None) -> bytes:
         """Exactly ``n`` bytes, or what comes first without a number; raises as the library's session."""
         if n == 0:
             return b""
-        while self.ready < (n or 1):
+        while self._ready < (n or 1):
             await self._receive()
-        return self.take(self.ready if n is None else n)
+        return self.take(self._ready if n is None else n)
 
     async def write(self, data: bytes) -> None:
         """Encrypt and send all; messages of concurrent writers do not mix."""
@@ -111,48 +133,68 @@ class FasterSession(SecureSession):
     async def _receive(self) -> None:
         if self._broken is not None:
             raise self._broken
-        data = await self._connection.read(RECEIVE_BYTES_MAX)
-        if not data:
+        received = await self._receive_into()
+        if not received:
             raise IncompleteReadError(
-                "the connection was closed", expected_bytes=LENGTH_BYTES, received_bytes=len(self._sealed)
+                "the connection was closed", expected_bytes=LENGTH_BYTES, received_bytes=self._kept
             )
-        sealed = self._sealed + data if self._sealed else data
-        with memoryview(sealed) as whole:
-            messages, end = _whole_messages(whole)
+        total = self._kept + received
+        with memoryview(self._sealed) as whole, whole[:total] as sealed:
+            messages, end = _whole_messages(sealed)
             try:
-                self._open(whole, messages)
+                self._open(sealed, messages)
             except (NoiseInvalidMessage, NoiseMaxNonceError, ConnectionClosedError) as error:
                 # What was opened before it can still be read; nothing after it can be trusted.
                 self._broken = error
-            self._sealed = bytes(whole[end:])
+            self._kept = total - end
+            whole[: self._kept] = sealed[end:]
+        self._resize(received, is_full=total == len(self._sealed))
+
+    async def _receive_into(self) -> int:
+        """Receive behind what is kept; how many bytes, 0 at the end."""
+        with memoryview(self._sealed) as whole, whole[self._kept :] as room:
+            if self._socket is None:
+                data = await self._connection.read(len(room))
+                room[: len(data)] = data
+                return len(data)
+            try:
+                return int(await self._socket.recv_into(room))
+            except trio.ClosedResourceError:
+                return 0  # closed here, which the library too shows as an end
+            except OSError as error:
+                if error.errno in _CLOSED_HERE:
+                    return 0
+                raise ConnectionClosedError(f"TCP connection reset by remote peer: {error}", transport="tcp") from error
+
+    def _resize(self, received: int, *, is_full: bool) -> None:
+        """Make the buffer fit the traffic; it always has room for more than is kept."""
+        size = len(self._sealed)
+        if is_full and size < RECEIVE_BYTES_MAX:
+            size *= 2
+        elif received <= QUIET_BYTES and self._kept < RECEIVE_BYTES_MIN:
+            size = RECEIVE_BYTES_MIN
+        if size != len(self._sealed):
+            resized = bytearray(size)
+            resized[: self._kept] = self._sealed[: self._kept]
+            self._sealed = resized
 
     def _open(self, sealed: memoryview, messages: list[tuple[int, int]]) -> None:
-        if self._taken:
-            del self._plain[: self._taken]
-            self._taken = 0
         state = self._opening
-        filled = len(self._plain)
-        self._plain += bytes(sum(end - start for start, end in messages))
-        plain = memoryview(self._plain)
-        try:
-            for start, end in messages:
-                size = end - start - TAG_BYTES
-                if size < 0:
-                    raise NoiseInvalidMessage("a message shorter than its tag")
-                if state.n == MAX_NONCE:
-                    raise NoiseMaxNonceError("the nonces of this connection are used up")
-                nonce = state.cipher.format_nonce(state.n)
-                try:
-                    state.cipher.cipher.decrypt_into(nonce, sealed[start:end], None, plain[filled : filled + size])
-                except InvalidTag:
-                    raise NoiseInvalidMessage("a message that was not encrypted by the peer") from None
-                state.n += 1
-                filled += size
-                if not size:
-                    raise ConnectionClosedError("Connection closed")  # an empty message ends it in the library too
-        finally:
-            plain.release()
-            del self._plain[filled:]
+        decrypt, format_nonce = state.cipher.cipher.decrypt, state.cipher.format_nonce
+        for start, end in messages:
+            if end - start < TAG_BYTES:
+                raise NoiseInvalidMessage("a message shorter than its tag")
+            if state.n == MAX_NONCE:
+                raise NoiseMaxNonceError("the nonces of this connection are used up")
+            try:
+                plain = decrypt(format_nonce(state.n), sealed[start:end], None)
+            except InvalidTag:
+                raise NoiseInvalidMessage("a message that was not encrypted by the peer") from None
+            state.n += 1
+            if not plain:
+                raise ConnectionClosedError("Connection closed")  # an empty message ends it in the library too
+            self._plain.append(plain)
+            self._ready += len(plain)
 
     def _seal(self, data: bytes) -> bytearray:
         state = self._sealing

@@ -24,7 +24,9 @@ from libp2p.stream_muxer.yamux.yamux import (
     YamuxStream,
 )
 
+from agent_world.net.libp2p.faster.pieces import Pieces
 from agent_world.net.libp2p.faster.quiet_lock import QuietLock
+from agent_world.wire.limits import KIB
 
 log: Final = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ FRAME_BODY_BYTES_MAX: Final = MAX_PLAINTEXT_LENGTH - HEADER_SIZE
 """One Noise message takes a frame whole; the library's frames of 64 KiB make a second message of 17 bytes."""
 FRAMES_AT_ONCE: Final = 4
 """Frames of one stream written together; another stream waits for no more than 256 KiB."""
+CREDIT_BYTES_MAX: Final = 512 * KIB
+"""Credit waits for no more than this to be read."""
 CREDIT_WAIT_MAX_S: Final = 5.0
 """As in the library: a reader that gives no credit for so long loses its stream."""
 CREDIT_POLL_S: Final = 0.01
@@ -142,7 +146,7 @@ class _UnusualFrames:
         stream = connection.streams.get(stream_id)
         if stream is None:
             return  # it was reset here while the frame was on its way
-        connection.stream_buffers[stream_id] += data
+        connection.stream_buffers[stream_id].extend(data)
         stream.recv_window -= len(data)
         if stream.recv_window < 0:
             log.warning("a peer exceeded the window of stream %d by %d bytes", stream_id, -stream.recv_window)
@@ -176,17 +180,12 @@ class FasterYamuxStream(YamuxStream):
         """As the library's; it does all that is not handing over bytes of an open stream."""
         connection = self.conn
         while n is not None and n > 0:
-            buffer = connection.stream_buffers.get(self.stream_id)
+            buffer: Any = connection.stream_buffers.get(self.stream_id)
             if buffer is None or self.recv_closed or self.closed or connection.event_shutting_down.is_set():
                 break
             if buffer:
-                if n >= len(buffer):
-                    data = bytes(buffer)
-                    buffer.clear()
-                else:
-                    data = bytes(buffer[:n])
-                    del buffer[:n]
-                await self._auto_tune_and_send_window_update(bytes_read=len(data))
+                data: bytes = buffer.take(n)
+                await self._give_credit(len(data))
                 return data
             await connection.stream_events[self.stream_id].wait()
             if self.stream_id not in connection.stream_events:
@@ -211,6 +210,13 @@ class FasterYamuxStream(YamuxStream):
                 at += size
             await self.conn._write_frame(b"".join(frames))
 
+    async def _give_credit(self, size: int) -> None:
+        """As the repaired library, but for a quarter of a window: a frame of credit costs as much as one of data."""
+        self._pending_recv_release += size
+        if self._pending_recv_release >= min(self.target_recv_window // 4, CREDIT_BYTES_MAX):
+            size, self._pending_recv_release = self._pending_recv_release, 0
+            await self._auto_tune_and_send_window_update(bytes_read=size)
+
     def _check_writable(self) -> None:
         if self.send_closed:
             raise MuxedStreamError("Stream is closed for sending")
@@ -228,6 +234,9 @@ class FasterYamuxStream(YamuxStream):
 
 
 def _faster(stream: Any) -> Any:
+    buffers = stream.conn.stream_buffers
+    if stream.stream_id in buffers:  # a reset one may be gone already
+        buffers[stream.stream_id] = Pieces(buffers[stream.stream_id])
     stream.__class__ = FasterYamuxStream
     stream.window_lock = QuietLock()
     return stream

@@ -21,6 +21,7 @@ class Domain(Enum):
     PROPOSAL = b"aw/proposal/1\x00"
     VOTE = b"aw/vote/1\x00"
     CAPABILITY = b"aw/capability/1\x00"
+    HELLO_VALIDATOR = b"aw/hello-validator/1\x00"
 
 
 def sign(domain: Domain, genesis_hash: Hash32, body: bytes, key: KeyPair) -> Signed:

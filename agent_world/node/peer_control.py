@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -18,7 +17,6 @@ from agent_world.node.peering import Peering
 from agent_world.node.trimming import Candidate, surplus
 from agent_world.store.bans import BanBook, KnownBan
 from agent_world.wire.ids import PeerId
-from agent_world.wire.limits import VALIDATORS_MAX
 
 _log = structlog.get_logger("agent_world.peers")
 
@@ -29,7 +27,7 @@ BAN_MS_MAX: Final = 365 * 24 * 3_600 * 1_000
 
 
 class PeerControl:
-    """``validators`` tells how many the world has: so many peers may claim to be one and be protected for it."""
+    """Bans, protection and trimming for one node; says so to the network's gate."""
 
     def __init__(
         self, network: DistributedNetwork, peering: Peering, bans: BanBook, config: NetConfig, clock: Clock
@@ -41,7 +39,6 @@ class PeerControl:
         self._above = config.connections_max * config.trim_above_percent // 100
         self._down_to = config.connections_max * config.trim_to_percent // 100
         self.counters = Counters()
-        self.validators: Callable[[], int] = lambda: VALIDATORS_MAX
         gate = network.gate
         gate.protect(self.is_protected)
         gate.banned = self._banned
@@ -54,15 +51,8 @@ class PeerControl:
             gate.ban(ban.peer_id, gate.now_ms() + ban.until_ms - now_ms, ban.reason)
 
     def is_protected(self, peer: PeerId) -> bool:
-        """Whether only proven faults lead to a ban: peers named by the operator, and as many as there are validators.
-
-        A hello that says `validator` is a claim. Claims count in the order in which their connections were made, so
-        that whoever comes later cannot take the place of a validator that is there.
-        """
-        if self._peering.links.is_chosen(peer):
-            return True
-        claims = [name for name, hello in self._peering.hellos.items() if hello.validator]
-        return peer in claims[: self.validators()]
+        """Whether only proven faults lead to a ban: peers named by the operator, and proven validators."""
+        return self._peering.links.is_chosen(peer) or self._peering.is_validator(peer)
 
     def _banned(self, ban: Ban) -> None:
         """The gate has banned a peer by itself."""
@@ -131,7 +121,7 @@ class PeerControl:
             "outbound": None if info is None else info.outbound,
             "connected_s": None if info is None else round(info.connected_s, 1),
             "role": None if hello is None else hello.role.value,
-            "validator": None if hello is None else hello.validator,
+            "validator": None if hello is None else self._peering.is_validator(peer),
             "versions": None if hello is None else list(hello.versions),
             "protected": self.is_protected(peer),
             "score": round(gate.score(peer), 1),

@@ -71,6 +71,7 @@ class Libp2pNetwork:
         self.connections = Connections(host, config, counters, rng, start)
         self.connections.on_down(self._requests.forget)
         self.connections.on_down(self._bodies.forget)
+        self.connections.on_down(self._messages.forget)
         self.gate.inbound = host.doors.shown
         self.gate.turn_away = lambda peer: start(self.connections.disconnect, peer)
 

@@ -9,6 +9,8 @@ import trio
 
 from agent_world.config import NetConfig
 from agent_world.errors import ErrorCode, Refused
+from agent_world.net.address import parse_address, parse_peer
+from agent_world.net.doors import network_of
 from agent_world.net.interface import DistributedNetwork, PeerInfo
 from agent_world.net.reputation import Ban
 from agent_world.node.clock import Clock
@@ -22,6 +24,10 @@ _log = structlog.get_logger("agent_world.peers")
 
 TEND_EVERY_S: Final = 1.0
 """How often it is looked whether there are too many peers."""
+HONEST_AFTER_S: Final = 60.0
+"""A greeted peer that has stayed so long speaks for its address; a fresh key of an offender must not."""
+HONEST_SCORE: Final = -10.0
+"""A peer that has done worse of late speaks for nobody."""
 BAN_MS_MAX: Final = 365 * 24 * 3_600 * 1_000
 """Longest ban an operator may give."""
 
@@ -37,6 +43,7 @@ class PeerControl:
         self._bans = bans
         self._clock = clock
         self._above = config.connections_max * config.trim_above_percent // 100
+        self._bootstrap = [network_of(parse_address(parse_peer(text)[1]).host) for text in config.bootstrap]
         self._down_to = config.connections_max * config.trim_to_percent // 100
         self.counters = Counters()
         gate = network.gate
@@ -49,6 +56,7 @@ class PeerControl:
         self._bans.prune(now_ms)
         for ban in self._bans.all(now_ms):
             gate.ban(ban.peer_id, gate.now_ms() + ban.until_ms - now_ms, ban.reason)
+        self._tell_addresses()
 
     def is_protected(self, peer: PeerId) -> bool:
         """Whether only proven faults lead to a ban: peers named by the operator, and proven validators."""
@@ -88,10 +96,28 @@ class PeerControl:
         """Until cancelled: let the least useful peers go while there are too many."""
         while True:
             await trio.sleep(TEND_EVERY_S)
+            self._tell_addresses()
             infos = self._network.peers()
             for peer in surplus(map(self._candidate, infos), above=self._above, down_to=self._down_to):
                 self.counters.add("peers.trimmed")
                 await self._network.disconnect(peer)
+
+    def _tell_addresses(self) -> None:
+        """What the gate has to know to refuse an address that sends offender after offender, and nobody else."""
+        trusted, honest = set(self._bootstrap), set()
+        for info in self._network.peers():
+            if not info.address:
+                continue  # its socket is gone
+            address = network_of(parse_address(info.address).host)
+            if self.is_protected(info.peer):
+                trusted.add(address)
+            elif self._is_honest(info):
+                honest.add(address)
+        self._network.gate.tell_addresses(trusted, honest)
+
+    def _is_honest(self, info: PeerInfo) -> bool:
+        is_settled = info.peer in self._peering.hellos and info.connected_s >= HONEST_AFTER_S
+        return is_settled and self._network.gate.score(info.peer) > HONEST_SCORE
 
     def _candidate(self, info: PeerInfo) -> Candidate:
         return Candidate(
@@ -125,6 +151,7 @@ class PeerControl:
             "versions": None if hello is None else list(hello.versions),
             "protected": self.is_protected(peer),
             "score": round(gate.score(peer), 1),
+            "address_limit": gate.address_limit(peer),
             "banned_until_ms": until_ms,
             "reason": reason,
             "latency_ms": None if info is None or info.latency_ms is None else round(info.latency_ms, 2),

@@ -12,8 +12,10 @@ import trio
 
 from agent_world.config import NetConfig
 from agent_world.crypto.keys import KeyPair
+from agent_world.net.address import parse_address
 from agent_world.net.answering import Answering
 from agent_world.net.counters import Counters
+from agent_world.net.doors import network_of
 from agent_world.net.inbox import Inbox
 from agent_world.net.interface import BodyHandler, MessageHandler, PeerEvent, PeerInfo, RequestHandler, Validator
 from agent_world.net.libp2p.bodies import Bodies
@@ -73,6 +75,7 @@ class Libp2pNetwork:
         self.connections.on_down(self._bodies.forget)
         self.connections.on_down(self._messages.forget)
         self.gate.inbound = host.doors.shown
+        self.gate.address_of = self._address_of
         self.gate.turn_away = lambda peer: start(self.connections.disconnect, peer)
 
     @classmethod
@@ -134,6 +137,10 @@ class Libp2pNetwork:
                 )
             )
         return infos
+
+    def _address_of(self, peer: PeerId) -> str | None:
+        up = self.connections.feed.connected.get(peer)
+        return None if up is None or not up.address else network_of(parse_address(up.address).host)
 
     def peer_events(self) -> AsyncIterator[PeerEvent]:
         """Connects and disconnects; first a PeerUp for every peer already connected."""

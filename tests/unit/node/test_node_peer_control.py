@@ -14,10 +14,11 @@ from agent_world.crypto.hashing import cid_of, hash32
 from agent_world.crypto.keys import KeyPair
 from agent_world.errors import ErrorCode, Refused
 from agent_world.handlers.hello import HelloHandler, sign_validator_claim
+from agent_world.net.address import parse_address
 from agent_world.net.memory import InMemoryNetwork
 from agent_world.net.reputation import Offence
 from agent_world.node.clock import Clock
-from agent_world.node.peer_control import BAN_MS_MAX, PeerControl
+from agent_world.node.peer_control import BAN_MS_MAX, HONEST_AFTER_S, PeerControl
 from agent_world.node.peering import Peering
 from agent_world.store.bans import BanBook
 from agent_world.store.peers import PeerBook
@@ -201,3 +202,35 @@ async def test_a_refusal_is_shown(tmp_path: Path, autojump_clock: object) -> Non
     async with running(tmp_path) as rig:
         await rig.link(1, hello(versions=("aw/9",)))
         assert "N4: this node speaks aw/1; the peer names 'aw/9'" in str(rig.row(1)["reason"])
+
+
+async def test_addresses_of_protected_and_of_lasting_peers_are_told(tmp_path: Path, autojump_clock: object) -> None:
+    bootstrap = f"/ip4/10.9.9.9/tcp/1/p2p/{peer(50)}"
+    async with running(tmp_path, bootstrap=(bootstrap,)) as rig:
+        told: list[tuple[set[str], set[str]]] = []
+        rig.network.gate.tell_addresses = lambda trusted, honest: told.append((set(trusted), set(honest)))  # type: ignore[method-assign]
+        await rig.link(1, hello(validator=proof_of(1)))
+        await rig.link(2)
+        await rig.link(3)
+        hosts = {number: parse_address(str(rig.row(number)["address"])).host for number in (1, 2, 3)}
+        await trio.sleep(2)
+        assert told[-1] == ({"10.9.9.9", hosts[1]}, set()), "nobody speaks for an address at once"
+        for _ in range(3):
+            rig.network.gate.blame(peer(3), Offence.GARBAGE)
+        await trio.sleep(HONEST_AFTER_S)
+        assert told[-1] == ({"10.9.9.9", hosts[1]}, {hosts[2]})
+
+
+async def test_why_an_address_is_limited_is_listed(tmp_path: Path, autojump_clock: object) -> None:
+    async with running(tmp_path, bans_per_ip_max=2) as rig:
+        one, two = await rig.link(1), await rig.link(2)
+        rig.network.gate.address_of = lambda _peer: "10.8.8.8"
+        assert rig.row(2)["address_limit"] is None
+        for _ in range(6):
+            rig.network.gate.blame(one, Offence.GARBAGE)
+            rig.network.gate.blame(two, Offence.GARBAGE)
+        await trio.sleep(1)
+        rig.network.gate.address_of = lambda _peer: None
+        assert str(rig.row(2)["address_limit"]).startswith("bans of peers at 10.8.8.8: 2; no new connections")
+        rig.control.unban(one)
+        assert "one new connection in 10 s" in str(rig.row(2)["address_limit"])

@@ -89,6 +89,8 @@ class NetConfig:
 
     listen: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/0",)
     bootstrap: tuple[str, ...] = ()
+    mdns: bool = False
+    """Announce this node on the local network and try the peers that are found there."""
     connections_max: int = 256
     """All connections; a further one is refused."""
     trim_above_percent: int = 75

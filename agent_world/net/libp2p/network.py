@@ -22,10 +22,11 @@ from agent_world.net.libp2p.bodies import Bodies
 from agent_world.net.libp2p.connections import Connections
 from agent_world.net.libp2p.gossip import Gossip, open_gossip
 from agent_world.net.libp2p.host import Host, check_can_listen, open_host
+from agent_world.net.libp2p.mdns import Found, Mdns, lan_addresses
 from agent_world.net.libp2p.messages import Messages
 from agent_world.net.libp2p.request_server import RequestServer
 from agent_world.net.libp2p.requests import PeerLoad, Requests
-from agent_world.wire.ids import PeerId
+from agent_world.wire.ids import Hash32, PeerId
 
 log: Final = logging.getLogger(__name__)
 
@@ -97,6 +98,8 @@ class Libp2pNetwork:
         """
         if transport is None:
             check_can_listen(config.listen)
+        if config.mdns:
+            lan_addresses(config.listen)
         counters = Counters()
         async with (
             open_host(config, key, counters, transport) as host,
@@ -165,6 +168,10 @@ class Libp2pNetwork:
     async def subscribe(self, topic: str, validator: Validator) -> Inbox:
         """Join a topic; every call gives an inbox of its own."""
         return await self._gossip.subscribe(topic, validator)
+
+    async def run_mdns(self, genesis_hash: Hash32, found: Found) -> None:
+        """Until cancelled: announce this node on the local network, and tell which peers are found there."""
+        await Mdns(self.peer_id, genesis_hash, lan_addresses(self.listen_addresses()), self._counters, found).run()
 
     def serve(self, method: str, handler: RequestHandler) -> None:
         """Answer requests of this method; the last registration wins."""

@@ -117,19 +117,15 @@ def check_topology(settings: NodeSettings, own_peer_id: str) -> None:
 
     Raises UsageError, also for an address to listen on or to dial that is none.
     """
-    bootstrap, mdns = settings.config.net.bootstrap, settings.config.net.mdns
+    bootstrap = settings.config.net.bootstrap
     listen = {str(parse_address(address)) for address in settings.config.net.listen}
     for address in bootstrap:
         peer, dialled = parse_peer(address)
         if peer == own_peer_id or dialled in listen:
             raise UsageError(f"--bootstrap {address} is this node's own address; give the address of another node")
-    if (
-        settings.topology is Topology.TRIAD_DISTRIBUTED
-        and settings.role is not Role.SEQUENCER
-        and not bootstrap
-        and not mdns
-    ):
+    finds_others = bool(bootstrap) or settings.config.net.mdns
+    if settings.topology is Topology.TRIAD_DISTRIBUTED and settings.role is not Role.SEQUENCER and not finds_others:
         raise UsageError(
-            f"a {settings.role} node in triad_distributed needs net.mdns or --bootstrap with the sequencer's multiaddr"
-            " (agent-world node status --home SEQUENCER_HOME shows it)"
+            f"a {settings.role} node in triad_distributed needs --bootstrap with the sequencer's multiaddr"
+            " (agent-world node status --home SEQUENCER_HOME shows it), or --set net.mdns=true on one local network"
         )

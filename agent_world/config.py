@@ -89,6 +89,8 @@ class NetConfig:
 
     listen: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/0",)
     bootstrap: tuple[str, ...] = ()
+    mdns: bool = False
+    """Announce this node on the local network and try the peers that are found there."""
     connections_max: int = 256
     """All connections; a further one is refused."""
     trim_above_percent: int = 75
@@ -128,6 +130,9 @@ class NetConfig:
     bytes_burst: int = 128 * limits.MIB
     ban_s: float = 3_600.0
     """How long a peer is banned whose score is too low."""
+    bans_per_ip_max: int = 6
+    """After so many bans within ``ban_s`` of peers of one address nobody new gets in from there, and from half of it on
+    only few; addresses of validators and of peers named by the operator are spared."""
     upgrade_timeout_s: float = 5.0
     """Time for a handshake."""
     dial_timeout_s: float = 5.0
@@ -176,6 +181,7 @@ class NetConfig:
             "bytes_per_s",
             "bytes_burst",
             "ban_s",
+            "bans_per_ip_max",
             "heartbeat_s",
             "hello_interval_s",
             "requests_in_flight_per_peer_max",

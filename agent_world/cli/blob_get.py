@@ -97,6 +97,7 @@ def _write_new(output: Path, parts: Iterator[bytes]) -> int:
             try:
                 for part in parts:
                     size += file.write(part)
+            # Ctrl-C, which is no Exception, must not leave half a file either; whatever it is goes on its way.
             except BaseException:
                 output.unlink()
                 raise

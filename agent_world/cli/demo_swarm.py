@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import Any, Final, Self
 
 from agent_world.cli.client import NodeClient
+from agent_world.cli.node_process import start_node, stop_nodes
 from agent_world.errors import Unavailable
 from agent_world.node.provision import MadeNode, MadeSwarm
 
@@ -28,7 +27,6 @@ class DemoSwarm:
         self.made = made
         self.clients = {node.name: NodeClient(node.home) for node in made.nodes}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._logs: list[IO[bytes]] = []
 
     def __enter__(self) -> Self:
         for node in self.made.nodes:
@@ -47,13 +45,8 @@ class DemoSwarm:
         return node.home.parent / f"{node.name}.log"
 
     def start(self, node: MadeNode) -> None:
-        """Start one node; a session of its own keeps the terminal's Ctrl-C from it, so that we stop it in order."""
-        log = self.log_of(node).open("ab")
-        self._logs.append(log)
-        command = [sys.executable, "-m", "agent_world", "node", "run", "--home", str(node.home)]
-        self._processes[node.name] = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+        """Start one node."""
+        self._processes[node.name] = start_node(node.home, self.log_of(node))
 
     def wait_linked(self) -> None:
         """Until every node answers and is connected to all others; raises Unavailable with what is missing."""
@@ -85,17 +78,5 @@ class DemoSwarm:
                 raise Unavailable(f"the {node.name} process ended with {code}; its log is {self.log_of(node)}")
 
     def stop(self) -> None:
-        """SIGINT to all, then wait; what does not stop is killed."""
-        for process in self._processes.values():
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-        deadline = time.monotonic() + STOP_S
-        for process in self._processes.values():
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        for log in self._logs:
-            log.close()
-        self._logs.clear()
+        """Ask all to stop, and wait; what does not stop is killed."""
+        stop_nodes(self._processes.values(), STOP_S)

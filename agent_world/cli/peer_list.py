@@ -11,8 +11,8 @@ from agent_world.cli.client import NodeClient, home_option
 from agent_world.cli.output import json_option, show_rows
 
 _COLUMNS: Final = (
-    "peer_id", "address", "role", "validator", "protected", "score", "banned_until_ms", "reason", "latency_ms",
-    "received", "sent", "dropped",
+    "peer_id", "address", "role", "validator", "protected", "score", "banned_until_ms", "reason", "address_limit",
+    "latency_ms", "received", "sent", "dropped",
 )  # fmt: skip
 
 

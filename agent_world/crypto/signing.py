@@ -22,6 +22,7 @@ class Domain(Enum):
     VOTE = b"aw/vote/1\x00"
     CAPABILITY = b"aw/capability/1\x00"
     MEMBERSHIP = b"aw/membership/1\x00"
+    HELLO_VALIDATOR = b"aw/hello-validator/1\x00"
 
 
 def sign(domain: Domain, genesis_hash: Hash32, body: bytes, key: KeyPair) -> Signed:

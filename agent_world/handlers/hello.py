@@ -4,22 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from agent_world.crypto.keys import KeyPair
+from agent_world.crypto.signing import Domain, is_valid, sign
 from agent_world.errors import DecodeError, ErrorCode, Refused, UsageError
 from agent_world.net.address import parse_address
 from agent_world.wire import record
-from agent_world.wire.hello import PROTOCOL_VERSIONS, Hello
+from agent_world.wire.hello import PROTOCOL_VERSIONS, Hello, ValidatorClaim
 from agent_world.wire.ids import Hash32, PeerId, WorldId
 from agent_world.wire.limits import (
     ADDRESS_CHARS_MAX,
+    HEADER_BYTES_MAX,
     HELLO_PEERS_MAX,
     HELLO_VERSIONS_MAX,
     NAME_CHARS_MAX,
     RPC_INLINE_BYTES_MAX,
 )
+from agent_world.wire.signed import Signed
 
 
-def check_hello(hello: Hello, world_id: WorldId, genesis_hash: Hash32) -> None:
-    """Raise Refused under the first rule broken."""
+def sign_validator_claim(claim: ValidatorClaim, genesis_hash: Hash32, key: KeyPair) -> Signed:
+    """Proof for the hellos of ``claim.peer_id`` that the validator with this key is found there."""
+    return sign(Domain.HELLO_VALIDATOR, genesis_hash, record.to_bytes(claim), key)
+
+
+def claim_in(proof: Signed) -> ValidatorClaim:
+    """What a proof claims, unchecked; raises DecodeError."""
+    return record.from_bytes(ValidatorClaim, proof.body, size_max=HEADER_BYTES_MAX)
+
+
+def check_hello(hello: Hello, peer: PeerId, world_id: WorldId, genesis_hash: Hash32) -> None:
+    """Raise Refused under the first rule broken; ``peer`` is the authenticated other end."""
     _check_versions(hello)
     # [REJECT] N1: the peer is of this world.
     if hello.world_id != world_id:
@@ -34,7 +48,7 @@ def check_hello(hello: Hello, world_id: WorldId, genesis_hash: Hash32) -> None:
     # [REJECT] N3: few peers, and addresses that can be dialled.
     if len(hello.peers) > HELLO_PEERS_MAX or len(hello.listen) > HELLO_PEERS_MAX:
         raise Refused(ErrorCode.BAD_REQUEST, f"more than {HELLO_PEERS_MAX} addresses", rule="N3")
-    for address in (*hello.listen, *(peer.address for peer in hello.peers)):
+    for address in (*hello.listen, *(friend.address for friend in hello.peers)):
         if len(address) > ADDRESS_CHARS_MAX:
             raise Refused(ErrorCode.BAD_REQUEST, "an address is too long", rule="N3")
         try:
@@ -42,9 +56,24 @@ def check_hello(hello: Hello, world_id: WorldId, genesis_hash: Hash32) -> None:
         except (UsageError, DecodeError) as error:
             raise Refused(ErrorCode.BAD_REQUEST, str(error), rule="N3") from None
     # An own listen address may be a wildcard, whose host is then the one the connection came from.
-    for peer in hello.peers:
-        if not parse_address(peer.address).is_dialable:
-            raise Refused(ErrorCode.BAD_REQUEST, f"nobody can dial {peer.address}", rule="N3")
+    for friend in hello.peers:
+        if not parse_address(friend.address).is_dialable:
+            raise Refused(ErrorCode.BAD_REQUEST, f"nobody can dial {friend.address}", rule="N3")
+    if hello.validator is not None:
+        _check_validator(hello.validator, peer, genesis_hash)
+
+
+def _check_validator(proof: Signed, peer: PeerId, genesis_hash: Hash32) -> None:
+    # [REJECT] N5: the proof is a ValidatorClaim signed for this purpose in this world by the key that it names.
+    try:
+        claim = claim_in(proof)
+    except DecodeError as error:
+        raise Refused(ErrorCode.UNAUTHORIZED, f"no claim to be a validator: {error}", rule="N5") from None
+    # [REJECT] N6: the proof is that of the peer which says the hello.
+    if claim.peer_id != peer:
+        raise Refused(ErrorCode.UNAUTHORIZED, "the proof to be a validator is for another peer", rule="N6")
+    if not is_valid(Domain.HELLO_VALIDATOR, genesis_hash, proof.body, proof.key, proof.sig):
+        raise Refused(ErrorCode.UNAUTHORIZED, "the proof to be a validator does not verify", rule="N5")
 
 
 def _check_versions(hello: Hello) -> None:
@@ -75,7 +104,7 @@ class HelloHandler:
         hello = record.from_bytes(Hello, data, size_max=RPC_INLINE_BYTES_MAX)
         own = self.own()
         try:
-            check_hello(hello, own.world_id, own.genesis_hash)
+            check_hello(hello, peer, own.world_id, own.genesis_hash)
         except Refused as error:
             self.refused(peer, error)
             raise

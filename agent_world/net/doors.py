@@ -5,6 +5,7 @@ Pure: time is given. An IPv6 address counts by its /64, which is what one custom
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections import Counter
 from typing import Any, Final
@@ -12,6 +13,7 @@ from typing import Any, Final
 import attrs
 
 from agent_world.config import NetConfig
+from agent_world.net.address_bans import AddressBans
 from agent_world.net.rates import Buckets, Rate
 
 IPV6_PREFIX: Final = 64
@@ -43,8 +45,9 @@ class _Address:
 class Doors:
     """Counts of one host; refusals are told by their counter's name."""
 
-    def __init__(self, config: NetConfig) -> None:
+    def __init__(self, config: NetConfig, address_bans: AddressBans) -> None:
         self._config = config
+        self._address_bans = address_bans
         self._open: dict[str, _Address] = {}
         self._handshakes = 0
         rate = Rate(config.connects_per_ip_per_s, config.connects_per_ip_burst)
@@ -75,7 +78,7 @@ class Doors:
             return "connection_limit_failed_handshakes"
         if not self._connects.of(address, now_s).take(1, now_s):
             return "connection_limit_rate"
-        return None
+        return self._address_bans.refusal(address, now_s)
 
     def settled(self, address: str) -> None:
         """A handshake is over."""
@@ -102,6 +105,7 @@ class Doors:
         }
 
 
+@functools.lru_cache(maxsize=4_096)
 def network_of(ip: str) -> str:
     """What counts as one address."""
     try:

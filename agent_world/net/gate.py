@@ -7,12 +7,13 @@ message in and tell it what was wrong with one; the node protects peers, keeps b
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import trio
 
 from agent_world.config import NetConfig
+from agent_world.net.address_bans import AddressBans
 from agent_world.net.counters import Counters
 from agent_world.net.rates import OWN_SHARE, Buckets, RateClass, rates_of
 from agent_world.net.reputation import Ban, Offence, Reputation
@@ -41,9 +42,12 @@ class Gate:
         self._rate_blamed: dict[PeerId, float] = {}
         self._reputation = Reputation(int(config.ban_s * 1000))
         self._protected: Callable[[PeerId], bool] = lambda _peer: False
+        self.address_bans = AddressBans(config.bans_per_ip_max, config.ban_s)
         self.traffic = Traffic()
         self.turn_away: Callable[[PeerId], None] = lambda _peer: None
         """The network's: end the connections of a peer that was banned just now."""
+        self.address_of: Callable[[PeerId], str | None] = lambda _peer: None
+        """The network's: from where a peer is connected, as ``doors.network_of`` says."""
         self.inbound: Callable[[], dict[str, Any]] = dict
         """The network's: inbound connections and refusals, for status pages."""
         self.banned: Callable[[Ban], None] = lambda _ban: None
@@ -93,8 +97,20 @@ class Gate:
         if ban is not None:
             self._counters.add("peer_banned")
             log.warning("%s is banned: %s", peer, ban.reason)
+            address = self.address_of(peer)
+            if address is not None:
+                self.address_bans.note(address, peer, self._now_s())
             self.banned(ban)
             self.turn_away(peer)
+
+    def tell_addresses(self, trusted: Iterable[str], honest: Iterable[str]) -> None:
+        """The node's word for who is connected, as ``AddressBans.tell`` takes it."""
+        self.address_bans.tell(trusted, honest, self._now_s())
+
+    def address_limit(self, peer: PeerId) -> str | None:
+        """Why new connections from a peer's address are refused, for people; None if they are not."""
+        address = self.address_of(peer) or self.address_bans.address_of(peer)
+        return None if address is None else self.address_bans.reason(address, self._now_s())
 
     def score(self, peer: PeerId) -> float:
         """0 without faults, negative else."""
@@ -107,6 +123,7 @@ class Gate:
 
     def unban(self, peer: PeerId) -> bool:
         """End a ban; whether there was one."""
+        self.address_bans.forgive(peer)
         return self._reputation.unban(peer)
 
     def ban_of(self, peer: PeerId) -> Ban | None:
@@ -123,4 +140,5 @@ class Gate:
 
     def shown(self) -> dict[str, Any]:
         """Inbound connections, bans and traffic, for a status page."""
-        return {"inbound": self.inbound(), "banned": len(self.bans()), **self.traffic.shown()}
+        inbound = {**self.inbound(), "by_bans": self.address_bans.shown(self._now_s())}
+        return {"inbound": inbound, "banned": len(self.bans()), **self.traffic.shown()}

@@ -32,6 +32,8 @@ class Offence(Enum):
     """Lengths over the limit, frames that are never completed."""
     WRONG_BYTES = ("wrong bytes", 20.0, True)
     """Content that does not hash to the name it was asked by, or answers nobody asked for."""
+    FALSE_PROOF = ("false proof of being a validator", 34.0, True)
+    """A hello with a validator's proof that does not verify, or is another peer's."""
     INVALID_GOSSIP = ("invalid gossip", 15.0, False)
     """A gossip message that breaks a [REJECT] rule, published or forwarded: whoever forwards it should have checked."""
     INVALID_MESSAGE = ("invalid messages", 5.0, False)

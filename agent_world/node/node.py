@@ -15,7 +15,7 @@ from agent_world.handlers.blob import BlobHandler
 from agent_world.handlers.block import BlockHandler
 from agent_world.handlers.consensus import CHANNEL, ConsensusHandler
 from agent_world.handlers.event import EventHandler
-from agent_world.handlers.hello import HelloHandler
+from agent_world.handlers.hello import HelloHandler, sign_validator_claim
 from agent_world.handlers.module import ModuleHandler
 from agent_world.handlers.state import StateHandler
 from agent_world.handlers.submit import Admitted, SubmitHandler
@@ -53,8 +53,9 @@ from agent_world.store.peers import PeerBook
 from agent_world.wire import rpc
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.genesis import Genesis
-from agent_world.wire.hello import PROTOCOL_VERSIONS, Hello, Role
-from agent_world.wire.ids import PeerId
+from agent_world.wire.hello import PROTOCOL_VERSIONS, Hello, Role, ValidatorClaim
+from agent_world.wire.ids import PeerId, TimeMs
+from agent_world.wire.signed import Signed
 from agent_world.world.admission import SignedAction
 
 _log = structlog.get_logger("agent_world.node")
@@ -100,6 +101,7 @@ class Node:
             else None
         )
         self.voting = None if validator_key is None else self._voting(home, validator_key)
+        self._proof = None if validator_key is None else self._prove_validator(validator_key)
         self.catch_up = CatchUp(self.ledger, network, self.healer, self.clock, votes=self.voting is not None)
         self.discovery = Discovery(
             DiscoveryParts(
@@ -144,6 +146,11 @@ class Node:
             )
         )
 
+    def _prove_validator(self, key: KeyPair) -> Signed:
+        """For hellos: the validator with this key is found at this peer."""
+        claim = ValidatorClaim(peer_id=self.network.peer_id, issued_at_ms=TimeMs(self.clock.wall_ms()))
+        return sign_validator_claim(claim, self.ledger.genesis_hash, key)
+
     def _wire_up(self) -> None:
         """Everything that one part tells another."""
         self.fetcher.order = self.sources.for_content
@@ -152,7 +159,7 @@ class Node:
         self.catch_up.advanced = self._advanced_by_sync
         self.peering.came = self._peer_came
         self.peering.gone = self._peer_gone
-        self.peer_control.validators = lambda: len(self.ledger.validators.record.validators)
+        self.peering.is_validator_key = lambda key: self.ledger.validators.by_key(key) is not None
         self.announcer.announce_heads = self.voting is not None
         if self.voting is not None:
             self.voting.committed = self._after_height
@@ -193,7 +200,7 @@ class Node:
             world_id=self.ledger.world_id,
             genesis_hash=self.ledger.genesis_hash,
             role=self.settings.role,
-            validator=self.voting is not None,
+            validator=self._proof,
             listen=self.network.listen_addresses(),
             head=self.ledger.head,
             peers=self.peering.known_addresses(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -10,6 +9,8 @@ import trio
 
 from agent_world.config import NetConfig
 from agent_world.errors import ErrorCode, Refused
+from agent_world.net.address import parse_address, parse_peer
+from agent_world.net.doors import network_of
 from agent_world.net.interface import DistributedNetwork, PeerInfo
 from agent_world.net.reputation import Ban
 from agent_world.node.clock import Clock
@@ -18,18 +19,21 @@ from agent_world.node.peering import Peering
 from agent_world.node.trimming import Candidate, surplus
 from agent_world.store.bans import BanBook, KnownBan
 from agent_world.wire.ids import PeerId
-from agent_world.wire.limits import VALIDATORS_MAX
 
 _log = structlog.get_logger("agent_world.peers")
 
 TEND_EVERY_S: Final = 1.0
 """How often it is looked whether there are too many peers."""
+HONEST_AFTER_S: Final = 60.0
+"""A greeted peer that has stayed so long speaks for its address; a fresh key of an offender must not."""
+HONEST_SCORE: Final = -10.0
+"""A peer that has done worse of late speaks for nobody."""
 BAN_MS_MAX: Final = 365 * 24 * 3_600 * 1_000
 """Longest ban an operator may give."""
 
 
 class PeerControl:
-    """``validators`` tells how many the world has: so many peers may claim to be one and be protected for it."""
+    """Bans, protection and trimming for one node; says so to the network's gate."""
 
     def __init__(
         self, network: DistributedNetwork, peering: Peering, bans: BanBook, config: NetConfig, clock: Clock
@@ -39,9 +43,9 @@ class PeerControl:
         self._bans = bans
         self._clock = clock
         self._above = config.connections_max * config.trim_above_percent // 100
+        self._bootstrap = [network_of(parse_address(parse_peer(text)[1]).host) for text in config.bootstrap]
         self._down_to = config.connections_max * config.trim_to_percent // 100
         self.counters = Counters()
-        self.validators: Callable[[], int] = lambda: VALIDATORS_MAX
         gate = network.gate
         gate.protect(self.is_protected)
         gate.banned = self._banned
@@ -52,17 +56,11 @@ class PeerControl:
         self._bans.prune(now_ms)
         for ban in self._bans.all(now_ms):
             gate.ban(ban.peer_id, gate.now_ms() + ban.until_ms - now_ms, ban.reason)
+        self._tell_addresses()
 
     def is_protected(self, peer: PeerId) -> bool:
-        """Whether only proven faults lead to a ban: peers named by the operator, and as many as there are validators.
-
-        A hello that says `validator` is a claim. Claims count in the order in which their connections were made, so
-        that whoever comes later cannot take the place of a validator that is there.
-        """
-        if self._peering.links.is_chosen(peer):
-            return True
-        claims = [name for name, hello in self._peering.hellos.items() if hello.validator]
-        return peer in claims[: self.validators()]
+        """Whether only proven faults lead to a ban: peers named by the operator, and proven validators."""
+        return self._peering.links.is_chosen(peer) or self._peering.is_validator(peer)
 
     def _banned(self, ban: Ban) -> None:
         """The gate has banned a peer by itself."""
@@ -98,10 +96,28 @@ class PeerControl:
         """Until cancelled: let the least useful peers go while there are too many."""
         while True:
             await trio.sleep(TEND_EVERY_S)
+            self._tell_addresses()
             infos = self._network.peers()
             for peer in surplus(map(self._candidate, infos), above=self._above, down_to=self._down_to):
                 self.counters.add("peers.trimmed")
                 await self._network.disconnect(peer)
+
+    def _tell_addresses(self) -> None:
+        """What the gate has to know to refuse an address that sends offender after offender, and nobody else."""
+        trusted, honest = set(self._bootstrap), set()
+        for info in self._network.peers():
+            if not info.address:
+                continue  # its socket is gone
+            address = network_of(parse_address(info.address).host)
+            if self.is_protected(info.peer):
+                trusted.add(address)
+            elif self._is_honest(info):
+                honest.add(address)
+        self._network.gate.tell_addresses(trusted, honest)
+
+    def _is_honest(self, info: PeerInfo) -> bool:
+        is_settled = info.peer in self._peering.hellos and info.connected_s >= HONEST_AFTER_S
+        return is_settled and self._network.gate.score(info.peer) > HONEST_SCORE
 
     def _candidate(self, info: PeerInfo) -> Candidate:
         return Candidate(
@@ -131,10 +147,11 @@ class PeerControl:
             "outbound": None if info is None else info.outbound,
             "connected_s": None if info is None else round(info.connected_s, 1),
             "role": None if hello is None else hello.role.value,
-            "validator": None if hello is None else hello.validator,
+            "validator": None if hello is None else self._peering.is_validator(peer),
             "versions": None if hello is None else list(hello.versions),
             "protected": self.is_protected(peer),
             "score": round(gate.score(peer), 1),
+            "address_limit": gate.address_limit(peer),
             "banned_until_ms": until_ms,
             "reason": reason,
             "latency_ms": None if info is None or info.latency_ms is None else round(info.latency_ms, 2),

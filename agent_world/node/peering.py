@@ -12,7 +12,7 @@ import trio
 
 from agent_world.config import NetConfig
 from agent_world.errors import Refused, RemoteError
-from agent_world.handlers.hello import HelloHandler
+from agent_world.handlers.hello import HelloHandler, claim_in
 from agent_world.net.address import parse_address, parse_peer
 from agent_world.net.interface import DistributedNetwork, PeerDown, PeerUp
 from agent_world.net.reputation import Offence
@@ -23,7 +23,7 @@ from agent_world.node.shunned import Shunned
 from agent_world.store.peers import PeerBook
 from agent_world.wire import record, rpc
 from agent_world.wire.hello import Hello, PeerAddress
-from agent_world.wire.ids import PeerId
+from agent_world.wire.ids import PeerId, PublicKey, TimeMs
 from agent_world.wire.limits import HELLO_PEERS_MAX
 
 _log = structlog.get_logger("agent_world.peers")
@@ -34,9 +34,9 @@ BOOK_PEERS_TRIED: Final = 64
 """Peers of earlier runs that may be dialled at the start, the ones seen last; the others come by hello."""
 BOOK_REFRESH_MS: Final = 60_000
 """An unchanged address is written to the peer book again this often, not with every hello: a write is an fsync."""
-
 REFUSALS_MAX: Final = 64
 """Peers of which the last refusal is remembered."""
+_FALSE_PROOF: Final = ("N5", "N6")
 
 
 class Peering:
@@ -49,6 +49,8 @@ class Peering:
         self._clock = clock
         self._handler: HelloHandler | None = None
         self.hellos: dict[PeerId, Hello] = {}
+        self._claims: dict[PeerId, tuple[PublicKey, TimeMs]] = {}
+        """Keys of which connected peers have shown a proof, and when it was made."""
         self._addresses: dict[PeerId, str] = {}
         self._written: dict[PeerId, tuple[str, int]] = {}
         self._greeting: set[PeerId] = set()
@@ -61,18 +63,31 @@ class Peering:
         """Called when a peer has said its first hello on a connection."""
         self.gone: Callable[[PeerId], None] = lambda _peer: None
         """Called when the last connection to a peer has ended."""
+        self.is_validator_key: Callable[[PublicKey], bool] = lambda _key: False
+        """Whether a key is in the world's validator set."""
         self.refusals: OrderedDict[PeerId, str] = OrderedDict()
         """Why hellos were refused, by this node or by the peer; the last REFUSALS_MAX peers."""
 
     def use(self, handler: HelloHandler) -> None:
         """The handler that serves and judges hellos."""
         self._handler = handler
-        handler.refused = self._refused
+        handler.refused = self._judged_wrong
         self._network.serve(rpc.HELLO, handler.serve)
 
     def validators(self) -> list[PeerId]:
-        """Connected peers that take consensus messages directly."""
-        return [peer for peer, hello in self.hellos.items() if hello.validator]
+        """Connected peers that have proved to be validators of this world and take consensus messages directly.
+
+        One peer for each key, the one with the latest proof: a validator may move, and cannot protect a crowd.
+        """
+        latest: dict[PublicKey, tuple[TimeMs, PeerId]] = {}
+        for peer, (key, issued_ms) in self._claims.items():
+            if self.is_validator_key(key):
+                latest[key] = max(latest.get(key, (issued_ms, peer)), (issued_ms, peer))
+        return [peer for _issued_ms, peer in latest.values()]
+
+    def is_validator(self, peer: PeerId) -> bool:
+        """Whether ``validators`` has this peer."""
+        return peer in self._claims and peer in self.validators()
 
     def known_addresses(self) -> tuple[PeerAddress, ...]:
         """Verified peers for our own hello: the connected ones, in turns if they are more than a hello may name.
@@ -83,13 +98,13 @@ class Peering:
         turn = self._clock.now_ms() // interval_ms
         if turn % PEERS_NAMED_EVERY and self._clock.now_ms() - self._newcomer_ms > 2 * interval_ms:
             return ()
-        voters = [peer for peer in sorted(self._addresses) if self.hellos[peer].validator]
-        others = [peer for peer in sorted(self._addresses) if not self.hellos[peer].validator]
+        validators = set(self.validators())
+        voters = [peer for peer in sorted(self._addresses) if peer in validators]
+        others = [peer for peer in sorted(self._addresses) if peer not in validators]
         named = _window(voters, HELLO_PEERS_MAX // 2, turn)
         named += _window(others, HELLO_PEERS_MAX - len(named), turn)
         return tuple(
-            PeerAddress(peer_id=peer, address=self._addresses[peer], validator=self.hellos[peer].validator)
-            for peer in named
+            PeerAddress(peer_id=peer, address=self._addresses[peer], validator=peer in validators) for peer in named
         )
 
     def greeted(self, peer: PeerId, hello: Hello) -> None:
@@ -100,6 +115,10 @@ class Peering:
         is_new = peer not in self.hellos
         self.refusals.pop(peer, None)
         self.hellos[peer] = hello
+        if hello.validator is None:
+            self._claims.pop(peer, None)
+        else:
+            self._claims[peer] = (hello.validator.key, claim_in(hello.validator).issued_at_ms)
         self._heard_ms[peer] = self._clock.now_ms()
         self._shunned.forgive(peer)
         address = next(filter(None, (_reachable(listen, seen_as) for listen in hello.listen)), None)
@@ -126,8 +145,9 @@ class Peering:
 
     def _tend(self) -> None:
         assert self._handler is not None, "use() comes before run()"
-        linked = {peer: hello.validator for peer, hello in self.hellos.items()}
-        self.links.tend(linked, is_validator=self._handler.own().validator)
+        validators = set(self.validators())
+        linked = {peer: peer in validators for peer in self.hellos}
+        self.links.tend(linked, is_validator=self._handler.own().validator is not None)
 
     def _write(self, peer: PeerId, address: str) -> None:
         known, written_ms = self._written.get(peer, ("", 0))
@@ -156,6 +176,7 @@ class Peering:
                         pass  # who dials for a link says the first hello; who does not may only visit for its DHT
                     case PeerDown(peer=peer):
                         self.hellos.pop(peer, None)
+                        self._claims.pop(peer, None)
                         self._heard_ms.pop(peer, None)
                         self._addresses.pop(peer, None)
                         self._written.pop(peer, None)
@@ -200,6 +221,12 @@ class Peering:
             self.counters.add(f"hello.broken.{error.rule}")
             self._network.gate.blame(peer, Offence.GARBAGE)
             await self._drop(peer)
+
+    def _judged_wrong(self, peer: PeerId, error: Refused) -> None:
+        """This node has refused the peer's hello."""
+        if error.rule in _FALSE_PROOF:
+            self._network.gate.blame(peer, Offence.FALSE_PROOF)
+        self._refused(peer, error)
 
     def _refused(self, peer: PeerId, error: Refused) -> None:
         """Either side has refused the other's hello."""

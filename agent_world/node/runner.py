@@ -66,6 +66,8 @@ async def run_node(loaded: LoadedHome, *, task_status: TaskStatus[Node] = trio.T
             async with Libp2pDht.open(network, node.discovery.records.rules) as dht, trio.open_nursery() as nursery:
                 node.discovery.join(dht, node_key)
                 await nursery.start(node.run)
+                if loaded.settings.config.net.mdns:
+                    nursery.start_soon(network.run_mdns, node.ledger.genesis_hash, node.peering.heard_of)
                 await nursery.start(partial(serve_control, NodeViews(node), files.control_socket))
                 task_status.started(node)
 

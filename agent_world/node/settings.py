@@ -113,7 +113,7 @@ def _typed(default: object, value: Any, name: str, source: str) -> Any:
 
 
 def check_topology(settings: NodeSettings, own_peer_id: str) -> None:
-    """The rules of minimal bootstrap (Gap 5): a sequencer may start alone, the others need one other node.
+    """The rules of minimal bootstrap (Gap 5): a sequencer may start alone, the others need one other node, or mDNS.
 
     Raises UsageError, also for an address to listen on or to dial that is none.
     """
@@ -123,8 +123,9 @@ def check_topology(settings: NodeSettings, own_peer_id: str) -> None:
         peer, dialled = parse_peer(address)
         if peer == own_peer_id or dialled in listen:
             raise UsageError(f"--bootstrap {address} is this node's own address; give the address of another node")
-    if settings.topology is Topology.TRIAD_DISTRIBUTED and settings.role is not Role.SEQUENCER and not bootstrap:
+    finds_others = bool(bootstrap) or settings.config.net.mdns
+    if settings.topology is Topology.TRIAD_DISTRIBUTED and settings.role is not Role.SEQUENCER and not finds_others:
         raise UsageError(
             f"a {settings.role} node in triad_distributed needs --bootstrap with the sequencer's multiaddr"
-            " (agent-world node status --home SEQUENCER_HOME shows it)"
+            " (agent-world node status --home SEQUENCER_HOME shows it), or --set net.mdns=true on one local network"
         )

@@ -106,7 +106,7 @@ class NodeViews:
                     "address": info.address,
                     "outbound": info.outbound,
                     "role": None if hello is None else hello.role.value,
-                    "validator": None if hello is None else hello.validator,
+                    "validator": None if hello is None else self._node.peering.is_validator(info.peer),
                     "connected_s": round(info.connected_s, 1),
                     "latency_ms": info.latency_ms,
                 }

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
 from agent_world.cli.client import CONTROL_SOCKET, NodeClient
+from agent_world.cli.node_process import start_node, stop_nodes
 from agent_world.errors import AgentWorldError, Unavailable
 from agent_world.node.provision import MadeNode
 
@@ -41,14 +39,7 @@ class Processes:
         for name in names:
             home = self.nodes[name].home
             (home / CONTROL_SOCKET).unlink(missing_ok=True)  # so that nobody asks the socket of a killed process
-            with home.with_suffix(".log").open("ab") as log:
-                self._processes[name] = subprocess.Popen(
-                    [sys.executable, "-m", "agent_world", "node", "run", "--home", str(home)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+            self._processes[name] = start_node(home, home.with_suffix(".log"))
 
     def kill(self, name: str) -> None:
         """SIGKILL; returns when the process is gone."""
@@ -89,14 +80,5 @@ class Processes:
         return True
 
     def stop(self) -> None:
-        """SIGINT to all, then wait; what does not stop is killed."""
-        for process in self._processes.values():
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-        deadline = time.monotonic() + STOP_S
-        for process in self._processes.values():
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        """Ask all to stop, and wait; what does not stop is killed."""
+        stop_nodes(self._processes.values(), STOP_S)

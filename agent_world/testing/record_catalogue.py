@@ -28,7 +28,7 @@ from agent_world.world import events, records
 CATALOGUE: Final[dict[str, tuple[type, ...]]] = {
     "codec": (signed.Signed,),
     "rpc": (rpc.RequestFrame, rpc.ResponseFrame, rpc.ErrorResponse),
-    "hello": (hello.Hello, hello.PeerAddress),
+    "hello": (hello.Hello, hello.ValidatorClaim, hello.PeerAddress),
     "head": (head.WorldHead, head.CertifiedHead, head.GetWorldHeadRequest),
     "action": (
         action.ActionEnvelope,

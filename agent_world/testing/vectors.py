@@ -16,6 +16,7 @@ from agent_world.testing.vectors_certificate import certificate_vectors
 from agent_world.testing.vectors_codec import name_vectors, signature_vectors, strict_decode_vectors
 from agent_world.testing.vectors_consensus import stake_kernel_vectors
 from agent_world.testing.vectors_dht import dht_record_vectors
+from agent_world.testing.vectors_hello import hello_vectors
 from agent_world.testing.vectors_records import record_vectors
 
 PROTOCOLS: Final = Path(__file__).parents[2] / "protocols"
@@ -28,6 +29,7 @@ GENERATORS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "consensus/vectors/certificates.json": certificate_vectors,
     "consensus/vectors/stake_kernel.json": stake_kernel_vectors,
     "dht/vectors/dht_records.json": dht_record_vectors,
+    "hello/vectors/hellos.json": hello_vectors,
     **{f"{folder}/vectors/records.json": functools.partial(record_vectors, folder) for folder in CATALOGUE},
 }
 """Path below protocols/ -> what makes the file. A new generator is written here and nowhere else."""

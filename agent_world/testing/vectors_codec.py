@@ -185,6 +185,9 @@ def signature_vectors() -> dict[str, Any]:
         _signature("an action", "action", genesis, good, valid=True),
         _signature("a proposal", "proposal", genesis, sign(Domain.PROPOSAL, genesis, body, key), valid=True),
         _signature("a vote", "vote", genesis, sign(Domain.VOTE, genesis, body, key), valid=True),
+        _signature(
+            "a claim", "hello_validator", genesis, sign(Domain.HELLO_VALIDATOR, genesis, body, key), valid=True
+        ),
         _signature("an empty body", "action", genesis, sign(Domain.ACTION, genesis, b"", key), valid=True),
         _signature("signed for another purpose", "vote", genesis, good, valid=False),
         _signature("signed in another world", "action", other_genesis, good, valid=False),

@@ -8,8 +8,9 @@ from typing import Final
 import attrs
 
 from agent_world.wire.head import WorldHead
-from agent_world.wire.ids import U16, Hash32, PeerId, WorldId
+from agent_world.wire.ids import U16, Hash32, PeerId, TimeMs, WorldId
 from agent_world.wire.record import V1
+from agent_world.wire.signed import Signed
 
 PROTOCOL_VERSIONS: Final = ("aw/1",)
 """Versions of the contract in protocols/ that this program speaks, the preferred one first."""
@@ -24,6 +25,19 @@ class Role(StrEnum):
 
 
 @attrs.frozen(slots=True, kw_only=True)
+class ValidatorClaim:
+    """Body of a ``Signed`` by a validator key: the peer at which this validator is found.
+
+    It may be said in a hello of that peer only, so that a copy is of no use to anybody else.
+    """
+
+    v: U16 = U16(V1)
+    peer_id: PeerId
+    issued_at_ms: TimeMs
+    """Of several peers with a claim by one key the one with the latest counts: a validator may move."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
 class PeerAddress:
     """A peer to which the sender has had an authenticated connection, and where it can be dialled."""
 
@@ -31,7 +45,7 @@ class PeerAddress:
     address: str
     """Multiaddr without the /p2p part."""
     validator: bool
-    """Whether that peer asks for consensus messages; a hint for other validators, who dial it."""
+    """Whether that peer has proved to be a validator; a hint for other validators, who dial it."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -44,8 +58,8 @@ class Hello:
     world_id: WorldId
     genesis_hash: Hash32
     role: Role
-    validator: bool
-    """Whether consensus messages should be sent here directly; a claim, votes prove themselves."""
+    validator: Signed | None
+    """Around a ``ValidatorClaim``: proof that consensus messages should be sent here directly; none without a vote."""
     listen: tuple[str, ...]
     """Own listen multiaddrs."""
     head: WorldHead

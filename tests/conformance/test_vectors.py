@@ -19,6 +19,7 @@ from agent_world.crypto.signing import Domain, is_valid
 from agent_world.errors import DecodeError, Refused, RemoteError, UsageError
 from agent_world.handlers.dht import DhtRecords
 from agent_world.handlers.head import HeadHandler
+from agent_world.handlers.hello import check_hello
 from agent_world.handlers.views import ChainView
 from agent_world.testing import vectors
 from agent_world.testing.record_catalogue import CATALOGUE, RECORDS
@@ -26,8 +27,9 @@ from agent_world.testing.vectors_records import dag_json
 from agent_world.wire import cbor, ids, record
 from agent_world.wire.cid import Cid, parse_content_hash
 from agent_world.wire.genesis import Genesis
-from agent_world.wire.ids import Hash32, PublicKey
-from agent_world.wire.limits import BLOB_BYTES_MAX
+from agent_world.wire.hello import Hello
+from agent_world.wire.ids import Hash32, PeerId, PublicKey
+from agent_world.wire.limits import BLOB_BYTES_MAX, RPC_INLINE_BYTES_MAX
 from agent_world.wire.signed import Signed
 from agent_world.world.admission import check_against_state, open_action
 from agent_world.world.genesis import genesis_hash, initial_state
@@ -167,6 +169,13 @@ def run_dht_records(file: Case, case: Case) -> None:
     assert rule_of(lambda: rules.check(case["key"], bytes.fromhex(case["value"]))) == case.get("rule")
 
 
+def run_hellos(file: Case, case: Case) -> None:
+    hello = record.from_bytes(Hello, bytes.fromhex(case["hello"]), size_max=RPC_INLINE_BYTES_MAX)
+    genesis = Hash32(bytes.fromhex(file["genesis_hash"]))
+    peer = PeerId(case["peer_id"])
+    assert rule_of(lambda: check_hello(hello, peer, file["world_id"], genesis)) == case.get("rule")
+
+
 RUNNERS: dict[str, Callable[[Case, Case], None]] = {
     "codec/vectors/strict_decode.json": run_strict_decode,
     "codec/vectors/names.json": run_names,
@@ -175,6 +184,7 @@ RUNNERS: dict[str, Callable[[Case, Case], None]] = {
     "consensus/vectors/certificates.json": run_certificates,
     "consensus/vectors/stake_kernel.json": run_stake_kernel,
     "dht/vectors/dht_records.json": run_dht_records,
+    "hello/vectors/hellos.json": run_hellos,
     **{f"{folder}/vectors/records.json": run_records for folder in CATALOGUE},
 }
 
@@ -252,6 +262,7 @@ def test_cases_have_names_of_their_own(path: str) -> None:
         ("action/vectors/admission.json", {f"A{n}" for n in range(1, 11)}),
         ("consensus/vectors/certificates.json", {f"C{n}" for n in range(1, 10)}),
         ("dht/vectors/dht_records.json", {f"K{n}" for n in range(1, 13)}),
+        ("hello/vectors/hellos.json", {f"N{n}" for n in range(1, 7)}),
     ],
 )
 def test_every_rule_has_a_case_that_breaks_it(path: str, rules: set[str]) -> None:

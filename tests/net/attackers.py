@@ -61,7 +61,7 @@ def peer_of(attack: str) -> PeerId:
     return peer_id_of(_key(attack).public_key)
 
 
-class _From(TCP):
+class From(TCP):
     """Dials from one address."""
 
     def __init__(self, address: str) -> None:
@@ -103,7 +103,7 @@ class Target:
 @asynccontextmanager
 async def _peer(target: Target, key: KeyPair, source: str) -> AsyncIterator[Libp2pNetwork]:
     """A libp2p host of the attacker, linked with the target as long as that lets it in."""
-    async with Libp2pNetwork.open(_FLOOD, key, transport=_From(source)) as network:
+    async with Libp2pNetwork.open(_FLOOD, key, transport=From(source)) as network:
         network.dial(target.peer, target.address)
         with trio.fail_after(10):
             while not network.host.is_connected(target.peer):  # noqa: ASYNC110 - told by no event

@@ -16,6 +16,7 @@ from typing import Any, Final, Self, TypeVar
 import httpx
 
 from agent_world.cli.client import CONTROL_SOCKET, NodeClient
+from agent_world.cli.node_process import start_node
 from agent_world.errors import Refused, Unavailable
 from agent_world.node.provision import MadeNode
 from agent_world.store.socket_path import socket_address
@@ -101,14 +102,7 @@ class Swarm:
         for name in names:
             assert name not in self.running
             self._started.add(name)
-            with self._log_path(name).open("ab") as log:
-                self._processes[name] = subprocess.Popen(
-                    command("node", "run", "--home", str(self.home(name))),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+            self._processes[name] = start_node(self.home(name), self._log_path(name))
 
     def log(self, name: str) -> str:
         """What the node has logged so far."""

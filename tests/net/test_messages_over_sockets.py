@@ -8,7 +8,7 @@ import trio
 from agent_world.errors import LocalError, Refused, RemoteError
 from agent_world.net.libp2p import messages as module
 from agent_world.net.libp2p.messages import MESSAGE_BYTES_MAX, QUEUED_MESSAGES_MAX, protocol_of
-from agent_world.net.libp2p.streams import framed
+from agent_world.net.libp2p.streams import FrameReader, framed
 from agent_world.wire.ids import PeerId
 
 CHANNEL = "consensus"
@@ -142,6 +142,64 @@ async def test_the_stream_is_opened_again_after_a_loss(networks: Any, until: Any
 
         with trio.fail_after(5):
             await again()
+
+
+@pytest.mark.parametrize("closing", ["sender", "receiver", "replaced"])
+async def test_no_message_after_a_reconnect_is_lost(networks: Any, until: Any, closing: str) -> None:
+    """The kept stream is given up when its connection ends, not at the next write."""
+    async with networks(2) as (one, two):
+        got: list[bytes] = []
+
+        async def take(_source: PeerId, payload: bytes) -> None:
+            got.append(payload)
+
+        two.on_message(CHANNEL, take)
+        for round_ in range(4):
+            assert await one.send(two.peer_id, CHANNEL, bytes([round_]))
+            await until(lambda round_=round_: got == [bytes([past]) for past in range(round_ + 1)])
+            ups = one.counters()["connection_up"]
+            match closing:
+                case "sender":
+                    await one.disconnect(two.peer_id)
+                case "receiver":
+                    await two.disconnect(one.peer_id)
+                case _:
+                    await one.connections._dial(one.connections._kept[two.peer_id])
+            await until(lambda ups=ups: one.counters()["connection_up"] > ups and one.host.is_connected(two.peer_id))
+        assert one.counters()["message_lost"] == 0
+
+
+async def test_no_message_after_a_reset_is_lost(networks: Any, stranger: Any, until: Any) -> None:
+    async with networks(1) as (node,), stranger(listen=True) as host:
+        got: list[bytes] = []
+
+        async def take_one(stream: Any) -> None:
+            got.append(await FrameReader(stream).next(10))
+            await stream.reset()
+
+        host.on_stream(protocol_of(CHANNEL), take_one)
+        node.dial(host.peer_id, host.listen_addresses()[0])
+        await until(lambda: node.host.is_connected(host.peer_id))
+        for round_ in range(4):
+            assert await node.send(host.peer_id, CHANNEL, bytes([round_]))
+            await until(lambda round_=round_: got == [bytes([past]) for past in range(round_ + 1)])
+            await until(lambda: not node._messages._outgoing)
+
+
+async def test_a_peer_that_answers_on_a_message_stream_is_blamed(networks: Any, stranger: Any, until: Any) -> None:
+    async with networks(1) as (node,), stranger(listen=True) as host:
+
+        async def talk(stream: Any) -> None:
+            await stream.write(framed(b"thanks"))
+            await trio.sleep_forever()
+
+        host.on_stream(protocol_of(CHANNEL), talk)
+        node.dial(host.peer_id, host.listen_addresses()[0])
+        await until(lambda: node.host.is_connected(host.peer_id))
+        assert await node.send(host.peer_id, CHANNEL, b"x")
+        await until(lambda: node.counters().get("message_bad_frame") == 1)
+        assert node.gate.score(host.peer_id) < 0
+        await until(lambda: not node._messages._outgoing)
 
 
 async def test_a_sender_that_breaks_the_framing_loses_its_stream(

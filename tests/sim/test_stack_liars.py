@@ -192,6 +192,26 @@ async def test_a_claimed_height_is_not_a_height(tmp_path: Path, autojump_clock: 
         await stack.until_height(stack.top() + 3)
 
 
+async def test_a_borrowed_proof_makes_nobody_a_validator(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_stack(tmp_path, specs(validators=3, observers=2)) as stack:
+        await stack.start_all()
+        proof = stack.node("v2").hello().validator
+
+        async def borrowed(handler: RequestHandler, peer: PeerId, data: bytes) -> bytes:
+            hello = record.from_bytes(Hello, await handler(peer, data), size_max=RPC_BODY_BYTES_MAX)
+            return record.to_bytes(attrs.evolve(hello, validator=proof))
+
+        stack.network(LIAR).lie(rpc.HELLO, borrowed)
+        liar = stack.members[LIAR].peer_id
+        await stack.until(lambda: stack.node("v1").network.gate.is_banned(liar), "the liar is banned")
+        (ban,) = stack.node("v1").network.gate.bans()
+        assert ban.reason == "false proof of being a validator"
+        assert sorted(stack.node("v1").peering.validators()) == sorted(stack.peers("v2", "v3"))
+        assert stack.counters("v1")["hello.refused.N6"] >= 1
+        await stack.until_height(stack.top() + 3, "v1", "v2", "v3", FOLLOWER)
+        assert stack.agree()
+
+
 def false_head(change: Callable[[CertifiedHead], CertifiedHead]) -> Lie:
     async def lie(handler: RequestHandler, peer: PeerId, data: bytes) -> bytes:
         head = record.from_bytes(CertifiedHead, await handler(peer, data), size_max=RPC_BODY_BYTES_MAX)

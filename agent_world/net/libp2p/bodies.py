@@ -6,7 +6,6 @@ Back-pressure is Yamux's: a writer waits for window, and the library resets a st
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -19,21 +18,18 @@ from agent_world.errors import DecodeError, ErrorCode, Refused
 from agent_world.net.answering import FRAME_OVERHEAD_BYTES_MAX, check_request_size, is_well_formed, payload_of
 from agent_world.net.bodies import BODIES_PER_PEER_MAX, BODY_TIME_MAX_S, BodySender, BodyServing
 from agent_world.net.counters import Counters
-from agent_world.net.libp2p.host import Host, our_id
+from agent_world.net.libp2p.host import Host
+from agent_world.net.libp2p.single_request import SingleRequests
 from agent_world.net.libp2p.streams import FrameBroken, FrameReader, StreamLost, end_stream, framed, write_bytes
 from agent_world.net.rates import class_of
 from agent_world.net.reputation import Offence
 from agent_world.wire import record
 from agent_world.wire.ids import U32, U64, PeerId
-from agent_world.wire.limits import BODY_PART_BYTES_MAX, RPC_FRAME_BYTES_MAX
+from agent_world.wire.limits import BODY_PART_BYTES_MAX
 from agent_world.wire.rpc import RR_BASE, RequestFrame, ResponseFrame
-
-log: Final = logging.getLogger(__name__)
 
 PARTS_PROTOCOL: Final = f"{RR_BASE}/parts"
 """A streamed body; ``/aw/rr/1.0.0/body`` is the one large answer of an ordinary request."""
-REQUEST_WAIT_MAX_S: Final = 10.0
-"""Time for the one request frame."""
 _END: Final = framed(b"")
 
 
@@ -47,6 +43,7 @@ class Bodies:
         self._counters = counters
         self._slots: dict[PeerId, trio.Semaphore] = {}
         self.serving = BodyServing(counters, host.gate)
+        self._single = SingleRequests(host.gate, counters, lost="body_lost")
         host.on_stream(PARTS_PROTOCOL, self._serve)
 
     def forget(self, peer: PeerId) -> None:
@@ -83,26 +80,13 @@ class Bodies:
                 await end_stream(stream, politely=body.is_complete)
 
     async def _serve(self, stream: Any) -> None:
-        peer = our_id(stream.muxed_conn.peer_id)
-        politely = False
-        try:
-            with trio.fail_after(REQUEST_WAIT_MAX_S):
-                data = await FrameReader(stream).next(RPC_FRAME_BYTES_MAX)
-            if data is None:
-                return
-            request = record.from_bytes(RequestFrame, data, size_max=RPC_FRAME_BYTES_MAX)
-            if await self.serving.run(peer, request, _sender(stream)):
+        async def answer(peer: PeerId, request: RequestFrame) -> bool:
+            is_complete = await self.serving.run(peer, request, _sender(stream))
+            if is_complete:
                 await write_bytes(stream, _END)
-                politely = True
-        except (StreamLost, trio.TooSlowError) as error:
-            self._counters.add("body_lost")
-            log.debug("a body for %s: %r", peer, error)
-        except (FrameBroken, DecodeError) as error:
-            self._counters.add("request_bad_frame")
-            self._gate.blame(peer, Offence.BROKEN_FRAMING)
-            log.warning("%s broke the request protocol: %s", peer, error)
-        finally:
-            await end_stream(stream, politely=politely)
+            return is_complete
+
+        await self._single.serve(stream, answer)
 
 
 def _sender(stream: Any) -> BodySender:

@@ -186,7 +186,8 @@ async def open_host(
     library_faults.stop_auto_connector(inner)
     library_faults.open_streams_without_dialling(inner)
     library_faults.guard_stream_handlers(inner, config.streams_per_peer_max, counters)
-    gate, doors = Gate(config, counters, trio.current_time), Doors(config)
+    gate = Gate(config, counters, trio.current_time)
+    doors = Doors(config, gate.address_bans)
     keep_doors(inner, doors, gate, counters)
     if "yamux" in config.faster:
         use_faster_yamux(inner)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
+import attrs
 import trio
 
 from agent_world.config import NetConfig
@@ -43,6 +45,14 @@ def check_message_size(channel: str, payload: bytes) -> None:
         raise LocalError(f"a message of {len(payload)} bytes on {channel} is over the limit of {MESSAGE_BYTES_MAX}")
 
 
+@attrs.frozen(slots=True, eq=False)
+class _Outgoing:
+    """One kept stream as the sender sees it: what waits for it, and how it is ended."""
+
+    frames: trio.MemorySendChannel[bytes]
+    scope: trio.CancelScope
+
+
 class Messages:
     """Sending and taking one-way messages of one host; ``start`` runs a task in a nursery that outlives them."""
 
@@ -52,7 +62,7 @@ class Messages:
         self._config = config
         self._counters = counters
         self._start = start
-        self._outgoing: dict[tuple[PeerId, str], trio.MemorySendChannel[bytes]] = {}
+        self._outgoing: dict[tuple[PeerId, str], _Outgoing] = {}
         self._handlers: dict[str, MessageHandler] = {}
         self._incoming: dict[tuple[PeerId, str], int] = {}
 
@@ -72,12 +82,13 @@ class Messages:
         if not self._host.is_connected(peer):
             self._counters.add("message_not_connected")
             return False
-        key = (peer, channel)
-        if key not in self._outgoing:
-            self._outgoing[key], waiting = trio.open_memory_channel[bytes](QUEUED_MESSAGES_MAX)
-            self._start(self._write, peer, channel, waiting)
+        outgoing = self._outgoing.get((peer, channel))
+        if outgoing is None:
+            frames, waiting = trio.open_memory_channel[bytes](QUEUED_MESSAGES_MAX)
+            outgoing = self._outgoing[peer, channel] = _Outgoing(frames, trio.CancelScope())
+            self._start(self._run, peer, channel, outgoing, waiting)
         try:
-            self._outgoing[key].send_nowait(framed(payload))
+            outgoing.frames.send_nowait(framed(payload))
             self._gate.traffic.sent(peer, "channel", channel, len(payload))
         except trio.WouldBlock:
             self._counters.add("message_queue_full")
@@ -85,22 +96,56 @@ class Messages:
         self._counters.add("message_sent")
         return True
 
-    async def _write(self, peer: PeerId, channel: str, waiting: trio.MemoryReceiveChannel[bytes]) -> None:
+    def forget(self, peer: PeerId) -> None:
+        """The last connection to this peer has ended, or a new one has taken its place."""
+        for key in [key for key in self._outgoing if key[0] == peer]:
+            self._outgoing.pop(key).scope.cancel()
+
+    async def _run(
+        self, peer: PeerId, channel: str, outgoing: _Outgoing, waiting: trio.MemoryReceiveChannel[bytes]
+    ) -> None:
         stream = None
         try:
-            with trio.fail_after(self._config.dial_timeout_s):
-                stream = await self._host.open_stream(peer, protocol_of(channel))
-            await write_batches(stream, waiting, lambda size: self._gate.pace(peer, RateClass.MESSAGE, size))
-        except (Refused, StreamLost, trio.TooSlowError) as error:
+            with outgoing.scope:
+                with trio.fail_after(self._config.dial_timeout_s):
+                    stream = await self._host.open_stream(peer, protocol_of(channel))
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write, peer, stream, waiting, nursery.cancel_scope)
+                    await self._read_nothing(peer, channel, stream)
+                    nursery.cancel_scope.cancel()
+        except (Refused, trio.TooSlowError) as error:
             log.debug("messages on %s to %s: %r", channel, peer, error)
         finally:
             # The next message opens the stream anew; what waits here is lost, as on any broken connection.
-            del self._outgoing[peer, channel]
+            if self._outgoing.get((peer, channel)) is outgoing:
+                del self._outgoing[peer, channel]
             lost = waiting.statistics().current_buffer_used
             self._counters.add("message_lost", lost)
             waiting.close()
             if stream is not None:
                 await end_stream(stream, politely=False)
+
+    async def _write(
+        self, peer: PeerId, stream: Any, waiting: trio.MemoryReceiveChannel[bytes], stream_scope: trio.CancelScope
+    ) -> None:
+        with suppress(StreamLost):
+            await write_batches(stream, waiting, lambda size: self._gate.pace(peer, RateClass.MESSAGE, size))
+        stream_scope.cancel()
+
+    async def _read_nothing(self, peer: PeerId, channel: str, stream: Any) -> None:
+        """Until the stream ends: a writer alone notices that with its next message, which is lost then."""
+        try:
+            if await FrameReader(stream).next(0) is not None:
+                raise FrameBroken("an answer to a message")
+        except StreamLost as error:
+            log.debug("messages on %s to %s: %s", channel, peer, error)
+        except FrameBroken as error:
+            self._broken(peer, channel, error)
+
+    def _broken(self, peer: PeerId, channel: str, error: FrameBroken) -> None:
+        self._counters.add("message_bad_frame")
+        self._gate.blame(peer, Offence.BROKEN_FRAMING)
+        log.warning("%s broke the framing of %s: %s", peer, channel, error)
 
     async def _take(self, channel: str, stream: Any) -> None:
         peer = our_id(stream.muxed_conn.peer_id)
@@ -137,9 +182,7 @@ class Messages:
         except StreamLost as error:
             log.debug("messages on %s: %s", channel, error)
         except FrameBroken as error:
-            self._counters.add("message_bad_frame")
-            self._gate.blame(peer, Offence.BROKEN_FRAMING)
-            log.warning("a peer broke the framing of %s: %s", channel, error)
+            self._broken(peer, channel, error)
 
     async def _handle(self, peer: PeerId, channel: str, queue: DropOldestQueue[bytes]) -> None:
         async for payload in queue:

@@ -12,18 +12,21 @@ import trio
 
 from agent_world.config import NetConfig
 from agent_world.crypto.keys import KeyPair
+from agent_world.net.address import parse_address
 from agent_world.net.answering import Answering
 from agent_world.net.counters import Counters
+from agent_world.net.doors import network_of
 from agent_world.net.inbox import Inbox
 from agent_world.net.interface import BodyHandler, MessageHandler, PeerEvent, PeerInfo, RequestHandler, Validator
 from agent_world.net.libp2p.bodies import Bodies
 from agent_world.net.libp2p.connections import Connections
 from agent_world.net.libp2p.gossip import Gossip, open_gossip
 from agent_world.net.libp2p.host import Host, check_can_listen, open_host
+from agent_world.net.libp2p.mdns import Found, Mdns, lan_addresses
 from agent_world.net.libp2p.messages import Messages
 from agent_world.net.libp2p.request_server import RequestServer
 from agent_world.net.libp2p.requests import PeerLoad, Requests
-from agent_world.wire.ids import PeerId
+from agent_world.wire.ids import Hash32, PeerId
 
 log: Final = logging.getLogger(__name__)
 
@@ -72,7 +75,9 @@ class Libp2pNetwork:
         self.connections.on_down(self._requests.forget)
         self.connections.on_down(self._bodies.forget)
         self.connections.visits.is_needed = gossip.needs
+        self.connections.on_down(self._messages.forget)
         self.gate.inbound = host.doors.shown
+        self.gate.address_of = self._address_of
         self.gate.turn_away = lambda peer: start(self.connections.disconnect, peer)
 
     @classmethod
@@ -94,6 +99,8 @@ class Libp2pNetwork:
         """
         if transport is None:
             check_can_listen(config.listen)
+        if config.mdns:
+            lan_addresses(config.listen)
         counters = Counters()
         async with (
             open_host(config, key, counters, transport) as host,
@@ -136,6 +143,10 @@ class Libp2pNetwork:
             )
         return infos
 
+    def _address_of(self, peer: PeerId) -> str | None:
+        up = self.connections.feed.connected.get(peer)
+        return None if up is None or not up.address else network_of(parse_address(up.address).host)
+
     def peer_events(self) -> AsyncIterator[PeerEvent]:
         """Connects and disconnects; first a PeerUp for every peer already connected."""
         return self.connections.feed.events()
@@ -159,6 +170,10 @@ class Libp2pNetwork:
     async def subscribe(self, topic: str, validator: Validator) -> Inbox:
         """Join a topic; every call gives an inbox of its own."""
         return await self._gossip.subscribe(topic, validator)
+
+    async def run_mdns(self, genesis_hash: Hash32, found: Found) -> None:
+        """Until cancelled: announce this node on the local network, and tell which peers are found there."""
+        await Mdns(self.peer_id, genesis_hash, lan_addresses(self.listen_addresses()), self._counters, found).run()
 
     def serve(self, method: str, handler: RequestHandler) -> None:
         """Answer requests of this method; the last registration wins."""

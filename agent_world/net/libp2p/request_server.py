@@ -14,6 +14,7 @@ from agent_world.net.answering import ANSWER_TIME_MAX_S, Answering
 from agent_world.net.counters import Counters
 from agent_world.net.libp2p.host import Host, our_id
 from agent_world.net.libp2p.requests import BODY_PROTOCOL, KEPT_PROTOCOL, write_batches
+from agent_world.net.libp2p.single_request import SingleRequests
 from agent_world.net.libp2p.streams import FrameBroken, FrameReader, StreamLost, end_stream, framed, write_bytes
 from agent_world.net.reputation import Offence
 from agent_world.wire import record
@@ -27,8 +28,6 @@ KEPT_STREAMS_PER_PEER_MAX: Final = 4
 """One is needed; a peer that lost its stream may open the next before we have seen the loss."""
 ANSWERS_WAITING_MAX: Final = 1_024
 """Answers that a peer has not read yet on one kept stream; a peer that reads nothing loses its stream."""
-BODY_REQUEST_MAX_S: Final = 10.0
-"""Time for the one request frame of a body stream."""
 BODY_ANSWER_MAX_S: Final = ANSWER_TIME_MAX_S
 """Time to hand over one body; 16 MiB in 60 s is 280 KiB/s."""
 
@@ -41,6 +40,7 @@ class RequestServer:
         self._counters = counters
         self._gate = host.gate
         self._kept: Counter[PeerId] = Counter()
+        self._single = SingleRequests(host.gate, counters, lost="request_body_lost")
         host.on_stream(KEPT_PROTOCOL, self._serve_kept)
         host.on_stream(BODY_PROTOCOL, self._serve_body)
 
@@ -107,27 +107,13 @@ class RequestServer:
             asked.stream_scope.cancel()
 
     async def _serve_body(self, stream: Any) -> None:
-        peer = our_id(stream.muxed_conn.peer_id)
-        politely = False
-        try:
-            with trio.fail_after(BODY_REQUEST_MAX_S):
-                data = await FrameReader(stream).next(RPC_FRAME_BYTES_MAX)
-            if data is None:
-                return
-            request = record.from_bytes(RequestFrame, data, size_max=RPC_FRAME_BYTES_MAX)
+        async def answer(peer: PeerId, request: RequestFrame) -> bool:
             response = await self._answering.answer(peer, request)
             with trio.fail_after(BODY_ANSWER_MAX_S):
                 await write_bytes(stream, framed(record.to_bytes(response)))
-            politely = True
-        except (StreamLost, trio.TooSlowError) as error:
-            self._counters.add("request_body_lost")
-            log.debug("a body stream of %s: %r", peer, error)
-        except (FrameBroken, DecodeError) as error:
-            self._counters.add("request_bad_frame")
-            self._gate.blame(peer, Offence.BROKEN_FRAMING)
-            log.warning("%s broke the request protocol: %s", peer, error)
-        finally:
-            await end_stream(stream, politely=politely)
+            return True
+
+        await self._single.serve(stream, answer)
 
 
 @attrs.frozen(slots=True)

@@ -4,7 +4,9 @@ import attrs
 import pytest
 
 from agent_world.config import NetConfig
+from agent_world.net.address_bans import SHUT, AddressBans
 from agent_world.net.doors import FAILED_HANDSHAKES, Doors, Visit, network_of
+from agent_world.wire.ids import PeerId
 
 CONFIG = NetConfig(
     connections_per_ip_max=6,
@@ -15,13 +17,17 @@ CONFIG = NetConfig(
 )
 
 
+def doors_of(config: NetConfig) -> Doors:
+    return Doors(config, AddressBans(config.bans_per_ip_max, config.ban_s))
+
+
 def entered(doors: Doors, ip: str, count: int) -> list[Visit]:
     visits = [doors.enter(ip, 0.0) for _ in range(count)]
     return [visit for visit in visits if isinstance(visit, Visit)]
 
 
 def test_handshakes_of_one_address_and_of_all() -> None:
-    doors = Doors(CONFIG)
+    doors = doors_of(CONFIG)
     assert len(entered(doors, "10.0.0.1", 20)) == 4
     assert len(entered(doors, "10.0.0.2", 20)) == 4
     assert len(entered(doors, "10.0.0.3", 20)) == 2
@@ -30,7 +36,7 @@ def test_handshakes_of_one_address_and_of_all() -> None:
 
 
 def test_an_upgraded_connection_frees_its_handshake_and_keeps_its_place() -> None:
-    doors = Doors(CONFIG)
+    doors = doors_of(CONFIG)
     for _ in range(6):
         (visit,) = entered(doors, "10.0.0.1", 1)
         visit.upgraded()
@@ -43,7 +49,7 @@ def test_an_upgraded_connection_frees_its_handshake_and_keeps_its_place() -> Non
 
 
 def test_nothing_is_left_of_who_has_left() -> None:
-    doors = Doors(CONFIG)
+    doors = doors_of(CONFIG)
     visits = entered(doors, "10.0.0.1", 4)
     visits[0].upgraded()
     for visit in visits:
@@ -53,7 +59,7 @@ def test_nothing_is_left_of_who_has_left() -> None:
 
 
 def test_failing_handshakes_make_an_address_wait() -> None:
-    doors = Doors(attrs.evolve(CONFIG, connects_per_ip_burst=1_000))
+    doors = doors_of(attrs.evolve(CONFIG, connects_per_ip_burst=1_000))
     for _ in range(int(FAILED_HANDSHAKES.burst)):
         (visit,) = entered(doors, "10.0.0.1", 1)
         doors.leave(visit, 0.0)
@@ -64,13 +70,23 @@ def test_failing_handshakes_make_an_address_wait() -> None:
 
 
 def test_the_rate_of_one_address() -> None:
-    doors = Doors(CONFIG)
+    doors = doors_of(CONFIG)
     for _ in range(CONFIG.connects_per_ip_burst):
         (visit,) = entered(doors, "10.0.0.1", 1)
         visit.upgraded()
         doors.leave(visit, 0.0)
     assert doors.enter("10.0.0.1", 0.5) == "connection_limit_rate"
     assert isinstance(doors.enter("10.0.0.1", 2.0), Visit)
+
+
+def test_an_address_whose_peers_were_banned() -> None:
+    bans = AddressBans(2, 60.0)
+    doors = Doors(CONFIG, bans)
+    for name in ("a", "b"):
+        bans.note("10.0.0.1", PeerId(name), 0.0)
+    assert doors.enter("10.0.0.1", 1.0) == SHUT
+    assert isinstance(doors.enter("10.0.0.2", 1.0), Visit)
+    assert doors.shown()["refused"] == {SHUT: 1}
 
 
 @pytest.mark.parametrize(

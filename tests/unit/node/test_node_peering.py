@@ -12,15 +12,16 @@ import trio
 from agent_world.config import MINIMAL, NetConfig
 from agent_world.crypto.hashing import cid_of, hash32
 from agent_world.errors import ErrorCode, Refused
-from agent_world.handlers.hello import HelloHandler
+from agent_world.handlers.hello import HelloHandler, sign_validator_claim
 from agent_world.net.memory import InMemoryNetwork
 from agent_world.node.clock import Clock
 from agent_world.node.peering import Peering
 from agent_world.store.peers import PeerBook
 from agent_world.testing.ledger_chain import LedgerChain
+from agent_world.testing.stack import make_key
 from agent_world.wire import record, rpc
 from agent_world.wire.head import WorldHead
-from agent_world.wire.hello import PROTOCOL_VERSIONS, Hello, PeerAddress, Role
+from agent_world.wire.hello import PROTOCOL_VERSIONS, Hello, PeerAddress, Role, ValidatorClaim
 from agent_world.wire.ids import U64, Hash32, PeerId, PublicKey, TimeMs, WorldId, peer_id_of
 
 GENESIS = hash32(b"genesis")
@@ -48,7 +49,7 @@ class Rig:
         )
         return Hello(
             versions=PROTOCOL_VERSIONS,
-            world_id=WorldId("w"), genesis_hash=GENESIS, role=Role.OBSERVER, validator=False, listen=listen,
+            world_id=WorldId("w"), genesis_hash=GENESIS, role=Role.OBSERVER, validator=None, listen=listen,
             head=head, peers=friends,
         )  # fmt: skip
 
@@ -142,14 +143,25 @@ async def test_who_is_gone_is_forgotten(tmp_path: Path, autojump_clock: object) 
         assert rig.peering.known_addresses() == ()
 
 
-async def test_validators_are_those_that_say_so(tmp_path: Path, autojump_clock: object) -> None:
+async def test_validators_are_those_that_prove_it(tmp_path: Path, autojump_clock: object) -> None:
     async with running(tmp_path) as rig:
+        key = make_key("voter")
+        claim = ValidatorClaim(peer_id=peer(2), issued_at_ms=TimeMs(0))
+        proof = sign_validator_claim(claim, GENESIS, key)
+        rig.peering.is_validator_key = lambda known: known == key.public_key
         rig.add(1)
-        two = rig.add(2, lambda hello: record.to_bytes(attrs.evolve(hello, validator=True)))
+        two = rig.add(2, lambda hello: record.to_bytes(attrs.evolve(hello, validator=proof)))
         rig.link(1)
         rig.link(2)
         await trio.sleep(0.5)
         assert rig.peering.validators() == [two]
+        assert {known.peer_id: known.validator for known in rig.peering.known_addresses()} == {
+            peer(1): False,
+            two: True,
+        }
+        rig.hub.remove(two)
+        await trio.sleep(0.5)
+        assert rig.peering.validators() == []
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,9 @@ def test_the_others_need_a_bootstrap_node(role: str) -> None:
     with pytest.raises(UsageError, match=f"a {role} node in triad_distributed needs --bootstrap"):
         check_topology(topology(role), ME)
     check_topology(built(role=role), ME)  # in other topologies they may wait to be found
+    alone = topology(role)
+    net = attrs.evolve(alone.config.net, mdns=True)
+    check_topology(attrs.evolve(alone, config=attrs.evolve(alone.config, net=net)), ME)
 
 
 @pytest.mark.parametrize("role", list(Role))

@@ -30,9 +30,9 @@ class ConsensusConfig:
     vote_timeout_ms: int = 500
     """Wait for stragglers once votes of the required stake are there but do not agree."""
     timeout_delta_ms: int = 250
-    """Every timeout grows by this much a round (linearly, D4)."""
+    """Timeouts of round r are longer by this times r (r + 1) / 2."""
     rebroadcast_ms: int = 500
-    """Own messages are sent again at this interval until the height moves."""
+    """Own messages are sent again after this, then at doubling intervals, until the height moves."""
     drift_max_ms: int = 10_000
     """How far ahead of the local clock a fresh proposal's time may be."""
 

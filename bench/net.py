@@ -108,7 +108,7 @@ async def messages_per_s(network: Libp2pNetwork, peer: PeerId, seconds: float) -
     while time.perf_counter() - started < seconds:
         # A burst, and then until it is handled: more in flight would be dropped by design.
         for _ in range(128):
-            sent += await network.send(peer, "count", MESSAGE)
+            sent += network.send(peer, "count", MESSAGE)
         while await handled() - before < sent:
             pass
     return sent / (time.perf_counter() - started)
@@ -130,7 +130,7 @@ async def commit_rounds_ms(network: Libp2pNetwork, peers: list[PeerId], seconds:
     while (started := time.perf_counter()) < until:
         missing, complete = len(peers), trio.Event()
         for peer in peers:
-            await network.send(peer, "round", MESSAGE)
+            network.send(peer, "round", MESSAGE)
         with trio.fail_after(CONNECT_S):
             await complete.wait()
         taken.append((time.perf_counter() - started) * 1000)

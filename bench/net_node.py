@@ -55,7 +55,7 @@ def serve(network: Libp2pNetwork) -> None:
         return counted.to_bytes(8, "big")
 
     async def send_back(peer: PeerId, payload: bytes) -> None:
-        await network.send(peer, "back", payload)
+        network.send(peer, "back", payload)
 
     async def body(_peer: PeerId, payload: bytes) -> AsyncIterator[bytes]:
         for _ in range(int.from_bytes(payload, "big") // len(PART)):

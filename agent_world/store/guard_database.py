@@ -75,14 +75,15 @@ class GuardDatabase:
                 touched = max(touched, row[1] if isinstance(row[1], int) else 0)
         return DatabaseContent(state, damage, touched)
 
-    def append(self, made: GuardRecord, lowest_height: int, fault: FaultHook, data: bytes | None = None) -> None:
-        """Store one record durably, and drop those of heights below ``lowest_height``; raises HomeError.
+    def append(self, made: GuardRecord, lowest_height: int | None, fault: FaultHook, data: bytes | None = None) -> None:
+        """Store one record durably, and drop those below ``lowest_height`` if one is given; raises HomeError.
 
         ``data`` is the record's bytes, if they are at hand.
         """
         with self._database.transaction():
             self._database.execute(_INSERT, _row(made, data or made.to_bytes()))
-            self._database.execute("DELETE FROM records WHERE height < ?", (lowest_height,))
+            if lowest_height is not None:
+                self._database.execute("DELETE FROM records WHERE height < ?", (lowest_height,))
             fault("guard_database_begun")
 
     def replace(self, records: tuple[GuardRecord, ...]) -> None:

@@ -44,16 +44,33 @@ class FrameReader:
         """The next frame, or None at a clean end; raises StreamLost and FrameBroken."""
         if not self._buffer and not await self._fill():
             return None
+        frame = self._whole(size_max)  # nearly always: then there is nothing to wait for, and no deadline to set
+        if frame is not None:
+            return frame
         with trio.move_on_after(PARTIAL_FRAME_MAX_S):
             length, start = await self._length(size_max)
             end = start + length
             while len(self._buffer) < end:
                 if not await self._fill():
                     raise StreamLost("the stream ended inside a frame")
-            frame = bytes(memoryview(self._buffer)[start:end])
-            del self._buffer[:end]
-            return frame
+            return self._cut(start, end)
         raise FrameBroken(f"a frame was not complete after {PARTIAL_FRAME_MAX_S} s")
+
+    def _whole(self, size_max: int) -> bytes | None:
+        """The next frame if it is small and here."""
+        first = self._buffer[0]
+        second = self._buffer[1] if first >= 0x80 and len(self._buffer) > 1 else 0
+        if second >= 0x80:
+            return None
+        start, length = (1, first) if first < 0x80 else (2, first & 0x7F | second << 7)
+        if length > size_max or len(self._buffer) < start + length:
+            return None
+        return self._cut(start, start + length)
+
+    def _cut(self, start: int, end: int) -> bytes:
+        frame = bytes(memoryview(self._buffer)[start:end])
+        del self._buffer[:end]
+        return frame
 
     async def _length(self, size_max: int) -> tuple[int, int]:
         length = position = 0

@@ -49,7 +49,7 @@ class GuardDatabase:
 
     @classmethod
     def open(cls, path: Path, genesis_hash: Hash32, validator_key: PublicKey) -> GuardDatabase:
-        """Raises DatabaseDamaged, or HomeError if it belongs to another world or key."""
+        """What it holds is durable then. Raises DatabaseDamaged, or HomeError if it is of another world or key."""
         database = Database.open(path, schema.GUARD, genesis_hash)
         try:
             rows = database.query("SELECT validator_key FROM identity")
@@ -57,6 +57,8 @@ class GuardDatabase:
                 raise DatabaseDamaged(f"{path} is half made: it does not name its validator")
             if rows[0][0] != validator_key:
                 raise HomeError(f"{path} belongs to another validator key; it is neither used nor changed")
+            # A process that was killed may have written its last record and not synced it; nobody may act on it before.
+            database.fold()
         except BaseException:
             database.close()
             raise

@@ -1,5 +1,6 @@
 """Gossip between processes: how many messages a second go over one link, and how many arrive how fast in a swarm
-whose nodes each dial a few others, with and without a third of them killed and started again meanwhile."""
+whose nodes each dial a few others, with and without a third of them killed and started again meanwhile. All settings
+are the defaults, the limits of rates among them."""
 
 from __future__ import annotations
 
@@ -147,7 +148,9 @@ def shown(nodes: Sequence[GossipNode], each: int) -> dict[str, Any]:
 
 
 @click.command()
-@click.option("--messages", type=click.IntRange(100), default=10_000, show_default=True, help="Over the one link.")
+@click.option(
+    "--messages", type=click.IntRange(100), default=20_000, show_default=True, help="Over the one link; several bursts."
+)
 @click.option("--nodes", type=click.IntRange(3), default=9, show_default=True, help="Processes of the swarm.")
 @click.option("--per-s", type=click.FloatRange(1), default=50.0, show_default=True, help="Messages in the whole swarm.")
 @click.option("--seconds", type=click.FloatRange(1), default=10.0, show_default=True)

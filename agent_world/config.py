@@ -30,9 +30,9 @@ class ConsensusConfig:
     vote_timeout_ms: int = 500
     """Wait for stragglers once votes of the required stake are there but do not agree."""
     timeout_delta_ms: int = 250
-    """Every timeout grows by this much a round (linearly, D4)."""
+    """Timeouts of round r are longer by this times r (r + 1) / 2."""
     rebroadcast_ms: int = 500
-    """Own messages are sent again at this interval until the height moves."""
+    """Own messages are sent again after this, then at doubling intervals, until the height moves."""
     drift_max_ms: int = 10_000
     """How far ahead of the local clock a fresh proposal's time may be."""
 
@@ -109,22 +109,23 @@ class NetConfig:
     handshakes_per_ip_max: int = 32
     streams_per_peer_max: int = 192
     """Inbound streams of one peer: gossip, identify, DHT, kept streams and bodies of 64 requests in flight."""
-    requests_per_s: float = 1_000.0
+    requests_per_s: float = 4_000.0
     """Requests of one peer, without those named below; this and every further rate is a limit for each peer, by
-    which others are refused and to four fifths of which this node keeps itself."""
-    requests_burst: int = 4_000
+    which others are refused and to four fifths of which this node keeps itself. What all peers together send above an
+    eighth of it each is limited to the same rate once more."""
+    requests_burst: int = 8_000
     content_requests_per_s: float = 500.0
     """Requests for blobs, blocks, snapshots and segments."""
     content_requests_burst: int = 2_000
     submits_per_s: float = 500.0
-    """Actions handed in by request; each costs a signature check."""
+    """Requests that cost most to answer: actions handed in, hellos, questions for pending actions."""
     submits_burst: int = 2_000
     messages_per_s: float = 1_000.0
     """One-way messages, such as votes."""
     messages_burst: int = 4_000
-    gossip_per_s: float = 1_000.0
+    gossip_per_s: float = 3_000.0
     """Gossip messages, counted against whoever forwards them."""
-    gossip_burst: int = 4_000
+    gossip_burst: int = 6_000
     bytes_per_s: float = 32.0 * limits.MIB
     """Bytes of requests, messages and gossip together; answers that were asked for do not count."""
     bytes_burst: int = 128 * limits.MIB

@@ -3,6 +3,7 @@
 Ours: the time of a block is the time from one commit of a node to its next, since the next height starts with the
 commit; taken on all four nodes. Every node executes, signs with its guard fsynced, and commits with an fsync.
 Peers: a client at the leader puts one entry of 322 bytes after the other.
+Beside it: the processor time that a node spends on a block, all its tasks included.
 Each run starts a fresh cluster; the systems take turns, and the medians of the runs are compared.
 """
 
@@ -50,7 +51,15 @@ GOALS = {
 }
 
 
-def measure_ours(directory: Path, seconds: float) -> Latencies:
+@attrs.frozen
+class OurLatencies(Latencies):
+    """With what a block costs."""
+
+    cpu_ms: float
+    """Processor time of one node for one block, median of the nodes."""
+
+
+def measure_ours(directory: Path, seconds: float) -> OurLatencies:
     """Our four validators for so long after the warm-up."""
     made = _make(directory)
     with _nodes(made) as clients:
@@ -60,15 +69,19 @@ def measure_ours(directory: Path, seconds: float) -> Latencies:
         time.sleep(seconds)
         to_ns = time.monotonic_ns()
     taken: list[float] = []
+    cpu_ms: list[float] = []
     for node in made.nodes:
-        times = [(height, ns) for height, ns in json.loads(_times_file(node.home).read_text()) if from_ns <= ns < to_ns]
+        times = [each for each in json.loads(_times_file(node.home).read_text()) if from_ns <= each[1] < to_ns]
         taken.extend(
             (after - before) / 1e9
-            for (height, before), (following, after) in itertools.pairwise(times)
+            for (height, before, _), (following, after, _) in itertools.pairwise(times)
             if following == height + 1
         )
+        first, last = times[0], times[-1]
+        cpu_ms.append((last[2] - first[2]) / 1e6 / (last[0] - first[0]))
     # Four nodes told of each block: the rate is that of one of them.
-    return Latencies.of(taken, elapsed_s=(to_ns - from_ns) / 1e9 * MEMBERS)
+    told = Latencies.of(taken, elapsed_s=(to_ns - from_ns) / 1e9 * MEMBERS)
+    return OurLatencies(**attrs.asdict(told), cpu_ms=round(statistics.median(cpu_ms), 2))
 
 
 def _make(directory: Path) -> MadeSwarm:
@@ -176,6 +189,7 @@ def run(rounds: int, seconds: float) -> dict[str, Any]:
                 with tempfile.TemporaryDirectory(prefix=f"aw-bench-{name}-") as directory:
                     measured.setdefault(name, []).append(measure(Path(directory), seconds))
     figures: dict[str, Any] = {name: middle(measured[name]) if name in measured else "skipped" for name in systems()}
+    figures["ours"]["cpu_ms_of_runs"] = [run.cpu_ms for run in measured["ours"] if isinstance(run, OurLatencies)]
     ratios = {}
     if "etcd" in measured:
         ratios["ours_over_etcd"] = _ratio(measured["ours"], measured["etcd"])
@@ -205,6 +219,8 @@ def main(rounds: int, seconds: float, as_json: bool) -> None:
             click.echo(f"{name:12}  skipped: not installed")
             continue
         runs = " ".join(f"{value:.2f}" for value in shown["p50_ms_of_runs"])
+        if "cpu_ms_of_runs" in shown:
+            runs += f"; processor ms a block and node {' '.join(map(str, shown['cpu_ms_of_runs']))}"
         click.echo(f"{name:12}{shown['p50_ms']:9.2f}{shown['p99_ms']:9.2f}{shown['per_second']:10.1f}   {runs}")
     for name, value in result["ratios"].items():
         click.echo(f"{name}: {value} (goal {GOALS[name]:g})")

@@ -1,5 +1,6 @@
 """Gossip between processes: how many messages a second go over one link, and how many arrive how fast in a swarm
-whose nodes each dial a few others, with and without a third of them killed and started again meanwhile."""
+whose nodes each dial a few others, with and without a third of them killed and started again meanwhile. All settings
+are the defaults, the limits of rates among them."""
 
 from __future__ import annotations
 
@@ -20,11 +21,11 @@ SETTLE_S = 2.0
 
 
 class GossipNode:
-    """A ``bench.gossip_node`` process."""
+    """A process that obeys JSON lines: a ``bench.gossip_node`` or another such module."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, module: str = "bench.gossip_node") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.gossip_node", str(seed)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", module, str(seed)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         up = self.answer()
         self.peer: str = up["peer"]
@@ -147,7 +148,9 @@ def shown(nodes: Sequence[GossipNode], each: int) -> dict[str, Any]:
 
 
 @click.command()
-@click.option("--messages", type=click.IntRange(100), default=10_000, show_default=True, help="Over the one link.")
+@click.option(
+    "--messages", type=click.IntRange(100), default=20_000, show_default=True, help="Over the one link; several bursts."
+)
 @click.option("--nodes", type=click.IntRange(3), default=9, show_default=True, help="Processes of the swarm.")
 @click.option("--per-s", type=click.FloatRange(1), default=50.0, show_default=True, help="Messages in the whole swarm.")
 @click.option("--seconds", type=click.FloatRange(1), default=10.0, show_default=True)

@@ -18,23 +18,13 @@ from typing import Any
 import attrs
 import trio
 
-from agent_world.config import MAINNET, NetConfig
+from agent_world.config import MAINNET
 from agent_world.crypto.keys import KeyPair
 from agent_world.net.interface import Verdict
 from agent_world.net.libp2p.network import Libp2pNetwork
 from agent_world.wire.ids import PeerId
 
 TOPIC = "aw.w.bench"
-UNLIMITED = 1_000_000.0
-"""The row measures the gossip itself, not the rate at which a node lets a neighbour talk."""
-
-
-def config() -> NetConfig:
-    """The defaults, without limits of rates."""
-    rates: dict[str, Any] = {
-        field.name: UNLIMITED for field in attrs.fields(NetConfig) if field.name.endswith("_per_s")
-    }
-    return attrs.evolve(MAINNET.net, **rates)
 
 
 @attrs.define
@@ -76,7 +66,7 @@ async def lines() -> AsyncIterator[str]:
 
 async def main(seed: int) -> None:
     heard = Heard()
-    async with Libp2pNetwork.open(config(), KeyPair(seed.to_bytes(32, "big"))) as network:
+    async with Libp2pNetwork.open(MAINNET.net, KeyPair(seed.to_bytes(32, "big"))) as network:
         inbox = await network.subscribe(TOPIC, heard.take)
         say({"peer": network.peer_id, "address": network.listen_addresses()[0]})
         async for line in lines():

@@ -2,7 +2,8 @@
 
     python -m bench.net_node SEED PARTS
 
-PARTS are the faster parts of the library, joined by commas, or "none". It prints one line,
+PARTS are the faster parts of the library, joined by commas, or "none", without limits of rates; "defaults" are the
+settings of a node. It prints one line,
 {"peer": ..., "address": ...}, and serves until its input ends: ``echo``, a body of as many bytes as asked, messages
 that are counted, and messages that are sent back.
 """
@@ -24,10 +25,13 @@ from agent_world.wire.limits import KIB
 
 PART = bytes(256 * KIB)
 UNLIMITED = 10**12
+DEFAULTS = "defaults"
 
 
 def config_of(parts: str) -> NetConfig:
-    """Network settings with the faster parts of this text, and without limits of rate: the row is to meet none."""
+    """Network settings with the faster parts of this text, and without limits of rates; or a node's own settings."""
+    if parts == DEFAULTS:
+        return MAINNET.net
     return attrs.evolve(
         MAINNET.net,
         faster=tuple(parts.split(",")) if parts != "none" else (),
@@ -55,7 +59,7 @@ def serve(network: Libp2pNetwork) -> None:
         return counted.to_bytes(8, "big")
 
     async def send_back(peer: PeerId, payload: bytes) -> None:
-        await network.send(peer, "back", payload)
+        network.send(peer, "back", payload)
 
     async def body(_peer: PeerId, payload: bytes) -> AsyncIterator[bytes]:
         for _ in range(int.from_bytes(payload, "big") // len(PART)):

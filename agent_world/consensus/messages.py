@@ -6,6 +6,7 @@ raises RemoteError for what breaks a rule (Verdict.REJECT) and Ignored for what 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, TypeVar
 
 import attrs
@@ -24,6 +25,8 @@ from agent_world.wire.signed import Signed
 
 EARLY_HEIGHTS_MAX: Final = 2
 """Messages up to this many heights ahead wait for their height; whoever is further behind syncs by range."""
+VOTES_KEPT: Final = 64
+"""Decoded bodies of votes kept: all votes for one block in one round have the same."""
 
 R = TypeVar("R")
 
@@ -72,15 +75,32 @@ Message = VerifiedVote | VerifiedProposal | EarlyMessage
 def open_message(data: bytes, context: HeightContext) -> Message:
     """Open a signed proposal or vote, whichever it is; one of the next heights becomes an EarlyMessage."""
     signed = _decode(Signed, data, PROPOSAL_BYTES_MAX, "P1")
-    try:
-        fields = cbor.decode(signed.body, size_max=PROPOSAL_BYTES_MAX)
-    except DecodeError as error:
-        raise DecodeError("P1", f"{error.rule}: {error.detail}") from None
-    is_vote = type(fields) is dict and "step" in fields
-    body: Vote | Proposal = _vote_body(data, signed) if is_vote else _decode(Proposal, signed.body, len(data), "P1")
+    body: Vote | Proposal
+    if _is_vote(signed.body):
+        body = _vote_body(data, signed)
+    else:
+        body = _decode(Proposal, signed.body, PROPOSAL_BYTES_MAX, "P1")
     if context.height < body.height <= context.height + EARLY_HEIGHTS_MAX:
         return _open_early(data, signed, body, context)
-    return _check_vote(data, signed, body, context) if isinstance(body, Vote) else open_proposal(data, context)
+    if isinstance(body, Vote):
+        return _check_vote(data, signed, body, context)
+    return _check_proposal_message(data, signed, body, context)
+
+
+def _is_vote(body: bytes) -> bool:
+    """Whether a body is to be judged as a vote; one that is neither a vote nor a proposal breaks either's rules."""
+    if len(body) <= VOTE_BYTES_MAX:
+        try:
+            _vote_of(body)
+        except DecodeError:
+            pass  # then its fields say what it was meant to be
+        else:
+            return True
+    try:
+        fields = cbor.decode(body, size_max=PROPOSAL_BYTES_MAX)
+    except DecodeError as error:
+        raise DecodeError("P1", f"{error.rule}: {error.detail}") from None
+    return type(fields) is dict and "step" in fields
 
 
 def _not_now(rule: str, what: str, height: int, own_height: int) -> Ignored:
@@ -102,6 +122,12 @@ def open_proposal(data: bytes, context: HeightContext) -> VerifiedProposal:
     # [REJECT] P1: a strict Signed of at most PROPOSAL_BYTES_MAX around a strict Proposal.
     signed = _decode(Signed, data, PROPOSAL_BYTES_MAX, "P1")
     proposal = _decode(Proposal, signed.body, PROPOSAL_BYTES_MAX, "P1")
+    return _check_proposal_message(data, signed, proposal, context)
+
+
+def _check_proposal_message(
+    data: bytes, signed: Signed, proposal: Proposal, context: HeightContext
+) -> VerifiedProposal:
     # [REJECT] P2: the proposal is of this world.
     if proposal.world_id != context.world_id:
         raise RemoteError("P2", f"a proposal of world {proposal.world_id!r}")
@@ -179,7 +205,15 @@ def _vote_body(data: bytes, signed: Signed) -> Vote:
     # [REJECT] V1: a strict Signed of at most VOTE_BYTES_MAX around a strict Vote.
     if len(data) > VOTE_BYTES_MAX:
         raise DecodeError("V1", f"a vote of {len(data)} bytes")
-    return _decode(Vote, signed.body, VOTE_BYTES_MAX, "V1")
+    try:
+        return _vote_of(signed.body)
+    except DecodeError as error:
+        raise DecodeError("V1", f"{error.rule}: {error.detail}") from None
+
+
+@lru_cache(maxsize=VOTES_KEPT)
+def _vote_of(body: bytes) -> Vote:
+    return record.from_bytes(Vote, body, size_max=VOTE_BYTES_MAX)
 
 
 def _check_vote(data: bytes, signed: Signed, vote: Vote, context: HeightContext) -> VerifiedVote:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from agent_world.consensus.events import Broadcast, Effect
 from agent_world.consensus.guard_records import STEP_ORDER
 from agent_world.consensus.height import HeightRun
 from agent_world.consensus.timers import Timer
 from agent_world.wire.consensus import Step
+
+DOUBLINGS_MAX: Final = 4
+"""The pause between repeats doubles so often: 16 times ``rebroadcast_ms`` at most."""
 
 
 def own_messages(run: HeightRun) -> list[bytes]:
@@ -48,15 +53,21 @@ def _heard_in(run: HeightRun, round_: int) -> list[bytes]:
     return [*proposal, *(vote.data for tally in (heard.prevotes, heard.precommits) for vote in tally.all_votes())]
 
 
+def pause_ms(run: HeightRun) -> int:
+    """Wait before the next repeat: twice the last one, since a round that stalls for want of computing time must not
+    be given still more to do. It begins anew with every round."""
+    return run.config.rebroadcast_ms << min(run.repeats, DOUBLINGS_MAX)
+
+
 def repeat(run: HeightRun, now_ms: int) -> list[Effect]:
-    """Effects of a re-broadcast, and its next deadline. Support goes out at the 2nd, 4th, 8th ... of a round."""
+    """Effects of a re-broadcast, and its next deadline. From a round's second one on, support goes out as well."""
     run.repeats += 1
     run.judging.retry()
-    run.timers.set(Timer.REPEAT, now_ms + run.config.rebroadcast_ms)
+    run.timers.set(Timer.REPEAT, now_ms + pause_ms(run))
     effects: list[Effect] = [] if run.needed is None else [run.needed]
     if run.own is None:
         return effects
     data = own_messages(run)
-    if run.repeats >= 2 and run.repeats.bit_count() == 1:
+    if run.repeats >= 2:
         data.extend(support_messages(run))
     return [*effects, *(Broadcast(item) for item in data)]

@@ -21,6 +21,8 @@ class ConsensusHandler:
     def __init__(self, context: Callable[[], HeightContext], take: Callable[[Message], None]) -> None:
         self._context = context
         self._take = take
+        self.is_known: Callable[[bytes], bool] = lambda _data: False
+        """Whether these very bytes were verified and taken before; then they are left alone."""
         self.refused: Callable[[str], None] = lambda _rule: None
         """Told the rule of every message that was not taken."""
         self.left_behind: Callable[[PeerId], None] = lambda _peer: None
@@ -28,6 +30,8 @@ class ConsensusHandler:
 
     async def on_message(self, peer: PeerId, data: bytes) -> None:
         """A message on the kept stream; the sender may relay others' messages, the signature counts."""
+        if self.is_known(data):
+            return
         try:
             self._take(open_message(data, self._context()))
         except Ignored as ignored:
@@ -40,6 +44,8 @@ class ConsensusHandler:
 
     def validate(self, _publisher: PeerId, data: bytes) -> Verdict:
         """Gossip on ``aw.<world>.consensus.proposal`` and ``aw.<world>.consensus.attestation``."""
+        if self.is_known(data):
+            return Verdict.ACCEPT
         try:
             self._take(open_message(data, self._context()))
         except Ignored as ignored:

@@ -14,6 +14,7 @@ from agent_world.net.gate import Gate
 from agent_world.net.interface import RequestHandler
 from agent_world.net.rates import class_of
 from agent_world.net.reputation import Offence
+from agent_world.net.traffic import OTHER
 from agent_world.wire.ids import U64, PeerId
 from agent_world.wire.limits import KIB, RPC_BODY_BYTES_MAX, RPC_FRAME_BYTES_MAX
 from agent_world.wire.rpc import ErrorResponse, RequestFrame, ResponseFrame
@@ -92,12 +93,13 @@ class Answering:
     async def answer(self, peer: PeerId, request: RequestFrame) -> ResponseFrame:
         """Run the handler within the request's deadline. Never raises for what a peer or a handler did."""
         handler = self._handlers.get(request.method)
+        if not self._gate.admits(peer, class_of(request.method), len(request.payload)):
+            # A method of somebody's invention is not counted by its name.
+            self._gate.traffic.dropped(peer, "method", OTHER if handler is None else request.method, "rate")
+            return failure(request.id, ErrorCode.RATE_LIMITED)
         if handler is None:
             self._counters.add("request_unsupported")
             return failure(request.id, ErrorCode.UNSUPPORTED)
-        if not self._gate.admits(peer, class_of(request.method), len(request.payload)):
-            self._gate.traffic.dropped(peer, "method", request.method, "rate")
-            return failure(request.id, ErrorCode.RATE_LIMITED)
         self._gate.traffic.received(peer, "method", request.method, len(request.payload))
         if self._in_flight[peer] >= self._in_flight_per_peer_max or self._total >= REQUESTS_IN_FLIGHT_MAX:
             self._counters.add("request_busy")

@@ -15,7 +15,7 @@ import trio
 from agent_world.config import NetConfig
 from agent_world.net.address_bans import AddressBans
 from agent_world.net.counters import Counters
-from agent_world.net.rates import OWN_SHARE, Buckets, RateClass, rates_of
+from agent_world.net.rates import OWN_SHARE, SURE_SHARE, Buckets, RateClass, TokenBucket, rates_of
 from agent_world.net.reputation import Ban, Offence, Reputation
 from agent_world.net.traffic import Traffic
 from agent_world.wire.ids import PeerId
@@ -39,6 +39,10 @@ class Gate:
         self._let_out: dict[RateClass, Buckets[PeerId]] = {
             kind: Buckets(rate.share(OWN_SHARE)) for kind, rate in rates.items()
         }
+        self._sure: dict[RateClass, Buckets[PeerId]] = {
+            kind: Buckets(rate.share(SURE_SHARE)) for kind, rate in rates.items()
+        }
+        self._shared = {kind: TokenBucket(rate, now_s()) for kind, rate in rates.items()}
         self._rate_blamed: dict[PeerId, float] = {}
         self._reputation = Reputation(int(config.ban_s * 1000))
         self._protected: Callable[[PeerId], bool] = lambda _peer: False
@@ -66,10 +70,16 @@ class Gate:
         return self._protected(peer)
 
     def admits(self, peer: PeerId, kind: RateClass, size: int) -> bool:
-        """Whether a message of ``size`` bytes is within the peer's rates. The caller drops or refuses it if not."""
+        """Whether a message of ``size`` bytes is within the peer's rates, and there is room for it beside the others.
+
+        The caller drops or refuses it if not.
+        """
         now_s = self._now_s()
         bytes_left = self._let_in[RateClass.BYTES].of(peer, now_s)
         if bytes_left.wait_s(size, now_s) == 0 and self._let_in[kind].of(peer, now_s).take(1, now_s):
+            if not self._has_room(peer, kind, now_s):
+                self._counters.add(f"rate_crowded.{kind.value}")  # the others are too many: not this peer's fault
+                return False
             bytes_left.take(size, now_s)
             return True
         self._counters.add(f"rate_limited.{kind.value}")
@@ -79,6 +89,11 @@ class Gate:
             self._rate_blamed[peer] = now_s
             self.blame(peer, Offence.RATE)
         return False
+
+    def _has_room(self, peer: PeerId, kind: RateClass, now_s: float) -> bool:
+        if self._sure[kind].of(peer, now_s).take(1, now_s) or self._shared[kind].take(1, now_s):
+            return True
+        return self._protected(peer)
 
     async def pace(self, peer: PeerId, kind: RateClass, size: int) -> None:
         """Wait until this node may send: it never goes above what others accept."""

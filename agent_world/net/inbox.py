@@ -38,6 +38,10 @@ class DropOldestQueue(Generic[T]):
             self._on_drop()
         self._readers.unpark()
 
+    def __len__(self) -> int:
+        """Entries waiting."""
+        return len(self._entries)
+
     def drain(self) -> list[T]:
         """All waiting entries, oldest first; empties the queue."""
         waiting = list(self._entries)

@@ -158,8 +158,11 @@ class DistributedNetwork(Protocol):
         """
         ...
 
-    async def send(self, peer: PeerId, channel: str, payload: bytes) -> bool:
-        """One-way message on the kept stream of ``channel``, in order; False if it could not be queued."""
+    def send(self, peer: PeerId, channel: str, payload: bytes) -> bool:
+        """One-way message on the kept stream of ``channel``, in order; False if it could not be queued.
+
+        Never waits; messages sent one after the other leave in one write.
+        """
         ...
 
     def counters(self) -> Mapping[str, int]:

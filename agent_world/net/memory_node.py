@@ -188,11 +188,10 @@ class InMemoryNode:
         """Ask one peer for a body; raises Refused as ``interface.DistributedNetwork.open_body`` says."""
         return self.bodies.open(peer, method, payload, timeout_s, part_timeout_s)
 
-    async def send(self, peer: PeerId, channel: str, payload: bytes) -> bool:
+    def send(self, peer: PeerId, channel: str, payload: bytes) -> bool:
         """One-way message, in order; False if the peer is not connected."""
         if len(payload) > GOSSIP_BYTES_MAX:
             raise LocalError(f"a message of {len(payload)} bytes is over the limit of {GOSSIP_BYTES_MAX}")
-        await trio.lowlevel.checkpoint()
         if not self._hub.is_connected(self.peer_id, peer):
             self._counters.add("message_not_connected")
             return False

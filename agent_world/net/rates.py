@@ -1,4 +1,8 @@
-"""Token buckets: how much a peer or an address may send, and how much this node sends itself. Pure: time is given."""
+"""Token buckets: how much a peer or an address may send, and how much this node sends itself. Pure: time is given.
+
+A rate is what one busy peer may need, so ten of them could be more than a node can do. That is why a peer is sure of a
+small share of its rate only, and what all of them send above that is limited as a whole, to the rate of one.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,8 @@ KEYS_MAX: Final = 4_096
 """Buckets of one kind; the one used longest ago is forgotten. Many times the connections a node may have."""
 OWN_SHARE: Final = 0.8
 """Share of a limit that this node uses towards others: clocks differ, and what was held up arrives together."""
+SURE_SHARE: Final = 0.125
+"""Share of a limit that a peer may use whatever the others send; some times what a healthy swarm needs."""
 
 
 class RateClass(StrEnum):
@@ -28,7 +34,7 @@ class RateClass(StrEnum):
     CONTENT = "content"
     """Requests for blobs, blocks and segments, which cost reads and large answers."""
     SUBMIT = "submit"
-    """Requests that cost a signature check and room in the mempool."""
+    """Requests that cost most: a signature check and room in the mempool, addresses to judge, a digest of the pool."""
     MESSAGE = "message"
     """One-way messages, all channels together."""
     GOSSIP = "gossip"
@@ -51,13 +57,14 @@ _CONTENT: Final = frozenset(
         rpc.GET_MODULE_ARTIFACT,
     }
 )
+_COSTLY: Final = frozenset({rpc.SUBMIT_ACTION, rpc.HELLO, rpc.GET_PENDING})
 
 
 def class_of(method: str) -> RateClass:
     """The class of a request; an unknown method is refused anyway and costs least."""
     if method in _CONTENT:
         return RateClass.CONTENT
-    return RateClass.SUBMIT if method == rpc.SUBMIT_ACTION else RateClass.REQUEST
+    return RateClass.SUBMIT if method in _COSTLY else RateClass.REQUEST
 
 
 @attrs.frozen(slots=True)

@@ -68,9 +68,12 @@ class Traffic:
     def named(self, kind: str, name: str) -> Flow:
         """The flow of a method, channel or topic."""
         flows = self._named[kind]
-        if name not in flows and len(flows) >= NAMES_MAX:
-            name = OTHER
-        return flows.setdefault(name, Flow())
+        flow = flows.get(name)
+        if flow is None:
+            if len(flows) >= NAMES_MAX:
+                name = OTHER
+            flow = flows.setdefault(name, Flow())
+        return flow
 
     def received(self, peer: str, kind: str, name: str, size: int) -> None:
         """A message of ``size`` bytes has come and was let in."""

@@ -167,6 +167,8 @@ class Node:
 
     def _peer_came(self, peer: PeerId) -> None:
         self.repair.came(peer)
+        if self.voting is not None and self.peering.hellos[peer].validator:
+            self.voting.met(peer)
         if self.puller is not None:
             self.puller.peer_came()
 
@@ -298,6 +300,8 @@ class Node:
         take = self.voting.take if self.voting is not None else (lambda _message: None)
         context = self.voting.context if self.voting is not None else self.ledger.context
         handler = ConsensusHandler(context, take)
+        if self.voting is not None:
+            handler.is_known = self.voting.knows
         handler.refused = lambda rule: self.counters.add(f"consensus.refused.{rule}")
         handler.left_behind = self.catch_up.ask_proof
         return handler

@@ -15,29 +15,30 @@ from agent_world.consensus import events
 from agent_world.consensus.context import HeightContext
 from agent_world.consensus.engine import Engine
 from agent_world.consensus.messages import EarlyMessage, Message, VerifiedProposal, VerifiedVote
+from agent_world.consensus.repeat import own_messages
 from agent_world.errors import ChainError, DataError, NotSafe, Refused
-from agent_world.handlers.consensus import CHANNEL
 from agent_world.net.interface import DistributedNetwork
 from agent_world.node.clock import Clock
-from agent_world.node.counters import Counters
+from agent_world.node.courier import Courier
 from agent_world.node.fetch import BlobFetcher
 from agent_world.node.heal import Healer
+from agent_world.node.heard import Heard
 from agent_world.node.ledger import Ledger
 from agent_world.node.peering import Peering
 from agent_world.node.pool import ActionPool
-from agent_world.node.rumours import Rumours
 from agent_world.store.guard import GuardStore
-from agent_world.wire import rpc
 from agent_world.wire.block import WorldBlock
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.consensus import ValidatorEntry
-from agent_world.wire.ids import TimeMs
+from agent_world.wire.ids import PeerId, TimeMs
 from agent_world.world.admission import SignedAction, open_action
 
 _log = structlog.get_logger("agent_world.consensus")
 
 INBOX_MAX: Final = 4_096
 """Inputs waiting for the engine; above it the newest is dropped and counted, and sent again by its sender."""
+INPUTS_AT_ONCE: Final = 32
+"""Inputs that are taken before other tasks have their turn: each costs about 0.05 ms."""
 BODIES_TIMEOUT_S: Final = 3.0
 """How long a proposal's missing action bodies are looked for before the block is judged invalid."""
 BODIES_PATIENCE_S: Final = 0.1
@@ -70,10 +71,11 @@ class Voting:
         self._send, self._inbox = trio.open_memory_channel[events.Input](INBOX_MAX)
         self._pending: deque[events.Input] = deque()
         self._bodies: dict[ContentHash, SignedAction] = {}
-        self._rumours = Rumours()
+        self._heard = Heard()
+        self._courier = Courier(parts.network, parts.peering, parts.ledger, parts.clock)
         self._nursery: trio.Nursery | None = None
         self._started = 0
-        self.counters = Counters()
+        self.counters = self._courier.counters
         self.committed: Callable[[], None] = lambda: None
         """Called after a height was committed here."""
         self.behind: Callable[[], None] = lambda: None
@@ -91,8 +93,16 @@ class Voting:
         run = self._engine.run
         return self._ledger.context() if run is None else run.context
 
+    def knows(self, data: bytes) -> bool:
+        """Whether this very message went to the engine and is held there; if so, it is counted as a repeat."""
+        if data not in self._heard:
+            return False
+        self.counters.add("consensus.repeated")
+        return True
+
     def take(self, message: Message) -> None:
         """A verified message of a peer."""
+        self._heard.add(message.data)
         match message:
             case VerifiedVote():
                 self._feed(events.VoteReceived(message))
@@ -100,6 +110,11 @@ class Voting:
                 self._feed(events.ProposalReceived(message))
             case EarlyMessage():
                 self._feed(events.EarlyReceived(message))
+
+    def met(self, peer: PeerId) -> None:
+        """A validator is linked: it gets this node's messages now, not with the next repeat."""
+        if (run := self._engine.run) is not None:
+            self._courier.show(peer, own_messages(run))
 
     def work_available(self) -> None:
         """Actions wait in the pool."""
@@ -124,16 +139,26 @@ class Voting:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            nursery.start_soon(self._courier.run)
             self._start_height()
-            await self._settle()
             while True:
-                wake = self._engine.wake_at_ms
-                timeout = float("inf") if wake is None else max(0.0, (wake - self._parts.clock.now_ms()) / 1000)
-                item: events.Input = events.Wake()
-                with trio.move_on_after(timeout):
-                    item = await self._inbox.receive()
-                self._pending.append(item)
                 await self._settle()
+                for _ in range(INPUTS_AT_ONCE):
+                    try:
+                        self._pending.append(self._inbox.receive_nowait())
+                    except trio.WouldBlock:
+                        await self._await_input()
+                    await self._settle()
+                await trio.lowlevel.checkpoint()
+
+    async def _await_input(self) -> None:
+        """Take what comes next, or Wake when the engine wants to be woken."""
+        wake = self._engine.wake_at_ms
+        timeout = float("inf") if wake is None else max(0.0, (wake - self._parts.clock.now_ms()) / 1000)
+        item: events.Input = events.Wake()
+        with trio.move_on_after(timeout):
+            item = await self._inbox.receive()
+        self._pending.append(item)
 
     async def _settle(self) -> None:
         """Step until nothing is left to answer; inputs made by effects come before those from outside."""
@@ -143,12 +168,18 @@ class Voting:
                 if item.context.height != self._ledger.height + 1 or item.context.height <= self._started:
                     continue  # a later height was committed while this waited, or it is being decided already
                 self._started = item.context.height
+            place = self._place()
             for effect in self._engine.step(self._parts.clock.now_ms(), item):
                 await self._carry_out(effect)
-        await trio.lowlevel.checkpoint()
+            if self._place() != place:
+                self._heard.forget()
+
+    def _place(self) -> tuple[int, int]:
+        run = self._engine.run
+        return (0, 0) if run is None else (run.context.height, run.round)
 
     def _start_height(self) -> None:
-        self._rumours.forget()
+        self._courier.new_height()
         self._bodies.clear()
         self._pending.append(events.StartHeight(self._ledger.context(), self._parts.guard.load()))
         if self._parts.pool.mempool.has_ready:
@@ -159,8 +190,11 @@ class Voting:
             case events.BuildBlock():
                 await self._build(effect)
             case events.JudgeBlock():
-                assert self._nursery is not None
-                self._nursery.start_soon(self._judge, effect)
+                if self._missing(effect):
+                    assert self._nursery is not None
+                    self._nursery.start_soon(self._judge_later, effect)
+                else:
+                    self._pending.append(await self._judge(effect))
             case events.Sign(request=request):
                 try:
                     self._pending.append(events.OwnSigned(self._parts.guard.permit(request)))
@@ -168,7 +202,7 @@ class Voting:
                     self.counters.add("consensus.not_safe")
                     _log.error("the vote guard refuses a signature", error=str(error))
             case events.Broadcast(data=data):
-                await self._broadcast(data)
+                self._courier.broadcast(data)
             case events.Commit():
                 await self._commit(effect)
             case events.NeedBlock():
@@ -179,6 +213,8 @@ class Voting:
                 _log.warning("a validator signed two different messages", first=effect.first.hex()[:64])
             case events.Dropped(reason=reason, detail=detail):
                 self.counters.add(f"consensus.dropped.{reason}")
+                if reason is not events.Drop.DUPLICATE:
+                    self._heard.forget()
                 _log.debug("dropped", reason=reason, detail=detail)
 
     async def _build(self, effect: events.BuildBlock) -> None:
@@ -203,15 +239,19 @@ class Voting:
         for action in actions:
             self._bodies[ContentHash(action.action_id)] = action
 
-    async def _judge(self, effect: events.JudgeBlock) -> None:
+    async def _judge_later(self, effect: events.JudgeBlock) -> None:
+        """A block whose actions have to be fetched first."""
+        # Waits rather than drops: the engine asks for a verdict once and needs it until the height moves.
+        await self._send.send(await self._judge(effect))
+
+    async def _judge(self, effect: events.JudgeBlock) -> events.BlockJudged:
         valid: bool | None = False
         try:
             valid = await self._is_valid(effect)
         except (ChainError, DataError, Refused) as error:
             self.counters.add("consensus.block_refused")
             _log.warning("a proposed block is refused", height=effect.height, error=str(error))
-        # Waits rather than drops: the engine asks for a verdict once and needs it until the height moves.
-        await self._send.send(events.BlockJudged(effect.height, effect.block_hash, valid))
+        return events.BlockJudged(effect.height, effect.block_hash, valid)
 
     async def _is_valid(self, effect: events.JudgeBlock) -> bool | None:
         """None if it cannot be judged now, for want of bodies: the engine asks again."""
@@ -233,7 +273,7 @@ class Voting:
     async def _actions_of(self, effect: events.JudgeBlock) -> list[SignedAction] | None:
         """The proposal's actions in order; None if bodies could not be had in time."""
         pool = self._parts.pool
-        missing = [item for item in effect.actions if item not in self._bodies and pool.get(item) is None]
+        missing = self._missing(effect)
         if missing:
             self.counters.add("consensus.bodies_fetched", len(missing))
             with trio.move_on_after(BODIES_TIMEOUT_S):
@@ -247,6 +287,11 @@ class Voting:
         self._remember(whole)
         return whole if len(whole) == len(actions) else None
 
+    def _missing(self, effect: events.JudgeBlock) -> list[ContentHash]:
+        """Actions of a block whose bodies are not here."""
+        pool = self._parts.pool
+        return [item for item in effect.actions if item not in self._bodies and pool.get(item) is None]
+
     def _take_in(self, bodies: Iterable[bytes]) -> None:
         """Bodies that only the proposer had: for this block, and for a later one if this comes too late."""
         for data in bodies:
@@ -255,19 +300,6 @@ class Voting:
                 self._parts.pool.admit(data, source=self._parts.network.peer_id)
             except Refused as error:
                 _log.debug("a fetched body does not go into the pool", error=str(error))  # counted by the pool
-
-    async def _broadcast(self, data: bytes) -> None:
-        validators = self._parts.peering.validators()
-        for peer in validators:
-            if not await self._parts.network.send(peer, CHANNEL, data):
-                self.counters.add("consensus.send_failed")
-        # Gossip carries what the direct links do not: messages that reach no quorum, or did not help the first time
-        # (D7). Who is left out of a quorum follows by its certificates; a dead validator must not cost gossip.
-        enough_linked = 3 * (len(validators) + 1) > 2 * len(self._ledger.validators.record.validators)
-        if self._rumours.is_due(data, self._parts.clock.now_ms(), enough_linked=enough_linked):
-            kind = "consensus.proposal" if len(data) > 600 else "consensus.attestation"
-            await self._parts.network.publish(rpc.topic(self._ledger.world_id, kind), data)
-            self.counters.add("consensus.gossiped")
 
     async def _commit(self, effect: events.Commit) -> None:
         if effect.height == self._ledger.height + 1:

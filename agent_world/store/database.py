@@ -166,6 +166,12 @@ class Database:
         if found != ["ok"]:
             raise DatabaseDamaged(f"{self.path} is damaged ({'; '.join(map(str, found))}); {_RESTORE}")
 
+    def fold(self) -> None:
+        """Fold the write-ahead log into the file, both fsynced: all that can be read is durable. Raises HomeError."""
+        busy = self.query("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]
+        if busy:
+            raise HomeError(f"{self.path} is in use; {_BUSY}")
+
     def close(self) -> None:
         """Close; further use raises LocalError. The last closer folds the write-ahead log into the file."""
         self._connection.close()

@@ -97,7 +97,7 @@ class GuardStore:
         data = made.to_bytes()
         with self._log.appending(data):
             self._fault("guard_log_appended")
-            self._database.append(made, state.entries[0].height, self._fault, data)
+            self._database.append(made, _fallen_out(self._state, state), self._fault, data)
         self._fault("guard_database_committed")
         self._state = state
         if self._log.is_long:
@@ -118,6 +118,12 @@ class GuardStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _fallen_out(before: GuardState, after: GuardState) -> int | None:
+    """The lowest height that is still kept, if a lower one was kept before."""
+    lowest = after.entries[0].height
+    return lowest if before.entries and before.entries[0].height < lowest else None
 
 
 def _create(home: Home, key: KeyPair, committed_height: int, create: bool) -> GuardStore:

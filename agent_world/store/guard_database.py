@@ -49,7 +49,7 @@ class GuardDatabase:
 
     @classmethod
     def open(cls, path: Path, genesis_hash: Hash32, validator_key: PublicKey) -> GuardDatabase:
-        """Raises DatabaseDamaged, or HomeError if it belongs to another world or key."""
+        """What it holds is durable then. Raises DatabaseDamaged, or HomeError if it is of another world or key."""
         database = Database.open(path, schema.GUARD, genesis_hash)
         try:
             rows = database.query("SELECT validator_key FROM identity")
@@ -57,6 +57,8 @@ class GuardDatabase:
                 raise DatabaseDamaged(f"{path} is half made: it does not name its validator")
             if rows[0][0] != validator_key:
                 raise HomeError(f"{path} belongs to another validator key; it is neither used nor changed")
+            # A process that was killed may have written its last record and not synced it; nobody may act on it before.
+            database.fold()
         except BaseException:
             database.close()
             raise
@@ -75,14 +77,15 @@ class GuardDatabase:
                 touched = max(touched, row[1] if isinstance(row[1], int) else 0)
         return DatabaseContent(state, damage, touched)
 
-    def append(self, made: GuardRecord, lowest_height: int, fault: FaultHook, data: bytes | None = None) -> None:
-        """Store one record durably, and drop those of heights below ``lowest_height``; raises HomeError.
+    def append(self, made: GuardRecord, lowest_height: int | None, fault: FaultHook, data: bytes | None = None) -> None:
+        """Store one record durably, and drop those below ``lowest_height`` if one is given; raises HomeError.
 
         ``data`` is the record's bytes, if they are at hand.
         """
         with self._database.transaction():
             self._database.execute(_INSERT, _row(made, data or made.to_bytes()))
-            self._database.execute("DELETE FROM records WHERE height < ?", (lowest_height,))
+            if lowest_height is not None:
+                self._database.execute("DELETE FROM records WHERE height < ?", (lowest_height,))
             fault("guard_database_begun")
 
     def replace(self, records: tuple[GuardRecord, ...]) -> None:

@@ -152,12 +152,15 @@ class GuardLog:
 
     @classmethod
     def resume(cls, path: Path, end: int) -> GuardLog:
-        """Go on behind the last good record of a log that was read; cuts off a torn tail."""
+        """Go on behind the last good record of a log that was read; cuts off a torn tail.
+
+        What was read is durable then: a process that was killed may have written its last record and not synced it.
+        """
         try:
             descriptor = _open(path)
             if os.fstat(descriptor).st_size != end:
                 os.ftruncate(descriptor, end)
-                os.fsync(descriptor)
+            os.fsync(descriptor)
             checksum = os.pread(descriptor, _CHECKSUM_BYTES, end - _CHECKSUM_BYTES)
             return cls(path, checksum, descriptor)
         except OSError as error:

@@ -43,11 +43,11 @@ class TappedNetwork:
             self._sent(data)
         await self._inner.publish(topic, data)
 
-    async def send(self, peer: PeerId, channel: str, payload: bytes) -> bool:
+    def send(self, peer: PeerId, channel: str, payload: bytes) -> bool:
         """Send; consensus messages are shown to the tap first."""
         if channel == CHANNEL:
             self._sent(payload)
-        return await self._inner.send(peer, channel, payload)
+        return self._inner.send(peer, channel, payload)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

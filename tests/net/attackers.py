@@ -28,14 +28,19 @@ from agent_world.net.libp2p.requests import KEPT_PROTOCOL
 from agent_world.net.libp2p.streams import LOST, StreamLost, framed, write_bytes
 from agent_world.testing.examples import example
 from agent_world.wire import record, rpc
+from agent_world.wire.action import GetPendingRequest
 from agent_world.wire.blob import FetchBlobsRequest, FetchBlobsResponse
+from agent_world.wire.cid import ContentHash
 from agent_world.wire.hello import PROTOCOL_VERSIONS, Hello
-from agent_world.wire.ids import Hash32, PeerId, WorldId, peer_id_of
+from agent_world.wire.ids import U32, Hash32, PeerId, WorldId, peer_id_of
 from agent_world.wire.limits import MIB
+from agent_world.wire.submit import GetReceiptRequest
 
+_RATES: Final = ("requests", "content_requests", "submits", "messages", "gossip")
 _FLOOD: Final = attrs.evolve(
-    MINIMAL.net, listen=(), gossip_per_s=1e6, gossip_burst=1_000_000, bytes_per_s=1e12, bytes_burst=10**12
-)
+    MINIMAL.net, listen=(), bytes_per_s=1e12, bytes_burst=10**12,
+    **{f"{name}_per_s": 1e6 for name in _RATES}, **{f"{name}_burst": 10**6 for name in _RATES},
+)  # fmt: skip
 """An attacker keeps no limits."""
 _GONE: Final = (*LOST, StreamLost, Refused, trio.TooSlowError)
 """How an attacker sees that it was thrown out."""
@@ -189,7 +194,8 @@ async def endless_streams(target: Target, source: str) -> None:
             finally:
                 # So many streams are not ended one by one within the time that a host has to close.
                 with trio.CancelScope(shield=True):
-                    await connection.muxed_conn.secured_conn.close()
+                    for opened in (connection, *network.host.connections(target.peer)):
+                        await opened.muxed_conn.secured_conn.close()
 
 
 async def _open_quietly(connection: Any) -> None:
@@ -223,3 +229,25 @@ async def wrong_bytes(target: Target, source: str, asks: Callable[[], Awaitable[
             await network.request(target.peer, rpc.HELLO, record.to_bytes(_hello(target)))  # or it is asked for nothing
             for _ in range(8):
                 await asks()
+
+
+async def greed(target: Target, source: str) -> None:
+    """Requests that break no rule, cheap and costly ones, as many at once as are answered."""
+
+    async def ask(network: Libp2pNetwork, method: str, payload: bytes) -> None:
+        while network.host.is_connected(target.peer):
+            with suppress(Refused):
+                await network.request(target.peer, method, payload)
+
+    world, nothing = WorldId(target.world_id), Hash32(bytes(32))
+    receipt = record.to_bytes(GetReceiptRequest(world_id=world, action_id=nothing))
+    pending = record.to_bytes(GetPendingRequest(world_id=world, digest=nothing, skip=U32(0)))
+    blobs = record.to_bytes(FetchBlobsRequest(content_hashes=(ContentHash(bytes(32)),)))
+    with suppress(*_GONE):
+        async with _peer(target, _key(f"greed {source}"), source) as network:
+            with trio.move_on_after(12):
+                async with trio.open_nursery() as nursery:
+                    for _ in range(20):
+                        nursery.start_soon(ask, network, rpc.GET_RECEIPT, receipt)
+                        nursery.start_soon(ask, network, rpc.FETCH_BLOBS, blobs)
+                        nursery.start_soon(ask, network, rpc.GET_PENDING, pending)

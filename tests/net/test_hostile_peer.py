@@ -1,4 +1,4 @@
-"""Eight attackers at once against one of three validators: blocks go on, memory stays, and the attackers are out."""
+"""Ten attackers at once against one of three validators: blocks go on, memory stays, and the attackers are out."""
 
 from __future__ import annotations
 
@@ -66,6 +66,8 @@ async def attack(target: Target, home: Path) -> None:
             nursery.start_soon(attackers.endless_streams, target, "127.0.0.7")
             nursery.start_soon(attackers.many_topics, target, "127.0.0.8")
             nursery.start_soon(attackers.wrong_bytes, target, "127.0.0.9", asks)
+            nursery.start_soon(attackers.greed, target, "127.0.0.10")
+            nursery.start_soon(attackers.greed, target, "127.0.0.11")
 
 
 def listed(swarm: Swarm) -> dict[str, Any]:
@@ -103,6 +105,8 @@ def test_a_validator_goes_on_under_attack(triad: tuple[Swarm, MadeSwarm]) -> Non
     assert refused["connection_limit_handshakes"] > 200, refused
     assert refused["connection_limit_failed_handshakes"] > 0, refused
     assert status["counters"]["net.stream_limit"] > 0
+    flow = status["net"]["methods"]["/aw/rr/1.0.0/get_receipt"]
+    assert flow["received"] + sum(flow["dropped"].values()) > 500, "greed has really asked"
     assert status["net"]["inbound"]["connections"] < 20, "half-open connections are closed by their deadline"
     assert set(status["net"]["topics"]) <= {
         *(f"aw.hostile.{kind}" for kind in ("action", "head", "block")),

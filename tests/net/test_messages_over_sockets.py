@@ -24,7 +24,7 @@ async def test_messages_arrive_in_order_from_their_sender(networks: Any, until: 
 
         two.on_message(CHANNEL, take)
         for number in range(1_000):
-            while not await one.send(two.peer_id, CHANNEL, number.to_bytes(4, "big")):
+            while not one.send(two.peer_id, CHANNEL, number.to_bytes(4, "big")):
                 await until(lambda number=number: len(got) > number - QUEUED_MESSAGES_MAX)
         await until(lambda: len(got) == 1_000)
         assert got == list(range(1_000))
@@ -39,15 +39,15 @@ async def test_the_largest_message_and_one_above_it(networks: Any, until: Any) -
             got.append(len(payload))
 
         two.on_message(CHANNEL, take)
-        assert await one.send(two.peer_id, CHANNEL, bytes(MESSAGE_BYTES_MAX))
+        assert one.send(two.peer_id, CHANNEL, bytes(MESSAGE_BYTES_MAX))
         await until(lambda: got == [MESSAGE_BYTES_MAX])
         with pytest.raises(LocalError):
-            await one.send(two.peer_id, CHANNEL, bytes(MESSAGE_BYTES_MAX + 1))
+            one.send(two.peer_id, CHANNEL, bytes(MESSAGE_BYTES_MAX + 1))
 
 
 async def test_nothing_is_queued_for_who_is_not_connected(networks: Any) -> None:
     async with networks(2, line=False) as (one, two):
-        assert not await one.send(two.peer_id, CHANNEL, b"x")
+        assert not one.send(two.peer_id, CHANNEL, b"x")
         assert one.counters()["message_not_connected"] == 1
 
 
@@ -65,14 +65,14 @@ async def test_a_full_queue_says_so(networks: Any) -> None:
 
 async def test_a_channel_the_peer_does_not_have_loses_the_messages_counted(networks: Any, until: Any) -> None:
     async with networks(2) as (one, two):
-        assert await one.send(two.peer_id, CHANNEL, b"x")
+        assert one.send(two.peer_id, CHANNEL, b"x")
         await until(lambda: one.counters().get("message_lost") == 1)
 
         async def take(_source: PeerId, _payload: bytes) -> None:
             """Take."""
 
         two.on_message(CHANNEL, take)
-        assert await one.send(two.peer_id, CHANNEL, b"x")
+        assert one.send(two.peer_id, CHANNEL, b"x")
         await until(lambda: two.counters().get("message_received") == 1)
 
 
@@ -92,7 +92,7 @@ async def test_handlers_that_fail_lose_only_their_message(
         two.on_message(CHANNEL, take)
         with caplog.at_level(logging.CRITICAL):
             for payload in (b"rule", b"bug", b"good"):
-                await one.send(two.peer_id, CHANNEL, payload)
+                one.send(two.peer_id, CHANNEL, payload)
             await until(lambda: got == [b"good"])
         counters = two.counters()
         assert (counters["message_bad"], counters["message_handler_failed"]) == (1, 1)
@@ -127,7 +127,7 @@ async def test_the_stream_is_opened_again_after_a_loss(networks: Any, until: Any
             got.append(payload)
 
         two.on_message(CHANNEL, take)
-        await one.send(two.peer_id, CHANNEL, b"1")
+        one.send(two.peer_id, CHANNEL, b"1")
         await until(lambda: got == [b"1"])
         for connection in one.host.connections(two.peer_id):
             for stream in connection.get_streams():
@@ -137,7 +137,7 @@ async def test_the_stream_is_opened_again_after_a_loss(networks: Any, until: Any
 
         async def again() -> None:
             while got[-1] != b"2":
-                await one.send(two.peer_id, CHANNEL, b"2")
+                one.send(two.peer_id, CHANNEL, b"2")
                 await trio.sleep(0.02)
 
         with trio.fail_after(5):
@@ -155,7 +155,7 @@ async def test_no_message_after_a_reconnect_is_lost(networks: Any, until: Any, c
 
         two.on_message(CHANNEL, take)
         for round_ in range(4):
-            assert await one.send(two.peer_id, CHANNEL, bytes([round_]))
+            assert one.send(two.peer_id, CHANNEL, bytes([round_]))
             await until(lambda round_=round_: got == [bytes([past]) for past in range(round_ + 1)])
             ups = one.counters()["connection_up"]
             match closing:
@@ -181,7 +181,7 @@ async def test_no_message_after_a_reset_is_lost(networks: Any, stranger: Any, un
         node.dial(host.peer_id, host.listen_addresses()[0])
         await until(lambda: node.host.is_connected(host.peer_id))
         for round_ in range(4):
-            assert await node.send(host.peer_id, CHANNEL, bytes([round_]))
+            assert node.send(host.peer_id, CHANNEL, bytes([round_]))
             await until(lambda round_=round_: got == [bytes([past]) for past in range(round_ + 1)])
             await until(lambda: not node._messages._outgoing)
 
@@ -196,7 +196,7 @@ async def test_a_peer_that_answers_on_a_message_stream_is_blamed(networks: Any, 
         host.on_stream(protocol_of(CHANNEL), talk)
         node.dial(host.peer_id, host.listen_addresses()[0])
         await until(lambda: node.host.is_connected(host.peer_id))
-        assert await node.send(host.peer_id, CHANNEL, b"x")
+        assert node.send(host.peer_id, CHANNEL, b"x")
         await until(lambda: node.counters().get("message_bad_frame") == 1)
         assert node.gate.score(host.peer_id) < 0
         await until(lambda: not node._messages._outgoing)

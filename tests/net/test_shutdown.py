@@ -40,7 +40,7 @@ async def test_nothing_is_left_behind(networks: Any, until: Any) -> None:
                 await node.subscribe("aw.w.head", lambda _source, _data: Verdict.ACCEPT)
             await one.request(two.peer_id, ECHO, b"x")
             await two.request(three.peer_id, ECHO, b"x")
-            await one.send(two.peer_id, "votes", b"x")
+            one.send(two.peer_id, "votes", b"x")
             await one.publish("aw.w.head", b"x")
 
     await use()  # the first run loads what is loaded once

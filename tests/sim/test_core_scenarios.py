@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
 
-from agent_world.testing.bus import Partition
+from agent_world.testing.bus import CALM, LinkFaults, Partition
+from agent_world.testing.bus_messages import Consensus
 from agent_world.testing.byzantine import Vice
 from agent_world.testing.cluster import Cluster, Faults, simulate
 from agent_world.testing.sim_node import SimNode
-from agent_world.wire import record
+from agent_world.wire import cbor, record
 from agent_world.wire.consensus import CommitCertificate, Vote
+from agent_world.wire.ids import ValidatorId
+from agent_world.wire.limits import PROPOSAL_BYTES_MAX
+from agent_world.wire.signed import Signed
 
 GUARD_STEPS = ["guard.before", "guard.between", "guard.after"]
 COMMIT_STEPS = ["commit.before", "commit.after"]
@@ -161,15 +166,72 @@ def test_schemes_happen_and_break_nothing(schemed: list[Cluster]) -> None:
     assert sum(cluster.counters["crash.commit.before"] for cluster in schemed) >= 1
 
 
-def test_a_locked_block_is_proposed_again_and_decided_in_a_later_round(schemed: list[Cluster]) -> None:
-    later = 0
-    for cluster in schemed:
-        for stored in cluster.honest[0].disk.chain:
-            certificate = record.from_bytes(CommitCertificate, stored.certificate, size_max=1 << 17)
-            vote = record.from_bytes(Vote, certificate.body, size_max=1_024)
-            assert vote.round >= stored.header.round
-            later += vote.round > stored.header.round
-    assert later >= 1
+def place_of(message: object) -> tuple[int, int, str, bytes]:
+    """(height, round, step, signer's key) of a consensus message; the step of a proposal is ``propose``."""
+    if not isinstance(message, Consensus):
+        return (0, 0, "", b"")
+    signed = record.from_bytes(Signed, message.data, size_max=PROPOSAL_BYTES_MAX)
+    fields = cbor.decode(signed.body, size_max=PROPOSAL_BYTES_MAX)
+    return (fields["height"], fields["round"], fields.get("step", "propose"), signed.key)
+
+
+def roles(cluster: Cluster, proposer: ValidatorId) -> tuple[ValidatorId, ValidatorId, ValidatorId]:
+    """Blind, deaf and unheard: the block is locked without the blind one, and the deaf one, who does not hear the
+    unheard one, sees votes enough but no agreement; then neither of both precommits, and the rest is no quorum."""
+    validators = cluster.around.world.sets[0]
+    stakes = {entry.validator_id: int(entry.stake) for entry in validators.record.validators}
+    spare = validators.total_stake - validators.required_stake
+    for blind, deaf, unheard in itertools.permutations(stakes, 3):
+        lone = max(stakes[blind], stakes[unheard]) <= spare
+        if lone and blind != proposer and spare < min(stakes[blind] + stakes[unheard], stakes[blind] + stakes[deaf]):
+            return blind, deaf, unheard
+    raise AssertionError("the seed's stakes must suit the test")
+
+
+def test_a_locked_block_is_proposed_again_and_decided_in_a_later_round() -> None:
+    cluster = Cluster(1, Faults(nodes=5, links=CALM))
+    height, cast = 4, dict[str, ValidatorId]()
+
+    def passes(source: int, target: int, message: object) -> bool:
+        at, round_, step, key = place_of(message)
+        if (at, round_) != (height, 0) or any(
+            node.engine.run is not None and (node.engine.run.context.height, node.engine.run.round) >= (height, 1)
+            for node in cluster.nodes
+        ):
+            return True
+        if not cast:
+            context = cluster.nodes[source].engine_context()
+            cast.update(zip(("blind", "deaf", "unheard"), roles(cluster, context.proposer(0)), strict=True))
+        hears = cluster.nodes[target].own
+        is_unheard = key == cluster.around.world.keys[cast["unheard"]].public_key
+        blinded = hears == cast["blind"] and step == "propose"
+        return not blinded and not (hears == cast["deaf"] and is_unheard and step == "prevote")
+
+    cluster.bus.filters.append(passes)
+    cluster.run()
+    assert cluster.checker.violations == []
+    stored = cluster.honest[0].disk.chain[height - 1]
+    certificate = record.from_bytes(CommitCertificate, stored.certificate, size_max=1 << 17)
+    vote = record.from_bytes(Vote, certificate.body, size_max=1_024)
+    assert (stored.header.round, vote.round) == (0, 1)
+
+
+def test_delays_far_above_all_timeouts_cost_time_and_little_else() -> None:
+    """A machine without computing time to spare is like this: what is sent again and again makes it still slower."""
+    cluster = Cluster(2, Faults(nodes=4, links=LinkFaults(delay_min_ms=2_000, delay_max_ms=3_000)))
+    heard = 0
+
+    def count(_source: int, _target: int, message: object) -> bool:
+        nonlocal heard
+        heard += isinstance(message, Consensus)
+        return True
+
+    cluster.bus.filters.append(count)
+    for node in cluster.nodes:
+        node.start()
+    cluster.bus.run_until(60_000, lambda: min(node.height for node in cluster.honest) >= 1)
+    assert cluster.bus.now_ms < 60_000, "timeouts have grown to the delay after few rounds"
+    assert heard / 20 / cluster.bus.now_ms * 1_000 < 6, "messages a second and pair of nodes"
 
 
 def test_a_lone_validator_goes_on_by_itself() -> None:

@@ -177,6 +177,9 @@ class Messages:
                 if self._gate.admits(peer, RateClass.MESSAGE, len(payload)):
                     self._gate.traffic.received(peer, "channel", channel, len(payload))
                     queue.put(payload)
+                    if len(queue) >= QUEUED_MESSAGES_MAX // 2:
+                        # One read may bring hundreds of small messages: a quick handler gets its turn among them.
+                        await trio.lowlevel.checkpoint()
                 else:
                     self._gate.traffic.dropped(peer, "channel", channel, "rate")
         except StreamLost as error:

@@ -198,9 +198,8 @@ class Libp2pNetwork:
         """Ask one peer for a body; raises Refused as ``interface.DistributedNetwork.open_body`` says."""
         return self._bodies.open(peer, method, payload, timeout_s, part_timeout_s)
 
-    async def send(self, peer: PeerId, channel: str, payload: bytes) -> bool:
+    def send(self, peer: PeerId, channel: str, payload: bytes) -> bool:
         """Queue a one-way message; False if the peer is not connected or its queue is full."""
-        await trio.lowlevel.checkpoint()
         return self._messages.send(peer, channel, payload)
 
     def counters(self) -> Mapping[str, int]:

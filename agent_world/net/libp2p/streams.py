@@ -46,6 +46,9 @@ class FrameReader:
         """The next frame, or None at a clean end; raises StreamLost and FrameBroken."""
         if self._at == len(self._data) and not await self._refill():
             return None
+        frame = self._whole(size_max)  # nearly always: then there is nothing to wait for, and no deadline to set
+        if frame is not None:
+            return frame
         with trio.move_on_after(PARTIAL_FRAME_MAX_S):
             length = await self._length(size_max)
             end = self._at + length
@@ -55,6 +58,19 @@ class FrameReader:
                 return frame
             return await self._joined(length)
         raise FrameBroken(f"a frame was not complete after {PARTIAL_FRAME_MAX_S} s")
+
+    def _whole(self, size_max: int) -> bytes | None:
+        """The next frame if it is small and here."""
+        data, at = self._data, self._at
+        first = data[at]
+        second = data[at + 1] if first >= 0x80 and len(data) > at + 1 else 0
+        if second >= 0x80:
+            return None
+        start, length = (at + 1, first) if first < 0x80 else (at + 2, first & 0x7F | second << 7)
+        if length > size_max or len(data) < start + length:
+            return None
+        self._at = start + length
+        return data[start : self._at]
 
     async def _joined(self, length: int) -> bytes:
         """A frame of several reads, copied once."""

@@ -22,7 +22,7 @@ def test_due_timers_fire_once_in_order() -> None:
     assert timers.next_ms is None
 
 
-def test_waits_grow_linearly_with_the_round() -> None:
+def test_waits_grow_with_the_square_of_the_round() -> None:
     config = attrs.evolve(CONFIG, propose_timeout_ms=300, vote_timeout_ms=150, timeout_delta_ms=100)
-    assert [wait_ms(config, Timer.PROPOSE, round_) for round_ in (0, 1, 5)] == [300, 400, 800]
-    assert wait_ms(config, Timer.PREVOTE, 2) == wait_ms(config, Timer.PRECOMMIT, 2) == 350
+    assert [wait_ms(config, Timer.PROPOSE, round_) for round_ in (0, 1, 2, 5, 10)] == [300, 400, 600, 1_800, 5_800]
+    assert wait_ms(config, Timer.PREVOTE, 2) == wait_ms(config, Timer.PRECOMMIT, 2) == 450

@@ -85,3 +85,14 @@ async def test_who_sends_from_far_ahead_is_asked_for_proof(peer: PeerId, height:
     await harness.handler.on_message(peer, vote(height))
     assert harness.ahead == [peer] * told
     assert (harness.rules == ["V4"]) == (height in (4, 8, 2**63))
+
+
+async def test_a_repeat_is_not_verified_again(peer: PeerId, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness = Harness()
+    await harness.handler.on_message(peer, vote())
+    (taken,) = harness.taken
+    harness.handler.is_known = lambda data: data == taken.data
+    monkeypatch.setattr("agent_world.handlers.consensus.open_message", lambda *_: pytest.fail("verified again"))
+    await harness.handler.on_message(peer, vote())
+    assert harness.handler.validate(peer, vote()) is Verdict.ACCEPT
+    assert harness.taken == [taken]

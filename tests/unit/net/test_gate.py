@@ -7,7 +7,7 @@ from agent_world.config import NetConfig
 from agent_world.net import gate as module
 from agent_world.net.counters import Counters
 from agent_world.net.gate import Gate
-from agent_world.net.rates import RateClass
+from agent_world.net.rates import SURE_SHARE, RateClass
 from agent_world.net.reputation import Ban, Offence
 from agent_world.wire.ids import PeerId
 
@@ -16,10 +16,10 @@ CONFIG = NetConfig(requests_per_s=10, requests_burst=10, bytes_per_s=100, bytes_
 
 
 class Rig:
-    def __init__(self) -> None:
+    def __init__(self, config: NetConfig = CONFIG) -> None:
         self.now_s = 0.0
         self.counters = Counters()
-        self.gate = Gate(CONFIG, self.counters, lambda: self.now_s)
+        self.gate = Gate(config, self.counters, lambda: self.now_s)
         self.bans: list[Ban] = []
         self.away: list[PeerId] = []
         self.gate.banned = self.bans.append
@@ -32,6 +32,41 @@ def test_rates_are_of_each_peer_and_class() -> None:
     assert rig.gate.admits(A, RateClass.MESSAGE, 1)
     assert rig.gate.admits(B, RateClass.REQUEST, 1)
     assert rig.counters.snapshot()["rate_limited.request"] == 1
+
+
+WIDE = NetConfig(requests_per_s=80, requests_burst=80)
+
+
+def crowd(rig: Rig, peers: int, each: int) -> list[int]:
+    """How many of so many requests of every peer are let in, the peers taking turns."""
+    let_in = [0] * peers
+    for _ in range(each):
+        for number in range(peers):
+            let_in[number] += rig.gate.admits(PeerId(str(number)), RateClass.REQUEST, 1)
+    return let_in
+
+
+def test_one_busy_peer_gets_its_whole_rate_and_a_crowd_shares_it() -> None:
+    assert crowd(Rig(WIDE), 1, 100) == [80]
+    rig = Rig(WIDE)
+    let_in = crowd(rig, 8, 80)
+    assert sum(let_in) == 80 + 8 * 80 * SURE_SHARE, "the rate of one, and the sure share of each"
+    assert max(let_in) - min(let_in) <= 1
+    assert rig.counters.snapshot()["rate_crowded.request"] > 0
+    assert "offence.rate" not in rig.counters.snapshot(), "the others are too many: nobody is to blame for it"
+
+
+def test_a_quiet_peer_is_let_in_beside_a_crowd() -> None:
+    rig = Rig(WIDE)
+    crowd(rig, 8, 80)
+    assert [rig.gate.admits(A, RateClass.REQUEST, 1) for _ in range(11)] == [True] * 10 + [False]
+
+
+def test_a_protected_peer_has_its_whole_rate_beside_a_crowd() -> None:
+    rig = Rig(WIDE)
+    rig.gate.protect(lambda peer: peer == A)
+    crowd(rig, 8, 80)
+    assert sum(rig.gate.admits(A, RateClass.REQUEST, 1) for _ in range(100)) == 80
 
 
 def test_bytes_count_over_all_classes_and_only_when_let_in() -> None:

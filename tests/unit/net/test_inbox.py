@@ -43,6 +43,15 @@ def test_bound_zero_behaves_as_one() -> None:  # T-1.5
     assert numbers(inbox) == [3]
 
 
+async def test_how_many_wait() -> None:
+    queue: DropOldestQueue[int] = DropOldestQueue(3, lambda: None)
+    for number in range(5):
+        queue.put(number)
+    assert len(queue) == 3
+    assert await anext(queue) == 2
+    assert len(queue) == 2
+
+
 async def test_reader_waits_then_gets_what_comes_in_order(autojump_clock: object) -> None:
     queue: DropOldestQueue[int] = DropOldestQueue(8, lambda: None)
     got: list[int] = []

@@ -178,10 +178,10 @@ async def test_frames_of_a_broken_connection_never_reach_the_next_one(autojump_c
             got.append(payload)
 
         two.on_message("votes", take)
-        assert await one.send(two.peer_id, "votes", b"lost")
+        assert one.send(two.peer_id, "votes", b"lost")
         hub.disconnect(one.peer_id, two.peer_id)
         assert hub.connect(one.peer_id, two.peer_id, two.listen_addresses()[0])
-        assert await one.send(two.peer_id, "votes", b"arrives")
+        assert one.send(two.peer_id, "votes", b"arrives")
         await trio.sleep(2)
         assert got == [b"arrives"]
 
@@ -191,7 +191,7 @@ async def test_connection_loss_breaks_the_connection_and_it_comes_back(autojump_
         hub.set_link(one.peer_id, two.peer_id, LinkSettings(connection_loss=1))
         events = one.peer_events()
         assert isinstance(await anext(events), PeerUp)
-        assert await one.send(two.peer_id, "votes", b"x")
+        assert one.send(two.peer_id, "votes", b"x")
         assert isinstance(await anext(events), PeerDown)
         assert isinstance(await anext(events), PeerUp)
 

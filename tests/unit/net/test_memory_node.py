@@ -196,16 +196,16 @@ async def test_messages_arrive_in_order_and_bad_ones_are_counted(
         two.on_message("votes", take)
         with caplog.at_level(logging.CRITICAL):
             for payload in (b"1", b"rule", b"2", b"bug"):
-                assert await one.send(two.peer_id, "votes", payload)
+                assert one.send(two.peer_id, "votes", payload)
             await trio.sleep(1)
-            assert await one.send(two.peer_id, "votes", b"3")
-            assert await one.send(two.peer_id, "other", b"x")
+            assert one.send(two.peer_id, "votes", b"3")
+            assert one.send(two.peer_id, "other", b"x")
             await trio.sleep(1)
         assert got == [b"1", b"2", b"3"]
         counters = two.counters()
         assert (counters["message_bad"], counters["message_handler_failed"]) == (1, 1)
         assert counters["message_unsupported"] == 1
-        assert not await one.send(peer(9), "votes", b"x")
+        assert not one.send(peer(9), "votes", b"x")
 
 
 async def test_a_slow_taker_loses_the_oldest(autojump_clock: object) -> None:
@@ -218,7 +218,7 @@ async def test_a_slow_taker_loses_the_oldest(autojump_clock: object) -> None:
 
         two.on_message("votes", slow)
         for number in range(10):
-            await one.send(two.peer_id, "votes", bytes([number]))
+            one.send(two.peer_id, "votes", bytes([number]))
         await trio.sleep(20)
         assert got[-4:] == [6, 7, 8, 9]
         assert two.counters()["message_inbox_dropped"] == 10 - len(got) > 0
@@ -230,6 +230,6 @@ async def test_sizes_are_the_caller_s_business(autojump_clock: object) -> None:
         with pytest.raises(LocalError):
             await one.publish("t", too_much)
         with pytest.raises(LocalError):
-            await one.send(two.peer_id, "votes", too_much)
+            one.send(two.peer_id, "votes", too_much)
         with pytest.raises(LocalError):
             await one.request(two.peer_id, METHOD, too_much)

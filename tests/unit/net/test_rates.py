@@ -59,9 +59,9 @@ def test_keys_have_buckets_of_their_own_and_are_bounded() -> None:
 
 def test_every_class_has_a_rate_and_every_method_a_class() -> None:
     assert set(rates_of(NetConfig())) == set(RateClass)
-    assert class_of(rpc.HELLO) is RateClass.REQUEST
+    assert class_of(rpc.GET_RECEIPT) is RateClass.REQUEST
     assert class_of(rpc.STREAM_BLOBS) is class_of(rpc.GET_BLOCKS) is RateClass.CONTENT
-    assert class_of(rpc.SUBMIT_ACTION) is RateClass.SUBMIT
+    assert class_of(rpc.SUBMIT_ACTION) is class_of(rpc.HELLO) is class_of(rpc.GET_PENDING) is RateClass.SUBMIT
     assert class_of("/aw/rr/1.0.0/unheard_of") is RateClass.REQUEST
 
 

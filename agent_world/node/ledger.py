@@ -21,12 +21,13 @@ from agent_world.wire.block import BlockBundle, JournalIndex, JournalSegmentRef,
 from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.consensus import Proposal
 from agent_world.wire.genesis import Genesis
-from agent_world.wire.head import CertifiedHead, WorldHead
+from agent_world.wire.head import CertifiedHead
 from agent_world.wire.ids import U32, U64, ActorId, Hash32, TimeMs, ValidatorId
 from agent_world.wire.limits import BLOB_BYTES_MAX
 from agent_world.world import queries
 from agent_world.world.admission import SignedAction
 from agent_world.world.block import SealedBlock, Seat, assemble_block, head_of
+from agent_world.world.epochs import height_context
 from agent_world.world.events import OBJECT_CREATED, ObjectCreated
 from agent_world.world.genesis import genesis_hash, genesis_head, initial_state
 from agent_world.world.journal import assemble_journal
@@ -47,7 +48,7 @@ class Ledger:
         self.genesis: Final = genesis
         self.world_id = genesis.world_id
         self.genesis_hash = genesis_hash(genesis)
-        self.validators = ValidatorSet(genesis.validators)
+        self._validators: ValidatorSet | None = None
         self._chain = chain
         self._blobs = blobs
         self._nodes = NodeCache(blobs.get)
@@ -88,17 +89,26 @@ class Ledger:
     def context(self) -> HeightContext:
         """What the next height starts from."""
         if self._context is None:
-            self._context = height_context(self.genesis, self.genesis_hash, self.validators, self.head, self.header)
+            self._context = height_context(self.state, self.head.block_hash, self._validators)
+            self._validators = self._context.validators
         return self._context
+
+    @property
+    def validators(self) -> ValidatorSet:
+        """The set that decides the next height."""
+        return self.context().validators
 
     def build(self, own: ValidatorId, round: int, wall_ms: TimeMs, actions: Sequence[SignedAction]) -> bytes:
         """Execute ``actions`` on the head and seal the block this node proposes; returns its bytes."""
         context = self.context()
         time_ms = TimeMs(max(self.head.timestamp_ms + 1, wall_ms))
+        slot = U64(context.slot(round))
         execution = execute_block(
-            self.state, BlockContext(world_id=self.world_id, height=U64(context.height), timestamp_ms=time_ms), actions
+            self.state,
+            BlockContext(world_id=self.world_id, height=U64(context.height), slot=slot, timestamp_ms=time_ms),
+            actions,
         )
-        seat = Seat(slot=U64(context.slot(round)), round=U32(round), epoch=U64(context.epoch), proposer_id=own)
+        seat = Seat(round=U32(round), epoch=U64(context.epoch), proposer_id=own)
         sealed = assemble_block(self.head, seat, actions, execution)
         self._keep(sealed)
         return sealed.data
@@ -264,27 +274,6 @@ class Ledger:
         """The nonce of the actor's next action; None for an unknown actor."""
         found = queries.actor(self.state, actor_id)
         return None if found is None else found.next_nonce
-
-
-def height_context(
-    genesis: Genesis,
-    genesis_hash: Hash32,
-    validators: ValidatorSet,
-    parent: WorldHead,
-    parent_block: WorldBlock | None,
-) -> HeightContext:
-    """What the height after ``parent`` starts from; ``parent_block`` is None at genesis."""
-    return HeightContext(
-        world_id=genesis.world_id,
-        genesis_hash=genesis_hash,
-        height=parent.height + 1,
-        parent_hash=parent.block_hash,
-        parent_slot=0 if parent_block is None else parent_block.slot,
-        parent_timestamp_ms=parent.timestamp_ms,
-        validators=validators,
-        next_validators_hash=validators.hash,
-        epoch_length_slots=genesis.epoch_length_slots,
-    )
 
 
 def check_seat(block: bytes, action_ids: Sequence[bytes], context: HeightContext) -> None:

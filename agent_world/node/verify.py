@@ -24,7 +24,7 @@ from agent_world.errors import (
     HomeError,
     RemoteError,
 )
-from agent_world.node.ledger import check_seat, height_context
+from agent_world.node.ledger import check_seat
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.chain import ChainStore, StoredBlock
 from agent_world.store.home import Home
@@ -35,9 +35,11 @@ from agent_world.wire.head import WorldHead
 from agent_world.wire.ids import Hash32
 from agent_world.wire.limits import BLOB_BYTES_MAX
 from agent_world.world.block import SealedBlock
+from agent_world.world.epochs import height_context
 from agent_world.world.events import OBJECT_CREATED, ObjectCreated
 from agent_world.world.genesis import genesis_hash, genesis_head, initial_state, parse_genesis
 from agent_world.world.replay import action_hashes, open_actions, replay_block
+from agent_world.world.state import WorldState
 from agent_world.world.trie import NodeCache
 
 PROBLEMS_MAX: Final = 100
@@ -118,7 +120,7 @@ class _Verification:
         self._report = report
         self._blobs = LocalCasStore(home)
         self._chain = ChainStore(home, self._blobs)
-        self._validators = ValidatorSet(genesis.validators)
+        self._validators: ValidatorSet | None = None
         self._referrer: dict[ContentHash, int] = {}
         self._sound: set[ContentHash] = set()
 
@@ -138,14 +140,13 @@ class _Verification:
             self._expect(digest, 0)
         memory = NodeCache(_Memory(nodes))
         parent: WorldHead = genesis_head(self._genesis)
-        parent_block: StoredBlock | None = None
         report.state_root = state_root
         for height in range(1, report.stored_height + 1):
             try:
                 stored = self._chain.block(height)
                 if stored is None:
                     raise ChainError(height, "block", "the row is missing")
-                sealed = self._replay_one(stored, parent, parent_block, memory)
+                sealed = self._replay_one(stored, parent, memory)
             except ChainError as error:
                 report.add(height, error.what, error.detail)
                 return
@@ -154,23 +155,23 @@ class _Verification:
                 return
             nodes.update(sealed.execution.blobs)
             self._note(height, sealed)
-            parent, parent_block = sealed.head, stored
+            parent = sealed.head
             report.height, report.state_root = height, sealed.block.state_root
             if height == self._watch_height:
                 report.watched_root = sealed.block.state_root
             report.actions += len(sealed.execution.receipts)
             progress(height, report.stored_height)
 
-    def _replay_one(
-        self, stored: StoredBlock, parent: WorldHead, parent_block: StoredBlock | None, memory: NodeCache
-    ) -> SealedBlock:
+    def _replay_one(self, stored: StoredBlock, parent: WorldHead, memory: NodeCache) -> SealedBlock:
         height = stored.height
+        context = height_context(WorldState(parent.state_root, memory), parent.block_hash, self._validators)
+        self._validators = context.validators
         try:
             verify_certificate(
                 stored.certificate,
                 self._genesis.world_id,
                 self._report.genesis_hash,
-                self._validators,
+                context.validators,
                 height=height,
                 block_hash=stored.block_hash,
             )
@@ -182,8 +183,6 @@ class _Verification:
         except (BlobNotFound, BlobHashMismatch, DecodeError) as error:
             raise ChainError(height, "actions", str(error)) from None
         actions = open_actions(bodies, height, self._genesis.world_id, self._report.genesis_hash)
-        header = None if parent_block is None else parent_block.header
-        context = height_context(self._genesis, self._report.genesis_hash, self._validators, parent, header)
         check_seat(stored.block, list(hashes), context)
         return replay_block(parent, stored.block, actions, memory)
 

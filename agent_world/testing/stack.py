@@ -289,6 +289,7 @@ def make_genesis(authority: KeyPair, voters: dict[str, KeyPair]) -> Genesis:
         genesis_time_ms=TimeMs(GENESIS_TIME_MS),
         authority=authority.public_key,
         epoch_length_slots=U64(32),
+        slash_equivocation=True,
         validators=ValidatorSetRecord(
             validators=entries, supermajority_numerator=U64(2), supermajority_denominator=U64(3)
         ),

@@ -40,6 +40,7 @@ def block(height: int, *, world: WorldId = WORLD) -> WorldBlock:
         prev_block_hash=hash32(b"parent"), proposer_id=ValidatorId("v1"), timestamp_ms=TimeMs(height * 1000),
         validators_hash=hash32(b"set"), next_validators_hash=hash32(b"set"), action_root=link,
         event_root=hash32(b"events"), receipts_root=link, journal_ref=link, state_root=link,
+        lease_term=U64(0),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from agent_world.consensus.validators import ValidatorSet
 from agent_world.errors import LocalError, UsageError
 from agent_world.wire.consensus import ValidatorEntry, ValidatorSetRecord
 from agent_world.wire.ids import PublicKey, ValidatorId
-from agent_world.wire.membership_change import ChangeKind, MembershipChange
+from agent_world.wire.membership import ChangeKind, MembershipChange
 
 
 class Unfit(StrEnum):

@@ -27,7 +27,7 @@ from agent_world.wire.limits import BLOB_BYTES_MAX
 from agent_world.world import queries
 from agent_world.world.admission import SignedAction
 from agent_world.world.block import SealedBlock, Seat, assemble_block, head_of
-from agent_world.world.epochs import height_context
+from agent_world.world.epochs import coming_validators, height_context
 from agent_world.world.events import OBJECT_CREATED, ObjectCreated
 from agent_world.world.genesis import genesis_hash, genesis_head, initial_state
 from agent_world.world.journal import assemble_journal
@@ -143,6 +143,7 @@ class Ledger:
                 action_ids=tuple(receipt.action_id for receipt in sealed.execution.receipts),
                 events=(events[0].event_id, events[-1].event_id) if events else None,
                 blobs=sealed.blobs,
+                next_validators=self._successor(sealed.block),
             )
         )
         self._stored = StoredBlock(
@@ -159,6 +160,12 @@ class Ledger:
         self.last_actions = tuple(actions)
         self._moved.set()
         self._moved = trio.Event()
+
+    def _successor(self, block: WorldBlock) -> bytes | None:
+        """The set that takes over after this next block, encoded; None if it stays the same."""
+        if block.next_validators_hash == block.validators_hash:
+            return None
+        return record.to_bytes(coming_validators(self.state))
 
     def apply_bundle(self, height: int, bundle: BlockBundle) -> None:
         """Catch-up: the next height from somebody else. Raises RemoteError or ChainError; then nothing has changed."""

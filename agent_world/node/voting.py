@@ -66,7 +66,7 @@ class Voting:
     def __init__(self, parts: VotingParts) -> None:
         self._parts = parts
         self._ledger = parts.ledger
-        self._engine = Engine(parts.config.consensus, parts.own.validator_id)
+        self._engine = Engine(parts.config.consensus, parts.own.public_key)
         self._send, self._inbox = trio.open_memory_channel[events.Input](INBOX_MAX)
         self._pending: deque[events.Input] = deque()
         self._bodies: dict[ContentHash, SignedAction] = {}

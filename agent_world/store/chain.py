@@ -56,6 +56,8 @@ class CommittedHeight:
     """First and last event id of the block, both inclusive; None if it has no events."""
     blobs: Mapping[ContentHash, bytes] = {}
     """What the block links to and is new: actions, lists, receipts, journal, state nodes."""
+    next_validators: bytes | None = None
+    """Encoded ValidatorSetRecord that decides the next height; needed only where it is another than this height's."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -68,6 +70,16 @@ class StoredBlock:
     certificate: bytes
     header: WorldBlock
     """``block`` decoded."""
+
+
+@attrs.frozen(slots=True)
+class StoredBoundary:
+    """A block after which another set decides, with its certificate and that set, all encoded."""
+
+    height: int
+    block: bytes
+    certificate: bytes
+    validators: bytes
 
 
 @attrs.frozen(slots=True)
@@ -174,6 +186,17 @@ class ChainStore:
             blocks.append(stored)
         return tuple(blocks)
 
+    def boundaries(self, from_height: int, count_max: int) -> tuple[StoredBoundary, ...]:
+        """Where other sets took over, at ``from_height`` or above, ascending; they stay when blocks are pruned.
+
+        Raises ChainError if one is damaged.
+        """
+        rows = self._database.query(
+            "SELECT height, block, certificate, validators FROM boundaries WHERE height >= ? ORDER BY height LIMIT ?",
+            (_bound(from_height), count_max),
+        )
+        return tuple(_checked_boundary(row) for row in rows)
+
     def receipt_position(self, action_id: Hash32) -> ReceiptPosition | None:
         """Where this action was committed; None if it was not, or before ``base_height``."""
         rows = self._database.query("SELECT height, position FROM receipts WHERE action_id = ?", (action_id,))
@@ -221,6 +244,7 @@ class ChainStore:
                 [(action_id, header.height, position) for position, action_id in enumerate(committed.action_ids)],
             )
             self._fault("block_inserted")
+            self._note_boundary(committed, header)
             self._database.execute(
                 "INSERT INTO chain_head VALUES (1, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
                 " height = excluded.height, block_hash = excluded.block_hash",
@@ -228,6 +252,17 @@ class ChainStore:
             )
             self._fault("head_moved")
         self._fault("committed")
+
+    def _note_boundary(self, committed: CommittedHeight, header: WorldBlock) -> None:
+        if header.next_validators_hash == header.validators_hash:
+            return
+        coming = committed.next_validators
+        if coming is None or hash32(coming) != header.next_validators_hash:
+            raise ChainError(header.height, "next_validators", "the set that takes over was not given")
+        self._database.execute(
+            "INSERT INTO boundaries VALUES (?, ?, ?, ?)",
+            (header.height, committed.block, committed.certificate, coming),
+        )
 
     def _require_same(self, height: int, block_hash: Hash32) -> None:
         """A committed height has exactly one block, for ever."""
@@ -271,6 +306,17 @@ def _checked(row: Row) -> StoredBlock:
     if header.height != height:
         raise _damaged(height, "height", f"the block says {header.height}")
     return StoredBlock(height=height, block_hash=block_hash, block=block, certificate=certificate, header=header)
+
+
+def _checked_boundary(row: Row) -> StoredBoundary:
+    height, block, certificate, validators = row
+    try:
+        header = record.from_bytes(WorldBlock, block, size_max=HEADER_BYTES_MAX)
+    except DecodeError as error:
+        raise _damaged(height, "boundary", str(error)) from None
+    if header.height != height or hash32(validators) != header.next_validators_hash:
+        raise _damaged(height, "boundary", "block and validator set do not belong together")
+    return StoredBoundary(height, block, certificate, validators)
 
 
 def _damaged(height: Any, what: str, detail: str) -> ChainError:

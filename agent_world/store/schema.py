@@ -114,9 +114,22 @@ _BANS: Final = (
     "CREATE INDEX peer_bans_by_end ON peer_bans (until_ms)",
 )
 
-WORLD: Final = Schema(application_id=0x4157_5744, migrations=((*_BLOBS, *_CHAIN, *_CONTENT, *_PEERS), _DHT, _BANS))
+_BOUNDARIES: Final = (
+    # Never pruned, unlike blocks and states: by these a light verifier follows the validator sets (D4).
+    """CREATE TABLE boundaries (
+        height INTEGER PRIMARY KEY CHECK (height > 0),
+        block BLOB NOT NULL,
+        certificate BLOB NOT NULL,
+        validators BLOB NOT NULL
+    ) STRICT""",
+)
+
+WORLD: Final = Schema(
+    application_id=0x4157_5744,
+    migrations=((*_BLOBS, *_CHAIN, *_CONTENT, *_PEERS), _DHT, _BANS, _BOUNDARIES),
+)
 """world.db ("AWWD"): blobs, blocks, content to pull, peers, what is announced in the DHT and what it answered,
-banned peers."""
+banned peers, where other validators took over."""
 
 GUARD: Final = Schema(
     application_id=0x4157_4744,

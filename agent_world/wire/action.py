@@ -10,7 +10,7 @@ from agent_world.wire.cid import Cid
 from agent_world.wire.evidence import EquivocationEvidence
 from agent_world.wire.ids import I64, U16, U32, U64, ActorId, Hash32, Label, Name, PublicKey, TimeMs, WorldId
 from agent_world.wire.lease import AcquireLease, ReleaseLease, RenewLease
-from agent_world.wire.membership_change import MembershipApproval, MembershipChange
+from agent_world.wire.membership import MembershipApproval, MembershipChange
 from agent_world.wire.record import V1
 
 

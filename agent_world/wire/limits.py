@@ -46,6 +46,8 @@ PROPOSAL_BYTES_MAX: Final = 23 * KIB
 """One signed proposal: header, up to 512 action hashes of 34 bytes, and 300 bytes around them."""
 EVIDENCE_BYTES_MAX: Final = 47 * KIB
 """Two signed proposals and what is around them; fits into an action's payload."""
+BOUNDARIES_MAX: Final = 16
+"""Epoch boundaries in one get_boundaries answer: at most 16 certificates and sets of 64 KiB each."""
 CHANGES_OPEN_MAX: Final = 16
 """Changes of the validator set that wait for approvals at one time."""
 EQUIVOCATIONS_LISTED_MAX: Final = 64

@@ -51,7 +51,7 @@ from agent_world.wire.ids import (
 )
 from agent_world.wire.lease import LeaseState
 from agent_world.wire.limits import U64_MAX
-from agent_world.wire.membership_change import MembershipChange
+from agent_world.wire.membership import MembershipChange
 from agent_world.wire.record import V1
 
 R = TypeVar("R")

@@ -10,7 +10,7 @@ from agent_world.consensus.validators import ValidatorSet
 from agent_world.sequencer import lease
 from agent_world.wire.ids import U64, Hash32, Label, ValidatorId
 from agent_world.wire.limits import CHANGES_OPEN_MAX
-from agent_world.wire.membership_change import MembershipApproval, MembershipChange
+from agent_world.wire.membership import MembershipApproval, MembershipChange
 from agent_world.world.epochs import (
     close_change,
     coming_validators,

@@ -11,7 +11,7 @@ from agent_world.consensus.validators import ValidatorSet
 from agent_world.wire.consensus import ValidatorEntry, ValidatorSetRecord
 from agent_world.wire.ids import U64, PublicKey, ValidatorId
 from agent_world.wire.limits import U64_MAX, VALIDATORS_MAX
-from agent_world.wire.membership_change import ChangeKind, MembershipChange
+from agent_world.wire.membership import ChangeKind, MembershipChange
 
 
 def entry(name: str, stake: int = 10, key: str | None = None) -> ValidatorEntry:

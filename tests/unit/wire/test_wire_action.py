@@ -22,7 +22,7 @@ from agent_world.wire.action import (
 from agent_world.wire.evidence import EquivocationEvidence
 from agent_world.wire.ids import PublicKey, Signature
 from agent_world.wire.lease import AcquireLease, ReleaseLease, RenewLease
-from agent_world.wire.membership_change import MembershipApproval, MembershipChange
+from agent_world.wire.membership import MembershipApproval, MembershipChange
 from agent_world.wire.signed import Signed
 
 

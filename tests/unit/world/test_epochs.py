@@ -10,7 +10,7 @@ from agent_world.crypto.hashing import actor_id_of, hash32
 from agent_world.wire import record
 from agent_world.wire.consensus import ValidatorEntry
 from agent_world.wire.ids import U64, Hash32, ValidatorId
-from agent_world.wire.membership_change import ChangeKind, MembershipApproval, MembershipChange
+from agent_world.wire.membership import ChangeKind, MembershipApproval, MembershipChange
 from agent_world.world.epochs import (
     CHANGE_EPOCHS_MAX,
     coming_validators,

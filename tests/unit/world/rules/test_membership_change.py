@@ -10,7 +10,7 @@ from agent_world.wire.consensus import ValidatorEntry
 from agent_world.wire.ids import U64, Hash32, ValidatorId
 from agent_world.wire.lease import AcquireLease
 from agent_world.wire.limits import CHANGES_OPEN_MAX
-from agent_world.wire.membership_change import ChangeKind, MembershipApproval, MembershipChange
+from agent_world.wire.membership import ChangeKind, MembershipApproval, MembershipChange
 from agent_world.world.events import MembershipDecided, MembershipFiled
 from agent_world.world.records import ACTORS, CHANGES, KEY_OWNERS, NEXT_VALIDATORS, VALIDATORS
 

@@ -1,4 +1,4 @@
-"""Payloads of the actions with which validators change their own set (D4)."""
+"""Messages of protocols/membership: actions by which validators change their set, and how others follow it (D4)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 import attrs
 
 from agent_world.wire.consensus import ValidatorEntry
-from agent_world.wire.ids import Hash32, Name, ValidatorId
+from agent_world.wire.ids import U64, Hash32, Name, ValidatorId, WorldId
 
 
 class ChangeKind(StrEnum):
@@ -45,3 +45,29 @@ class MembershipApproval:
 
     change_id: Hash32
     approve: bool
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class GetBoundariesRequest:
+    """get_boundaries: where other validators took over, at ``from_height`` or above."""
+
+    world_id: WorldId
+    from_height: U64
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class EpochBoundary:
+    """A block after which another set decides, with what proves it and that set."""
+
+    block: bytes
+    """Encoded WorldBlock."""
+    certificate: bytes
+    validators: bytes
+    """Encoded ValidatorSetRecord, the one that the block names as next_validators_hash."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class GetBoundariesResponse:
+    """Ascending by height; none if no other set has taken over since."""
+
+    boundaries: tuple[EpochBoundary, ...]

@@ -9,12 +9,14 @@ import trio
 
 from agent_world.consensus.certificate import verify_certificate
 from agent_world.consensus.context import HeightContext
+from agent_world.consensus.light import TrustedHead
 from agent_world.consensus.messages import check_proposal
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.hashing import hash32
 from agent_world.errors import ChainError, RemoteError
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.chain import ChainStore, CommittedHeight, StoredBlock
+from agent_world.sync.light_chain import LightChain
 from agent_world.wire import record
 from agent_world.wire.blob import BlobRef
 from agent_world.wire.block import BlockBundle, JournalIndex, JournalSegmentRef, Receipt, ReceiptList, WorldBlock
@@ -24,6 +26,7 @@ from agent_world.wire.genesis import Genesis
 from agent_world.wire.head import CertifiedHead
 from agent_world.wire.ids import U32, U64, ActorId, Hash32, TimeMs, ValidatorId
 from agent_world.wire.limits import BLOB_BYTES_MAX
+from agent_world.wire.membership import EpochBoundary
 from agent_world.world import queries
 from agent_world.world.admission import SignedAction
 from agent_world.world.block import SealedBlock, Seat, assemble_block, head_of
@@ -62,6 +65,8 @@ class Ledger:
         self._stored = stored
         self.head = genesis_head(genesis) if stored is None else head_of(stored.header, stored.block_hash)
         self.state = WorldState(self.head.state_root, self._nodes)
+        self.light = LightChain()
+        """What is proved above the own height."""
         self._context: HeightContext | None = None
         """Of the next height, once asked for: every message of that height is judged by it."""
         self._check_executed()
@@ -169,16 +174,39 @@ class Ledger:
 
     def apply_bundle(self, height: int, bundle: BlockBundle) -> None:
         """Catch-up: the next height from somebody else. Raises RemoteError or ChainError; then nothing has changed."""
-        block_hash = hash32(bundle.block)
-        self.check_certificate(bundle.certificate, height, block_hash)
+        verify_certificate(
+            bundle.certificate,
+            self.world_id,
+            self.genesis_hash,
+            self.validators,
+            height=height,
+            block_hash=hash32(bundle.block),
+        )
         actions = open_actions(bundle.actions, height, self.world_id, self.genesis_hash)
         check_seat(bundle.block, [action.action_id for action in actions], self.context())
         self.commit(bundle.block, bundle.certificate, actions)
 
-    def check_certificate(self, certificate: bytes, height: int, block_hash: Hash32) -> None:
-        """Raise RemoteError unless the certificate commits this block at this height."""
-        verify_certificate(
-            certificate, self.world_id, self.genesis_hash, self.validators, height=height, block_hash=block_hash
+    def trusted(self) -> TrustedHead:
+        """The own head as what a light verifier starts from."""
+        context = self.context()
+        return TrustedHead(
+            world_id=self.world_id,
+            genesis_hash=self.genesis_hash,
+            height=self.height,
+            block_hash=self.head.block_hash,
+            slot=context.parent_slot,
+            validators=context.validators,
+        )
+
+    def check_head(self, block: bytes, certificate: bytes, height: int) -> WorldBlock:
+        """The block if it is certified above the own height; raises RemoteError, or OtherSet (see ``LightChain``)."""
+        return self.light.check_head(self.trusted(), block, certificate, height)
+
+    def boundaries(self, from_height: int, count_max: int) -> tuple[EpochBoundary, ...]:
+        """Where other sets took over, at this height or above, ascending."""
+        return tuple(
+            EpochBoundary(block=found.block, certificate=found.certificate, validators=found.validators)
+            for found in self._chain.boundaries(from_height, count_max)
         )
 
     async def wait_above(self, height: int) -> None:

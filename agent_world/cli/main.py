@@ -16,6 +16,12 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
     "testnet": {"init": "testnet_init"},
     "node": {"run": "node_run", "triad": "node_triad", "status": "node_status"},
     "peer": {"list": "peer_list", "ban": "peer_ban", "unban": "peer_unban"},
+    "validator": {
+        "propose": "validator_propose",
+        "approve": "validator_approve",
+        "changes": "validator_changes",
+    },
+    "lease": {"status": "lease_status", "acquire": "lease_acquire", "release": "lease_release"},
     "action": {"submit": "action_submit"},
     "world": {
         "head": "world_head",
@@ -31,6 +37,8 @@ _GROUP_HELP: Final = {
     "testnet": "Make the genesis and the node homes of a swarm.",
     "node": "Run nodes and look into them.",
     "peer": "See who a node is connected with, and keep peers out.",
+    "validator": "Change who validates.",
+    "lease": "See and move the lease of the world's single writer.",
     "action": "Sign actions and hand them to a node.",
     "world": "Look at the world through a node, or verify a home.",
     "blob": "Put content into a node's store and get it out.",

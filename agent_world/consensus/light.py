@@ -91,6 +91,11 @@ def cross(trusted: TrustedHead, boundary: EpochBoundary) -> TrustedHead:
     return _head_of(header, hash32(boundary.block), trusted.genesis_hash, validators)
 
 
+def height_of(boundary: EpochBoundary) -> int:
+    """Height of a boundary's block, not checked any further; raises DecodeError (G2)."""
+    return _open_block(boundary.block).height
+
+
 def _head_of(block: WorldBlock, block_hash: Hash32, genesis_hash: Hash32, validators: ValidatorSet) -> TrustedHead:
     return TrustedHead(
         world_id=block.world_id,

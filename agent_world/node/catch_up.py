@@ -13,8 +13,10 @@ from typing import Any, Final
 import structlog
 import trio
 
+from agent_world.consensus.light import OtherSet
 from agent_world.errors import DataError, ErrorCode, HomeError, Refused, RemoteError
 from agent_world.handlers.head import HeadHandler
+from agent_world.handlers.membership import open_boundaries
 from agent_world.net.interface import DistributedNetwork
 from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
@@ -27,6 +29,7 @@ from agent_world.wire.block import GetBlocksRequest, GetBlocksResponse
 from agent_world.wire.head import CertifiedHead, GetWorldHeadRequest, WorldHead
 from agent_world.wire.ids import U64, PeerId
 from agent_world.wire.limits import RANGE_BLOCKS_MAX, RPC_BODY_BYTES_MAX
+from agent_world.wire.membership import GetBoundariesRequest
 from agent_world.world.trie import NodeMissing
 
 _log = structlog.get_logger("agent_world.catch_up")
@@ -48,6 +51,7 @@ class CatchUp:
         self._grace_ms = VOTING_GRACE_MS if votes else 0
         self.heads = HeadTracker()
         self.handler = HeadHandler(ledger, self.learned)
+        self.handler.unproved = self.ask_proof
         self.plan = GapPlan()
         self.counters = Counters()
         self.target: int | None = None
@@ -107,9 +111,10 @@ class CatchUp:
                 nursery.start_soon(self._prove_one, peer)
 
     async def _prove_one(self, peer: PeerId) -> None:
-        request = record.to_bytes(GetWorldHeadRequest(world_id=self._ledger.world_id))
         try:
-            certified = self.handler.open_head(await self._network.request(peer, rpc.GET_WORLD_HEAD, request))
+            certified = await self._certified_head_of(peer)
+        except OtherSet:
+            self.counters.add("sync.set_not_proved")
         except Refused as error:
             self.counters.add(f"sync.head_refused.{error.code}")
         except RemoteError as error:
@@ -121,6 +126,26 @@ class CatchUp:
                 self.learned(peer, certified)
         finally:
             self._asking.discard(peer)
+
+    async def _certified_head_of(self, peer: PeerId) -> CertifiedHead:
+        """The peer's head; the sets that decided since the own one are proved first. Raises as ``open_head``."""
+        request = record.to_bytes(GetWorldHeadRequest(world_id=self._ledger.world_id))
+        while True:
+            answer = await self._network.request(peer, rpc.GET_WORLD_HEAD, request)
+            try:
+                return self.handler.open_head(answer)
+            except OtherSet:
+                if not await self._cross_boundaries(peer):
+                    raise
+
+    async def _cross_boundaries(self, peer: PeerId) -> int:
+        """Ask for the boundaries above what is proved; how many there were."""
+        tip = self._ledger.light.tip(self._ledger.trusted())
+        request = GetBoundariesRequest(world_id=self._ledger.world_id, from_height=U64(tip.height + 1))
+        answer = await self._network.request(peer, rpc.GET_BOUNDARIES, record.to_bytes(request))
+        new = self._ledger.light.cross(self._ledger.trusted(), open_boundaries(answer))
+        self.counters.add("sync.boundaries", new)
+        return new
 
     async def _wait_until_behind(self) -> None:
         while True:

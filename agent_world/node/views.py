@@ -12,6 +12,7 @@ from agent_world.errors import BlobHashMismatch, ErrorCode, Refused
 from agent_world.net.address import format_peer
 from agent_world.node.large import Stored
 from agent_world.node.node import Node
+from agent_world.node.validator_views import validator_status
 from agent_world.store.chain import StoredBlock
 from agent_world.wire import cbor, record
 from agent_world.wire.cid import Cid, Codec, ContentHash
@@ -54,6 +55,7 @@ class NodeViews:
             "started_ms": self._started_wall_ms,
             "uptime_ms": node.clock.now_ms() - self._started_ms,
             "consensus": self._consensus(),
+            "validators": validator_status(node),
             "peers": self._peers(),
             "mempool": {"actions": len(node.pool.mempool), "bytes": node.pool.mempool.size_bytes},
             "storage": self._storage(),
@@ -130,12 +132,17 @@ class NodeViews:
             node.catch_up.counters,
             node.healer.counters,
             node.snapshots.counters,
+            node.equivocations.counters,
         ):
             merged.update(part)
         if node.voting is not None:
             merged.update(node.voting.counters)
         if node.puller is not None:
             merged.update(node.puller.counters)
+        if node.filing is not None:
+            merged.update(node.filing.counters)
+        if node.lease is not None:
+            merged.update(node.lease.counters)
         merged.update(node.discovery.counters())
         merged.update({f"mempool.{name}": count for name, count in node.pool.mempool.counters().items()})
         merged.update({f"store.{name}": count for name, count in node.blobs.counters().items()})
@@ -167,8 +174,8 @@ class NodeViews:
 
     def _signers(self, stored: StoredBlock) -> list[str]:
         certificate = record.from_bytes(CommitCertificate, stored.certificate, size_max=CERTIFICATE_BYTES_MAX)
-        members = (self._node.ledger.validators.by_key(signature.key) for signature in certificate.signatures)
-        return [member.validator_id for member in members if member is not None]
+        owners = (queries.key_owner(self._node.ledger.state, signature.key) for signature in certificate.signatures)
+        return [owner for owner in owners if owner is not None]
 
     def block(self, height: int) -> dict[str, Any]:
         """One block with its actions and receipts; raises Refused if it is not committed here."""

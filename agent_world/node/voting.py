@@ -78,6 +78,8 @@ class Voting:
         """Called after a height was committed here."""
         self.behind: Callable[[], None] = lambda: None
         """Called when a certificate proves that this node lacks a block."""
+        self.equivocated: Callable[[bytes, bytes], None] = lambda _first, _second: None
+        """Called with two different messages of one validator for one height, round and step."""
         self.last_status = "pending"
 
     def status(self) -> dict[str, Any]:
@@ -176,7 +178,7 @@ class Voting:
                 self.behind()
             case events.EvidenceFound():
                 self.counters.add("consensus.equivocation_seen")
-                _log.warning("a validator signed two different messages", first=effect.first.hex()[:64])
+                self.equivocated(effect.first, effect.second)
             case events.Dropped(reason=reason, detail=detail):
                 self.counters.add(f"consensus.dropped.{reason}")
                 _log.debug("dropped", reason=reason, detail=detail)

@@ -124,12 +124,19 @@ _BOUNDARIES: Final = (
     ) STRICT""",
 )
 
+_EVIDENCE: Final = (
+    """CREATE TABLE evidence (
+        public_key BLOB NOT NULL, height INTEGER NOT NULL, round INTEGER NOT NULL, evidence BLOB NOT NULL,
+        PRIMARY KEY (public_key, height, round)
+    ) STRICT, WITHOUT ROWID""",
+)
+
 WORLD: Final = Schema(
     application_id=0x4157_5744,
-    migrations=((*_BLOBS, *_CHAIN, *_CONTENT, *_PEERS), _DHT, _BANS, _BOUNDARIES),
+    migrations=((*_BLOBS, *_CHAIN, *_CONTENT, *_PEERS), _DHT, _BANS, (*_BOUNDARIES, *_EVIDENCE)),
 )
 """world.db ("AWWD"): blobs, blocks, content to pull, peers, what is announced in the DHT and what it answered,
-banned peers, where other validators took over."""
+banned peers, where other validators took over, evidence against validators."""
 
 GUARD: Final = Schema(
     application_id=0x4157_4744,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from agent_world.consensus.light import TrustedHead, check_head, cross
+from agent_world.consensus.light import TrustedHead, check_head, cross, height_of
 from agent_world.wire.block import WorldBlock
 from agent_world.wire.membership import EpochBoundary
 
@@ -44,6 +44,8 @@ class LightChain:
             tip = self.tip(own)
             if len(self._crossed) >= CROSSED_MAX:
                 break
+            if height_of(boundary) <= tip.height:
+                continue  # the own chain came there while they were on their way
             self._crossed.append(cross(tip, boundary))
             new += 1
         return new

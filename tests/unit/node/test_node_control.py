@@ -94,7 +94,7 @@ def view() -> FakeView:
 
 @pytest.fixture
 async def http(view: FakeView) -> AsyncIterator[httpx.AsyncClient]:
-    app = ControlApi(view).app()  # type: ignore[arg-type]
+    app = ControlApi(view, view).app()  # type: ignore[arg-type]
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
         yield client
@@ -239,7 +239,7 @@ def mode_of(path: Path) -> int | None:
 
 async def test_over_the_socket_of_a_home(socket: Path, view: FakeView) -> None:
     async with trio.open_nursery() as nursery:
-        await nursery.start(lambda task_status: serve_control(view, socket, task_status=task_status))  # type: ignore[arg-type]
+        await nursery.start(lambda task_status: serve_control(view, view, socket, task_status=task_status))  # type: ignore[arg-type]
         assert mode_of(socket) == 0o600
         transport = httpx.AsyncHTTPTransport(uds=str(socket))
         async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:

@@ -120,3 +120,9 @@ def test_the_number_of_boundaries_is_bounded() -> None:
     assert crossed(5).cross(own(), []) == 0
     chain = LightChain()
     assert chain.cross(own(), [boundary(number) for number in range(CROSSED_MAX + 5)]) == CROSSED_MAX
+
+
+def test_boundaries_that_the_own_chain_has_passed_are_passed_over() -> None:
+    chain = LightChain()
+    assert chain.cross(own(20, 2), [boundary(0), boundary(1), boundary(2)]) == 1
+    assert chain.tip(own(20, 2)).height == 30

@@ -10,29 +10,43 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+import attrs
 import structlog
 import trio
 
 from agent_world.consensus.light import OtherSet
-from agent_world.errors import DataError, ErrorCode, HomeError, Refused, RemoteError
+from agent_world.errors import Refused, RemoteError
 from agent_world.handlers.head import HeadHandler
 from agent_world.handlers.membership import open_boundaries
 from agent_world.net.interface import DistributedNetwork
 from agent_world.node.clock import Clock
-from agent_world.node.counters import Counters
 from agent_world.node.heal import Healer
 from agent_world.node.ledger import Ledger
-from agent_world.sync.gap import GapPlan
+from agent_world.node.range_sync import RangeSync
 from agent_world.sync.heads import HeadTracker
 from agent_world.wire import record, rpc
-from agent_world.wire.block import GetBlocksRequest, GetBlocksResponse
+from agent_world.wire.block import BlockBundle
 from agent_world.wire.head import CertifiedHead, GetWorldHeadRequest, WorldHead
 from agent_world.wire.ids import U64, PeerId
-from agent_world.wire.limits import RANGE_BLOCKS_MAX, RPC_BODY_BYTES_MAX
 from agent_world.wire.membership import GetBoundariesRequest
-from agent_world.world.trie import NodeMissing
 
 _log = structlog.get_logger("agent_world.catch_up")
+
+
+@attrs.frozen(slots=True)
+class Progress:
+    """Where a catch-up began."""
+
+    since_ms: int
+    from_height: int
+
+    def shown(self, now_ms: int, height: int, target: int) -> dict[str, Any]:
+        """Heights a second so far, and seconds left at that pace; None before the first height."""
+        done, passed_s = height - self.from_height, max(0.001, (now_ms - self.since_ms) / 1000)
+        rate = done / passed_s if done else None
+        eta_s = None if rate is None else round((target - height) / rate, 1)
+        return {"heights_per_s": None if rate is None else round(rate, 1), "eta_s": eta_s}
+
 
 VOTING_GRACE_MS: Final = 300
 """How long a voting validator may take to commit the very next height by itself."""
@@ -52,12 +66,16 @@ class CatchUp:
         self.heads = HeadTracker()
         self.handler = HeadHandler(ledger, self.learned)
         self.handler.unproved = self.ask_proof
-        self.plan = GapPlan()
-        self.counters = Counters()
-        self.target: int | None = None
-        """The height being caught up to, or None."""
+        self.ranges = RangeSync(ledger, network, clock, sources=self._sources, apply=self._apply)
+        self.counters = self.ranges.counters
+        self.progress: Progress | None = None
+        """Since when and from where this node catches up; None while it does not."""
         self.advanced: Callable[[], None] = lambda: None
-        """Called after heights were committed here."""
+        """Called after a height was committed here."""
+        self.away: Callable[[], None] = lambda: None
+        """Called when more than the next height is missing: voting on it would be in vain."""
+        self.back: Callable[[], None] = lambda: None
+        """Called when that is over."""
         self._poke = trio.Event()
         self._asking: set[PeerId] = set()
         self._claims_send, self._claims = trio.open_memory_channel[PeerId](256)
@@ -88,14 +106,25 @@ class CatchUp:
         else:
             self._asking.add(peer)
 
+    @property
+    def last_error(self) -> str | None:
+        """Last failure of a fetch, kept until the next success."""
+        return self.ranges.plan.last_error
+
     def status(self) -> dict[str, Any]:
-        """For ``node status``."""
-        return {
-            "catching_up": self.target is not None,
-            "target_height": self.target,
-            "attempts": self.plan.attempts,
-            "last_error": self.plan.last_error,
+        """For ``node status``: whether this node catches up, why, how far, how fast and for how long."""
+        shown: dict[str, Any] = {
+            "catching_up": self.progress is not None,
+            "target_height": None,
+            "attempts": self.ranges.plan.attempts,
+            "last_error": self.last_error,
         }
+        if self.progress is not None:
+            target, height = self.heads.network_committed_height, self._ledger.height
+            shown["target_height"] = target
+            shown["catching_up_reason"] = f"a certificate proves height {target}, this node is at {height}"
+            shown.update(self.progress.shown(self._clock.now_ms(), height, target))
+        return shown
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -162,57 +191,24 @@ class CatchUp:
             await self._poke.wait()
 
     async def _close_gap(self) -> None:
-        while (target := self.heads.network_committed_height) > self._ledger.height:
-            self.target = target
-            height = self._ledger.height + 1
-            connected = {info.peer for info in self._network.peers()}
-            able = [peer for peer in self.heads.sources(height) if peer in connected]
-            peer = self.plan.choose(height, able, self._clock.now_ms())
-            if peer is None:
-                await self._pause(able)
-                continue
-            await self._fetch_from(peer, height, target)
-        self.target = None
-
-    async def _pause(self, able: list[PeerId]) -> None:
-        now = self._clock.now_ms()
-        seconds = max(0.01, (self.plan.wake_at_ms(able, now) - now) / 1000)
-        with trio.move_on_after(min(1.0, seconds)):
-            await self._ledger.wait_above(self._ledger.height)
-
-    async def _fetch_from(self, peer: PeerId, height: int, target: int) -> None:
-        last = min(target, height + RANGE_BLOCKS_MAX - 1)
-        request = GetBlocksRequest(world_id=self._ledger.world_id, from_height=U64(height), to_height=U64(last))
+        """Fetch up to the highest proved height; while more than the next one is missing, voting is left alone."""
+        self.progress = Progress(self._clock.now_ms(), self._ledger.height)
+        is_away = self.heads.network_committed_height - self._ledger.height > 1
+        if is_away:
+            self.counters.add("sync.left_voting")
+            self.away()
         try:
-            answer = await self._network.request(peer, rpc.GET_BLOCKS, record.to_bytes(request))
-            response = record.from_bytes(GetBlocksResponse, answer, size_max=RPC_BODY_BYTES_MAX)
-            if not response.bundles:
-                raise RemoteError("B5", "an answer without blocks")
-            await self._apply(height, response)
-        except Refused as error:
-            self.counters.add(f"sync.refused.{error.code}")
-            if error.code is ErrorCode.NOT_FOUND:
-                self.plan.missing(peer, self._clock.now_ms())
-            else:
-                self.plan.failed(peer, str(error), self._clock.now_ms())
-        except HomeError:
-            raise  # the own disk or database: no peer can help, and going on would hide it
-        except NodeMissing as error:
-            self.counters.add("sync.state_missing")
-            self.plan.failed(peer, str(error), self._clock.now_ms())
-            _log.error("the own state lacks a node that no peer has", height=height, error=str(error))
-        except (RemoteError, DataError) as error:
-            self.counters.add("sync.wrong_blocks")
-            self.plan.failed(peer, str(error), self._clock.now_ms())
-            _log.warning("peer sent blocks that do not check out", peer=peer, height=height, error=str(error))
-        else:
-            self.plan.succeeded(peer)
+            await self.ranges.run(lambda: self.heads.network_committed_height)
+        finally:
+            self.progress = None
+            if is_away:
+                self.back()
 
-    async def _apply(self, height: int, response: GetBlocksResponse) -> None:
-        for offset, bundle in enumerate(response.bundles):
-            if height + offset <= self._ledger.height:
-                continue  # this node decided the height itself in the meantime
-            await self._healer.with_state(partial(self._ledger.apply_bundle, height + offset, bundle))
-            self.counters.add("sync.heights")
-            self.advanced()
-            await trio.lowlevel.checkpoint()
+    def _sources(self, height: int) -> list[PeerId]:
+        connected = {info.peer for info in self._network.peers()}
+        return [peer for peer in self.heads.sources(height) if peer in connected]
+
+    async def _apply(self, height: int, bundle: BlockBundle) -> None:
+        await self._healer.with_state(partial(self._ledger.apply_bundle, height, bundle))
+        self.advanced()
+        await trio.lowlevel.checkpoint()

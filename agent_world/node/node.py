@@ -157,6 +157,7 @@ class Node:
         if self.voting is not None:
             self.voting.committed = self._after_height
             self.voting.behind = self._seek_block
+            self.catch_up.away, self.catch_up.back = self.voting.leave, self.voting.come_back
             self.voting.equivocated = self.equivocations.found
 
     def _peer_came(self, peer: PeerId) -> None:

@@ -61,7 +61,7 @@ class NodeViews:
             "storage": self._storage(),
             "net": node.network.gate.shown(),
             "dht": node.discovery.status(),
-            "last_error": node.catch_up.plan.last_error,
+            "last_error": node.catch_up.last_error,
             "counters": self._counters(),
         }
 

@@ -73,6 +73,8 @@ class Voting:
         self._rumours = Rumours()
         self._nursery: trio.Nursery | None = None
         self._started = 0
+        self._is_away = False
+        """Whether rounds are left alone while this node catches up."""
         self.counters = Counters()
         self.committed: Callable[[], None] = lambda: None
         """Called after a height was committed here."""
@@ -95,6 +97,9 @@ class Voting:
 
     def take(self, message: Message) -> None:
         """A verified message of a peer."""
+        if self._is_away:
+            self.counters.add("consensus.away")
+            return
         match message:
             case VerifiedVote():
                 self._feed(events.VoteReceived(message))
@@ -109,6 +114,16 @@ class Voting:
 
     def height_moved(self) -> None:
         """A height was committed by catch-up."""
+        if not self._is_away:
+            self._feed(events.StartHeight(self._ledger.context(), self._parts.guard.load()))
+
+    def leave(self) -> None:
+        """This node is heights behind: take no part in rounds that are over."""
+        self._is_away = True
+
+    def come_back(self) -> None:
+        """This node is at the network's height again."""
+        self._is_away = False
         self._feed(events.StartHeight(self._ledger.context(), self._parts.guard.load()))
 
     def find_body(self, content: ContentHash) -> bytes | None:
@@ -129,7 +144,7 @@ class Voting:
             self._start_height()
             await self._settle()
             while True:
-                wake = self._engine.wake_at_ms
+                wake = None if self._is_away else self._engine.wake_at_ms
                 timeout = float("inf") if wake is None else max(0.0, (wake - self._parts.clock.now_ms()) / 1000)
                 item: events.Input = events.Wake()
                 with trio.move_on_after(timeout):

@@ -6,13 +6,13 @@ a height is refused, and everything is checked again when it is read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 
 from agent_world.crypto.hashing import hash32
-from agent_world.errors import ChainError, DecodeError
+from agent_world.errors import ChainError, DecodeError, LocalError
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.database import Row
 from agent_world.store.durable import FaultHook, no_fault
@@ -40,6 +40,8 @@ COMMIT_STEPS: Final = (
     "committed",
 )
 """What the fault hook is called with, in order; the first three only when a blob is large enough for a file."""
+REDERIVE_STEPS: Final = ("begun", "discarded", "blobs_inserted", "derived", "committed")
+"""As COMMIT_STEPS, for ``rederive``."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -156,6 +158,48 @@ class ChainStore:
             raise ChainError(header.height, "snapshot", "this home has blocks already; use a new home for a snapshot")
         self._store(committed, header, block_hash)
 
+    def rederive(self, heights: Sequence[CommittedHeight]) -> None:
+        """Discard what executing these committed heights gave, and store what executing them again has given.
+
+        One transaction. Blocks, certificates and the committed height stay as they are; blobs of the heights are
+        written anew, also where they look sound. Raises ChainError if one is not the block committed at its height,
+        or if its rows contradict those of another; then nothing has changed.
+        """
+        headers = [_decode(committed) for committed in heights]
+        for header, block_hash in headers:
+            self._require_same(header.height, block_hash)
+        blobs = {digest: data for committed in heights for digest, data in committed.blobs.items()}
+        with self._database.transaction():
+            self._fault("begun")
+            self._blobs.discard(blobs)
+            self._database.execute_many(
+                "DELETE FROM receipts WHERE height = ?", [(header.height,) for header, _ in headers]
+            )
+            self._database.execute_many(
+                "UPDATE blocks SET first_event_id = NULL, last_event_id = NULL WHERE height = ?",
+                [(header.height,) for header, _ in headers],
+            )
+            self._fault("discarded")
+            self._blobs.insert(self._blobs.prepare(blobs))
+            self._fault("blobs_inserted")
+            for committed, (header, _) in zip(heights, headers, strict=True):
+                self._derive(committed, header)
+            self._fault("derived")
+        self._fault("committed")
+
+    def _derive(self, committed: CommittedHeight, header: WorldBlock) -> None:
+        height = header.height
+        try:
+            self._database.execute(
+                "UPDATE blocks SET first_event_id = ?, last_event_id = ? WHERE height = ?",
+                (*(committed.events or (None, None)), height),
+            )
+            self._insert_receipts(committed, height)
+        except LocalError as error:
+            raise ChainError(height, "rows", f"{error}: a row of another height is damaged; go back further") from None
+        self._database.execute("DELETE FROM boundaries WHERE height = ?", (height,))
+        self._note_boundary(committed, header)
+
     def block(self, height: int) -> StoredBlock | None:
         """The committed block at ``height``, checked; None if it is not held. Raises ChainError if damaged."""
         rows = self._database.query(f"SELECT {_COLUMNS} FROM blocks WHERE height = ?", (_bound(height),))
@@ -238,11 +282,7 @@ class ChainStore:
                     first, last,
                 ),
             )  # fmt: skip
-            # An action id takes effect at most once (I-9), so a second row for one is a bug and undoes the commit.
-            self._database.execute_many(
-                "INSERT INTO receipts VALUES (?, ?, ?)",
-                [(action_id, header.height, position) for position, action_id in enumerate(committed.action_ids)],
-            )
+            self._insert_receipts(committed, header.height)
             self._fault("block_inserted")
             self._note_boundary(committed, header)
             self._database.execute(
@@ -252,6 +292,13 @@ class ChainStore:
             )
             self._fault("head_moved")
         self._fault("committed")
+
+    def _insert_receipts(self, committed: CommittedHeight, height: int) -> None:
+        # An action id takes effect at most once (I-9), so a second row for one is a bug and undoes the commit.
+        self._database.execute_many(
+            "INSERT INTO receipts VALUES (?, ?, ?)",
+            [(action_id, height, position) for position, action_id in enumerate(committed.action_ids)],
+        )
 
     def _note_boundary(self, committed: CommittedHeight, header: WorldBlock) -> None:
         if header.next_validators_hash == header.validators_hash:

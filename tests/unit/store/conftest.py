@@ -104,3 +104,13 @@ class CrashImages:
         image = self._target / f"{len(self.taken):02}-{step}"
         shutil.copytree(self._source, image, ignore=shutil.ignore_patterns("*-shm"))
         self.taken[step] = image
+
+
+@pytest.fixture
+def genesis() -> Hash32:
+    return GENESIS
+
+
+@pytest.fixture
+def validator_key() -> KeyPair:
+    return VALIDATOR_KEY

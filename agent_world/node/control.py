@@ -93,6 +93,10 @@ class ControlView(Protocol):
         """Events from a height on."""
         ...
 
+    def validators(self) -> dict[str, Any]:
+        """Who decides now and next."""
+        ...
+
     def submit(self, data: bytes) -> Hash32:
         """Admit an action."""
         ...
@@ -139,6 +143,7 @@ class ControlApi:
             "/actors/{actor_id}": self._actor,
             "/state/{namespace}": self._state,
             "/events": self._events,
+            "/validators": self._validators,
             "/receipts/{action_id}": self._receipt,
             "/blobs/{content_hash}": self._blob,
             "/content/{cid}": self._content,
@@ -193,6 +198,9 @@ class ControlApi:
     async def _events(self, request: Request) -> Response:
         start = _number(request, "from_height", 0, high=2**63)
         return JSONResponse(jsonable(self._view.events(start or None, _number(request, "limit", 100))))
+
+    async def _validators(self, _request: Request) -> Response:
+        return JSONResponse(jsonable(self._view.validators()))
 
     async def _receipt(self, request: Request) -> Response:
         action_id = Hash32(parse_content_hash(request.path_params["action_id"]))

@@ -10,6 +10,7 @@ import trio
 
 from agent_world.config import LeaseConfig
 from agent_world.errors import ErrorCode, Refused
+from agent_world.node.chain_views import Committed
 from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
 from agent_world.node.filing import Filing
@@ -124,7 +125,7 @@ class LeaseKeeper:
         return {"held_here": held is not None and held.holder_id == self.own, "keeps_it": self.keep}
 
 
-def lease_of(ledger: Ledger) -> dict[str, Any]:
+def lease_of(ledger: Committed) -> dict[str, Any]:
     """The lease as of the head, for status pages of any node."""
     found = queries.lease(ledger.state)
     held = found.lease if lease.is_active(found.lease, ledger.timestamp_ms) else None

@@ -140,17 +140,7 @@ class Ledger:
         if hash32(block) == self.head.block_hash:
             return
         sealed = self._executed.get(hash32(block)) or replay_block(self.head, block, actions, self._nodes)
-        events = sealed.execution.events
-        self._chain.commit_height(
-            CommittedHeight(
-                block=block,
-                certificate=certificate,
-                action_ids=tuple(receipt.action_id for receipt in sealed.execution.receipts),
-                events=(events[0].event_id, events[-1].event_id) if events else None,
-                blobs=sealed.blobs,
-                next_validators=self._successor(sealed.block),
-            )
-        )
+        self._chain.commit_height(committed_height(sealed, certificate, self.state))
         self._stored = StoredBlock(
             height=sealed.block.height,
             block_hash=sealed.block_hash,
@@ -165,12 +155,6 @@ class Ledger:
         self.last_actions = tuple(actions)
         self._moved.set()
         self._moved = trio.Event()
-
-    def _successor(self, block: WorldBlock) -> bytes | None:
-        """The set that takes over after this next block, encoded; None if it stays the same."""
-        if block.next_validators_hash == block.validators_hash:
-            return None
-        return record.to_bytes(coming_validators(self.state))
 
     def apply_bundle(self, height: int, bundle: BlockBundle) -> None:
         """Catch-up: the next height from somebody else. Raises RemoteError or ChainError; then nothing has changed."""
@@ -309,6 +293,20 @@ class Ledger:
         """The nonce of the actor's next action; None for an unknown actor."""
         found = queries.actor(self.state, actor_id)
         return None if found is None else found.next_nonce
+
+
+def committed_height(sealed: SealedBlock, certificate: bytes, parent: WorldState) -> CommittedHeight:
+    """All that an executed block adds to the store; ``parent`` is the state that it was executed on."""
+    block, events = sealed.block, sealed.execution.events
+    hands_over = block.next_validators_hash != block.validators_hash
+    return CommittedHeight(
+        block=sealed.data,
+        certificate=certificate,
+        action_ids=tuple(receipt.action_id for receipt in sealed.execution.receipts),
+        events=(events[0].event_id, events[-1].event_id) if events else None,
+        blobs=sealed.blobs,
+        next_validators=record.to_bytes(coming_validators(parent)) if hands_over else None,
+    )
 
 
 def check_seat(block: bytes, action_ids: Sequence[bytes], context: HeightContext) -> None:

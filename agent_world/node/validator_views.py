@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 from agent_world.errors import ErrorCode, Refused
+from agent_world.node.chain_views import change_rows
 from agent_world.node.filing import Filing
 from agent_world.node.lease_keeper import LeaseKeeper, lease_of
 from agent_world.node.node import Node
-from agent_world.wire import record
 from agent_world.wire.block import Receipt
 from agent_world.wire.consensus import ValidatorSetRecord
 from agent_world.world.epochs import coming_validators, epoch_of_next, open_changes
-from agent_world.world.records import CHANGES, VALIDATORS
+from agent_world.world.records import VALIDATORS
 
 ASK_S: Final = 45.0
 """Longest wait for a block that an operator's command leads to; below the CLI's own time-out."""
@@ -44,13 +44,7 @@ class ValidatorControl:
 
     def changes(self) -> list[dict[str, Any]]:
         """The open changes of the set, oldest first."""
-        state = self._node.ledger.state
-        rows = []
-        for change_id in open_changes(state):
-            found = state.get(CHANGES, change_id.hex())
-            if found is not None:
-                rows.append({"change_id": change_id, **record.unstructure(found)})
-        return rows
+        return change_rows(self._node.ledger.state)
 
     async def file(self, payload: object) -> dict[str, Any]:
         """Have this node's validator sign an action, and wait for its block."""

@@ -66,6 +66,9 @@ class FakeView:
     def events(self, from_height: int | None, limit: int) -> dict[str, Any]:
         return self._answer(from_height=from_height, limit=limit)
 
+    def validators(self) -> dict[str, Any]:
+        return self._answer(epoch=4)
+
     def submit(self, data: bytes) -> Hash32:
         self._answer()
         self.submitted.append(data)
@@ -112,6 +115,7 @@ ROUTES: list[tuple[str, dict[str, Any]]] = [
     ("/state/rules?key=%C3%A9", {"namespace": "rules", "key": "é", "proof": False}),
     ("/events", {"from_height": None, "limit": 100}),
     ("/events?from_height=5&limit=2", {"from_height": 5, "limit": 2}),
+    ("/validators", {"epoch": 4}),
     (f"/receipts/{HASH}", {"action_id": HASH, "wait_ms": 0}),
     (f"/receipts/{HASH}?wait_ms={WAIT_MS_MAX}", {"action_id": HASH, "wait_ms": WAIT_MS_MAX}),
 ]

@@ -222,6 +222,22 @@ class StorageConfig:
 
 
 @attrs.frozen(slots=True, kw_only=True)
+class LeaseConfig:
+    """How a validator deals with the lease of the world's single writer."""
+
+    keep: bool = False
+    """Take the lease when nobody holds it, and keep it."""
+    ttl_ms: int = 30_000
+    """Asked for at a time, renewed when half of it is over; several empty blocks fit into it."""
+
+    def __attrs_post_init__(self) -> None:
+        require(
+            0 < self.ttl_ms <= limits.LEASE_TTL_MS_MAX,
+            f"lease.ttl_ms must be above 0 and at most {limits.LEASE_TTL_MS_MAX}",
+        )
+
+
+@attrs.frozen(slots=True, kw_only=True)
 class NodeConfig:
     """Everything a node is run with."""
 
@@ -230,6 +246,7 @@ class NodeConfig:
     mempool: MempoolConfig = MempoolConfig()
     net: NetConfig = NetConfig()
     storage: StorageConfig = StorageConfig()
+    lease: LeaseConfig = LeaseConfig()
 
 
 MAINNET: Final = NodeConfig()

@@ -49,6 +49,7 @@ def genesis() -> Genesis:
         genesis_time_ms=TimeMs(1_760_000_000_000),
         authority=KeyPair(bytes(31) + b"a").public_key,
         epoch_length_slots=U64(32),
+        slash_equivocation=True,
         validators=ValidatorSetRecord(
             validators=(validator,), supermajority_numerator=U64(2), supermajority_denominator=U64(3)
         ),

@@ -12,7 +12,7 @@ import click
 import httpx
 
 from agent_world.errors import ErrorCode, Refused, Unavailable, UsageError
-from agent_world.store.socket_path import socket_address
+from agent_world.store.socket_path import answering_socket, socket_address
 
 F = TypeVar("F", bound=Callable[..., Any])
 CONTROL_SOCKET: Final = "control.sock"
@@ -38,8 +38,9 @@ class NodeClient:
         if not home.is_dir():
             raise UsageError(f"{home} is not a directory; make homes with: agent-world testnet init DIR")
         self._home = home
+        self._socket = answering_socket(home / CONTROL_SOCKET)
         self._http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=socket_address(home / CONTROL_SOCKET)),
+            transport=httpx.HTTPTransport(uds=socket_address(self._socket)),
             base_url="http://node",
             timeout=_TIMEOUT_S,
         )
@@ -95,7 +96,7 @@ class NodeClient:
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
-            if not (self._home / CONTROL_SOCKET).exists():
+            if not self._socket.exists():
                 raise httpx.ConnectError("there is no control socket")
             yield
         except httpx.RemoteProtocolError as error:
@@ -105,6 +106,7 @@ class NodeClient:
         except httpx.TransportError as error:
             raise Unavailable(
                 f"no node is running at {self._home} ({error}); start it with: agent-world node run --home {self._home}"
+                f", or look at it as it is: agent-world node inspect --home {self._home}"
             ) from None
 
 

@@ -14,8 +14,22 @@ from agent_world.errors import AgentWorldError
 _COMMANDS: Final[dict[str, dict[str, str]]] = {
     "keys": {"new": "keys_new", "show": "keys_show"},
     "testnet": {"init": "testnet_init"},
-    "node": {"run": "node_run", "triad": "node_triad", "status": "node_status"},
+    "node": {
+        "run": "node_run",
+        "triad": "node_triad",
+        "status": "node_status",
+        "inspect": "node_inspect",
+        "rollback": "node_rollback",
+        "reset": "node_reset",
+    },
     "peer": {"list": "peer_list", "ban": "peer_ban", "unban": "peer_unban"},
+    "validator": {
+        "list": "validator_list",
+        "propose": "validator_propose",
+        "approve": "validator_approve",
+        "changes": "validator_changes",
+    },
+    "lease": {"status": "lease_status", "acquire": "lease_acquire", "release": "lease_release"},
     "action": {"submit": "action_submit"},
     "world": {
         "head": "world_head",
@@ -23,14 +37,17 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
         "state": "world_state",
         "events": "world_events",
         "verify": "world_verify",
+        "replay": "world_replay",
     },
     "blob": {"get": "blob_get", "put": "blob_put"},
 }
 _GROUP_HELP: Final = {
     "keys": "Make and show key files.",
     "testnet": "Make the genesis and the node homes of a swarm.",
-    "node": "Run nodes and look into them.",
+    "node": "Run nodes, look into them, and repair or reset their homes.",
     "peer": "See who a node is connected with, and keep peers out.",
+    "validator": "See and change who validates.",
+    "lease": "See and move the lease of the world's single writer.",
     "action": "Sign actions and hand them to a node.",
     "world": "Look at the world through a node, or verify a home.",
     "blob": "Put content into a node's store and get it out.",

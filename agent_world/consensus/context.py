@@ -35,6 +35,11 @@ class HeightContext:
         """Epoch of the height, the same in every round (D4)."""
         return slot_epoch(self.epoch_length_slots, self.parent_slot + 1)
 
+    @property
+    def change_pending(self) -> bool:
+        """Whether another set waits for the next epoch."""
+        return self.next_validators_hash != self.validators.hash
+
     def slot(self, round_: int) -> int:
         """Slot of a block first proposed in that round."""
         return self.parent_slot + 1 + round_

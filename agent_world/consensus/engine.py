@@ -33,13 +33,16 @@ from agent_world.consensus.restore import restore
 from agent_world.consensus.timers import Timer
 from agent_world.errors import Ignored, LocalError, RemoteError
 from agent_world.wire.consensus import Step
-from agent_world.wire.ids import ValidatorId
+from agent_world.wire.ids import PublicKey
 
 
 class Engine:
-    """Decides heights. With ``own`` None, or not in a height's set, it follows the same rules without signing."""
+    """Decides heights. With ``own`` None, or not in a height's set, it follows the same rules without signing.
 
-    def __init__(self, config: ConsensusConfig, own: ValidatorId | None) -> None:
+    ``own`` is a key and no id: a validator whose key was rotated away must not sign with the old one.
+    """
+
+    def __init__(self, config: ConsensusConfig, own: PublicKey | None) -> None:
         self._config = config
         self._own = own
         self._run: HeightRun | None = None
@@ -85,11 +88,11 @@ class Engine:
         if self._run is not None and context.height <= self._run.context.height:
             raise LocalError(f"height {context.height} started after height {self._run.context.height}")
         context.validators.require_byzantine_safe()
-        entry = None if self._own is None else context.validators.by_id(self._own)
+        entry = None if self._own is None else context.validators.by_key(self._own)
         run = self._run = HeightRun(self._config, context, entry)
         self._work = False
         run.timers.set(Timer.START, now_ms + self._config.block_interval_ms)
-        if self._config.create_empty_blocks:
+        if self._config.create_empty_blocks or context.change_pending:
             run.timers.set(Timer.EMPTY, now_ms + self._config.empty_block_interval_ms)
         if event.restored is not None:
             restore(run, event.restored, now_ms)
@@ -140,7 +143,7 @@ class Engine:
             return
         except RemoteError as error:
             raise LocalError(f"the guard returned a message that breaks our own rules: {error}") from None
-        if isinstance(message, EarlyMessage) or message.validator.validator_id != self._own:
+        if isinstance(message, EarlyMessage) or message.validator.public_key != self._own:
             raise LocalError("the guard returned a message that was not asked for")
         if run.own is None:
             run.out.append(Dropped(Drop.KEY_ELSEWHERE, "signed before it was noticed; not sent"))
@@ -174,7 +177,9 @@ class Engine:
         if not others_begun:
             if run.timers.is_set(Timer.START):
                 return False
-            empty_due = self._config.create_empty_blocks and not run.timers.is_set(Timer.EMPTY)
+            # The next set must come to its turn even if nobody acts (D4).
+            makes_empty = self._config.create_empty_blocks or run.context.change_pending
+            empty_due = makes_empty and not run.timers.is_set(Timer.EMPTY)
             if not (self._work or empty_due or heard):
                 return False
         run.enter_round(0, now_ms)

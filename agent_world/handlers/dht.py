@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from agent_world.consensus.light import OtherSet
 from agent_world.consensus.terms import MembershipTerm, TermOf
 from agent_world.crypto.keys import KeyPair
 from agent_world.crypto.signing import Domain, require_valid, sign_record
@@ -81,7 +82,11 @@ class DhtRecords:
 
     def open_head(self, value: bytes) -> CertifiedHead:
         """The head of a head record; raises RemoteError."""
-        certified = self._open_head(value)
+        try:
+            certified = self._open_head(value)
+        except OtherSet as error:
+            # Whoever cannot check a head must not hand it on: the higher one wins, so a forged one would stay.
+            raise RemoteError("H5", error.detail) from None
         # [REJECT] K2: the head is above the genesis, which everybody has.
         if certified.head.height == 0:
             raise RemoteError("K2", "a head record of height 0")

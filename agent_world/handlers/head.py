@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from agent_world.consensus.light import OtherSet
 from agent_world.crypto.hashing import hash32
 from agent_world.errors import ErrorCode, Refused, RemoteError
 from agent_world.handlers.views import ChainView
@@ -23,9 +24,11 @@ class HeadHandler:
     def __init__(self, chain: ChainView, learned: Callable[[PeerId, CertifiedHead], None]) -> None:
         self._chain = chain
         self._learned = learned
+        self.unproved: Callable[[PeerId], None] = lambda _peer: None
+        """Told who published a head of a validator set that is not proved here yet."""
 
     def open_head(self, data: bytes) -> CertifiedHead:
-        """A head that is certified, or of height 0; raises RemoteError."""
+        """A head that is certified, or of height 0; raises RemoteError, or OtherSet for a set not proved yet."""
         certified = record.from_bytes(CertifiedHead, data, size_max=_HEAD_BYTES_MAX)
         head = certified.head
         # [REJECT] H1: the head is of this world.
@@ -40,13 +43,17 @@ class HeadHandler:
             raise RemoteError("H2", f"the head of height {head.height} differs from its block")
         # [REJECT] H3: the certificate commits that block.
         if head.height > self._chain.height:
-            self._chain.check_certificate(certified.certificate, head.height, head.block_hash)
+            self._chain.check_head(certified.block, certified.certificate, head.height)
         return certified
 
     def validate(self, publisher: PeerId, data: bytes) -> Verdict:
         """Gossip on ``aw.<world>.head``."""
         try:
             certified = self.open_head(data)
+        # [IGNORE] H5: decided by a set that is proved here.
+        except OtherSet:
+            self.unproved(publisher)
+            return Verdict.IGNORE
         except RemoteError:
             return Verdict.REJECT
         # [IGNORE] H4: a head that proves nothing new.

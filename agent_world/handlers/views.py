@@ -38,8 +38,11 @@ class ChainView(Protocol):
         """The nonce of the actor's next action; None for an unknown actor."""
         ...
 
-    def check_certificate(self, certificate: bytes, height: int, block_hash: Hash32) -> None:
-        """Raise RemoteError unless the certificate commits this block at this height."""
+    def check_head(self, block: bytes, certificate: bytes, height: int) -> object:
+        """Raise RemoteError unless the certificate commits this block at this height, above the committed one.
+
+        Raises OtherSet while the set that decides there is not proved here.
+        """
         ...
 
 

@@ -10,26 +10,43 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
+import attrs
 import structlog
 import trio
 
-from agent_world.errors import DataError, ErrorCode, HomeError, Refused, RemoteError
+from agent_world.consensus.light import OtherSet
+from agent_world.errors import Refused, RemoteError
 from agent_world.handlers.head import HeadHandler
+from agent_world.handlers.membership import open_boundaries
 from agent_world.net.interface import DistributedNetwork
 from agent_world.node.clock import Clock
-from agent_world.node.counters import Counters
 from agent_world.node.heal import Healer
 from agent_world.node.ledger import Ledger
-from agent_world.sync.gap import GapPlan
+from agent_world.node.range_sync import RangeSync
 from agent_world.sync.heads import HeadTracker
 from agent_world.wire import record, rpc
-from agent_world.wire.block import GetBlocksRequest, GetBlocksResponse
+from agent_world.wire.block import BlockBundle
 from agent_world.wire.head import CertifiedHead, GetWorldHeadRequest, WorldHead
 from agent_world.wire.ids import U64, PeerId
-from agent_world.wire.limits import RANGE_BLOCKS_MAX, RPC_BODY_BYTES_MAX
-from agent_world.world.trie import NodeMissing
+from agent_world.wire.membership import GetBoundariesRequest
 
 _log = structlog.get_logger("agent_world.catch_up")
+
+
+@attrs.frozen(slots=True)
+class Progress:
+    """Where a catch-up began."""
+
+    since_ms: int
+    from_height: int
+
+    def shown(self, now_ms: int, height: int, target: int) -> dict[str, Any]:
+        """Heights a second so far, and seconds left at that pace; None before the first height."""
+        done, passed_s = height - self.from_height, max(0.001, (now_ms - self.since_ms) / 1000)
+        rate = done / passed_s if done else None
+        eta_s = None if rate is None else round((target - height) / rate, 1)
+        return {"heights_per_s": None if rate is None else round(rate, 1), "eta_s": eta_s}
+
 
 VOTING_GRACE_MS: Final = 300
 """How long a voting validator may take to commit the very next height by itself."""
@@ -48,14 +65,19 @@ class CatchUp:
         self._grace_ms = VOTING_GRACE_MS if votes else 0
         self.heads = HeadTracker()
         self.handler = HeadHandler(ledger, self.learned)
-        self.plan = GapPlan()
-        self.counters = Counters()
-        self.target: int | None = None
-        """The height being caught up to, or None."""
+        self.handler.unproved = self.ask_proof
+        self.ranges = RangeSync(ledger, network, clock, sources=self._sources, apply=self._apply)
+        self.counters = self.ranges.counters
+        self.progress: Progress | None = None
+        """Since when and from where this node catches up; None while it does not."""
         self.advanced: Callable[[], None] = lambda: None
-        """Called after heights were committed here."""
+        """Called after a height was committed here."""
         self.order: Callable[[int, Sequence[PeerId]], list[PeerId]] = self._connected
         """(height, peers that claim to have it) -> those to ask for it, in order."""
+        self.away: Callable[[], None] = lambda: None
+        """Called when more than the next height is missing: voting on it would be in vain."""
+        self.back: Callable[[], None] = lambda: None
+        """Called when that is over."""
         self._poke = trio.Event()
         self._asking: set[PeerId] = set()
         self._claims_send, self._claims = trio.open_memory_channel[PeerId](256)
@@ -90,14 +112,25 @@ class CatchUp:
         connected = {info.peer for info in self._network.peers()}
         return [peer for peer in able if peer in connected]
 
+    @property
+    def last_error(self) -> str | None:
+        """Last failure of a fetch, kept until the next success."""
+        return self.ranges.plan.last_error
+
     def status(self) -> dict[str, Any]:
-        """For ``node status``."""
-        return {
-            "catching_up": self.target is not None,
-            "target_height": self.target,
-            "attempts": self.plan.attempts,
-            "last_error": self.plan.last_error,
+        """For ``node status``: whether this node catches up, why, how far, how fast and for how long."""
+        shown: dict[str, Any] = {
+            "catching_up": self.progress is not None,
+            "target_height": None,
+            "attempts": self.ranges.plan.attempts,
+            "last_error": self.last_error,
         }
+        if self.progress is not None:
+            target, height = self.heads.network_committed_height, self._ledger.height
+            shown["target_height"] = target
+            shown["catching_up_reason"] = f"a certificate proves height {target}, this node is at {height}"
+            shown.update(self.progress.shown(self._clock.now_ms(), height, target))
+        return shown
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -113,9 +146,10 @@ class CatchUp:
                 nursery.start_soon(self._prove_one, peer)
 
     async def _prove_one(self, peer: PeerId) -> None:
-        request = record.to_bytes(GetWorldHeadRequest(world_id=self._ledger.world_id))
         try:
-            certified = self.handler.open_head(await self._network.request(peer, rpc.GET_WORLD_HEAD, request))
+            certified = await self._certified_head_of(peer)
+        except OtherSet:
+            self.counters.add("sync.set_not_proved")
         except Refused as error:
             self.counters.add(f"sync.head_refused.{error.code}")
         except RemoteError as error:
@@ -127,6 +161,26 @@ class CatchUp:
                 self.learned(peer, certified)
         finally:
             self._asking.discard(peer)
+
+    async def _certified_head_of(self, peer: PeerId) -> CertifiedHead:
+        """The peer's head; the sets that decided since the own one are proved first. Raises as ``open_head``."""
+        request = record.to_bytes(GetWorldHeadRequest(world_id=self._ledger.world_id))
+        while True:
+            answer = await self._network.request(peer, rpc.GET_WORLD_HEAD, request)
+            try:
+                return self.handler.open_head(answer)
+            except OtherSet:
+                if not await self._cross_boundaries(peer):
+                    raise
+
+    async def _cross_boundaries(self, peer: PeerId) -> int:
+        """Ask for the boundaries above what is proved; how many there were."""
+        tip = self._ledger.light.tip(self._ledger.trusted())
+        request = GetBoundariesRequest(world_id=self._ledger.world_id, from_height=U64(tip.height + 1))
+        answer = await self._network.request(peer, rpc.GET_BOUNDARIES, record.to_bytes(request))
+        new = self._ledger.light.cross(self._ledger.trusted(), open_boundaries(answer))
+        self.counters.add("sync.boundaries", new)
+        return new
 
     async def _wait_until_behind(self) -> None:
         while True:
@@ -143,56 +197,23 @@ class CatchUp:
             await self._poke.wait()
 
     async def _close_gap(self) -> None:
-        while (target := self.heads.network_committed_height) > self._ledger.height:
-            self.target = target
-            height = self._ledger.height + 1
-            able = self.order(height, self.heads.sources(height))
-            peer = self.plan.choose(height, able, self._clock.now_ms())
-            if peer is None:
-                await self._pause(able)
-                continue
-            await self._fetch_from(peer, height, target)
-        self.target = None
-
-    async def _pause(self, able: list[PeerId]) -> None:
-        now = self._clock.now_ms()
-        seconds = max(0.01, (self.plan.wake_at_ms(able, now) - now) / 1000)
-        with trio.move_on_after(min(1.0, seconds)):
-            await self._ledger.wait_above(self._ledger.height)
-
-    async def _fetch_from(self, peer: PeerId, height: int, target: int) -> None:
-        last = min(target, height + RANGE_BLOCKS_MAX - 1)
-        request = GetBlocksRequest(world_id=self._ledger.world_id, from_height=U64(height), to_height=U64(last))
+        """Fetch up to the highest proved height; while more than the next one is missing, voting is left alone."""
+        self.progress = Progress(self._clock.now_ms(), self._ledger.height)
+        is_away = self.heads.network_committed_height - self._ledger.height > 1
+        if is_away:
+            self.counters.add("sync.left_voting")
+            self.away()
         try:
-            answer = await self._network.request(peer, rpc.GET_BLOCKS, record.to_bytes(request))
-            response = record.from_bytes(GetBlocksResponse, answer, size_max=RPC_BODY_BYTES_MAX)
-            if not response.bundles:
-                raise RemoteError("B5", "an answer without blocks")
-            await self._apply(height, response)
-        except Refused as error:
-            self.counters.add(f"sync.refused.{error.code}")
-            if error.code is ErrorCode.NOT_FOUND:
-                self.plan.missing(peer, self._clock.now_ms())
-            else:
-                self.plan.failed(peer, str(error), self._clock.now_ms())
-        except HomeError:
-            raise  # the own disk or database: no peer can help, and going on would hide it
-        except NodeMissing as error:
-            self.counters.add("sync.state_missing")
-            self.plan.failed(peer, str(error), self._clock.now_ms())
-            _log.error("the own state lacks a node that no peer has", height=height, error=str(error))
-        except (RemoteError, DataError) as error:
-            self.counters.add("sync.wrong_blocks")
-            self.plan.failed(peer, str(error), self._clock.now_ms())
-            _log.warning("peer sent blocks that do not check out", peer=peer, height=height, error=str(error))
-        else:
-            self.plan.succeeded(peer)
+            await self.ranges.run(lambda: self.heads.network_committed_height)
+        finally:
+            self.progress = None
+            if is_away:
+                self.back()
 
-    async def _apply(self, height: int, response: GetBlocksResponse) -> None:
-        for offset, bundle in enumerate(response.bundles):
-            if height + offset <= self._ledger.height:
-                continue  # this node decided the height itself in the meantime
-            await self._healer.with_state(partial(self._ledger.apply_bundle, height + offset, bundle))
-            self.counters.add("sync.heights")
-            self.advanced()
-            await trio.lowlevel.checkpoint()
+    def _sources(self, height: int) -> list[PeerId]:
+        return self.order(height, self.heads.sources(height))
+
+    async def _apply(self, height: int, bundle: BlockBundle) -> None:
+        await self._healer.with_state(partial(self._ledger.apply_bundle, height, bundle))
+        self.advanced()
+        await trio.lowlevel.checkpoint()

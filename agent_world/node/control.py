@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
@@ -21,7 +20,9 @@ from starlette.routing import Route
 
 from agent_world.errors import AgentWorldError, BlobTooLarge, DecodeError, ErrorCode, Refused
 from agent_world.node.large import Stored
+from agent_world.node.request_body import read_body
 from agent_world.node.task_status import TaskStatus
+from agent_world.node.validator_control import ValidatorControlView, ValidatorRoutes
 from agent_world.store.socket_path import socket_address
 from agent_world.wire.cid import Cid, ContentHash, parse_content_hash
 from agent_world.wire.ids import ActorId, Hash32, PeerId, check_actor_id, check_peer_id
@@ -92,6 +93,10 @@ class ControlView(Protocol):
         """Events from a height on."""
         ...
 
+    def validators(self) -> dict[str, Any]:
+        """Who decides now and next."""
+        ...
+
     def submit(self, data: bytes) -> Hash32:
         """Admit an action."""
         ...
@@ -124,8 +129,9 @@ class ControlView(Protocol):
 class ControlApi:
     """Routes -> views; every failure is a JSON error with its code."""
 
-    def __init__(self, view: ControlView) -> None:
+    def __init__(self, view: ControlView, validator: ValidatorControlView) -> None:
         self._view = view
+        self._validator = ValidatorRoutes(validator)
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -137,6 +143,7 @@ class ControlApi:
             "/actors/{actor_id}": self._actor,
             "/state/{namespace}": self._state,
             "/events": self._events,
+            "/validators": self._validators,
             "/receipts/{action_id}": self._receipt,
             "/blobs/{content_hash}": self._blob,
             "/content/{cid}": self._content,
@@ -147,6 +154,7 @@ class ControlApi:
         routes.append(Route("/content", self._put_content, methods=["POST"]))
         routes.append(Route("/peers/{peer_id}/ban", self._ban_peer, methods=["POST"]))
         routes.append(Route("/peers/{peer_id}/unban", self._unban_peer, methods=["POST"]))
+        routes += self._validator.routes()
         return Starlette(routes=routes, exception_handlers={AgentWorldError: _error, HTTPException: _http_error})
 
     async def _status(self, _request: Request) -> Response:
@@ -158,7 +166,7 @@ class ControlApi:
     async def _ban_peer(self, request: Request) -> Response:
         peer = PeerId(check_peer_id(request.path_params["peer_id"]))
         try:
-            asked = json.loads(await _body(request, BAN_BYTES_MAX))
+            asked = json.loads(await read_body(request, BAN_BYTES_MAX))
             ban_ms, reason = asked["ban_ms"], asked["reason"]
         except (ValueError, KeyError, TypeError):
             raise Refused(ErrorCode.BAD_REQUEST, "the body must be JSON with ban_ms and reason") from None
@@ -191,6 +199,9 @@ class ControlApi:
         start = _number(request, "from_height", 0, high=2**63)
         return JSONResponse(jsonable(self._view.events(start or None, _number(request, "limit", 100))))
 
+    async def _validators(self, _request: Request) -> Response:
+        return JSONResponse(jsonable(self._view.validators()))
+
     async def _receipt(self, request: Request) -> Response:
         action_id = Hash32(parse_content_hash(request.path_params["action_id"]))
         wait_ms = _number(request, "wait_ms", 0, high=WAIT_MS_MAX)
@@ -202,11 +213,11 @@ class ControlApi:
 
     async def _submit(self, request: Request) -> Response:
         # One byte more than an action may have is enough for the pool to refuse and count it (A1).
-        data = await _body(request, ENVELOPE_BYTES_MAX + 1)
+        data = await read_body(request, ENVELOPE_BYTES_MAX + 1)
         return JSONResponse({"action_id": self._view.submit(data).hex()})
 
     async def _put_blob(self, request: Request) -> Response:
-        data = await _body(request, BLOB_BYTES_MAX + 1)
+        data = await read_body(request, BLOB_BYTES_MAX + 1)
         if len(data) > BLOB_BYTES_MAX:
             raise BlobTooLarge(f"the body is above the limit of a blob, {BLOB_BYTES_MAX} bytes")
         cid = self._view.put_blob(data)
@@ -241,17 +252,6 @@ def _integer(text: str, name: str, high: int) -> int:
     return int(text)
 
 
-async def _body(request: Request, size_max: int) -> bytes:
-    """The first ``size_max`` bytes of the body; the rest is not read."""
-    data = bytearray()
-    async with aclosing(request.stream()) as parts:
-        async for part in parts:
-            data += part
-            if len(data) >= size_max:
-                break
-    return bytes(data[:size_max])
-
-
 async def _error(_request: Request, error: Exception) -> Response:
     if isinstance(error, Refused):
         refused = error
@@ -274,7 +274,9 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     return JSONResponse({"error": body}, status_code=error.status_code)
 
 
-async def serve_control(view: ControlView, socket: Path, *, task_status: TaskStatus[None]) -> None:
+async def serve_control(
+    view: ControlView, validator: ValidatorControlView, socket: Path, *, task_status: TaskStatus[None]
+) -> None:
     """Serve until cancelled; the socket is the owner's alone (0600) and is removed at the end."""
     _remove(socket)  # left by a node that was killed; the home's lock shows that none runs now
     config = Config()
@@ -286,7 +288,7 @@ async def serve_control(view: ControlView, socket: Path, *, task_status: TaskSta
     try:
         async with trio.open_nursery() as nursery:
             # Hypercorn's own shutdown trigger never fires: the node ends by cancelling this nursery.
-            app = cast(ASGIFramework, ControlApi(view).app())
+            app = cast(ASGIFramework, ControlApi(view, validator).app())
             await nursery.start(partial(serve, app, config, shutdown_trigger=trio.sleep_forever))
             task_status.started(None)
     finally:

@@ -9,6 +9,7 @@ import trio
 
 from agent_world.consensus.certificate import verify_certificate
 from agent_world.consensus.context import HeightContext
+from agent_world.consensus.light import TrustedHead
 from agent_world.consensus.messages import check_proposal
 from agent_world.consensus.terms import MembershipTerm, genesis_term
 from agent_world.consensus.validators import ValidatorSet
@@ -16,18 +17,21 @@ from agent_world.crypto.hashing import hash32
 from agent_world.errors import ChainError, RemoteError
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.chain import ChainStore, CommittedHeight, StoredBlock
+from agent_world.sync.light_chain import LightChain
 from agent_world.wire import record
 from agent_world.wire.blob import BlobRef
 from agent_world.wire.block import BlockBundle, JournalIndex, JournalSegmentRef, Receipt, ReceiptList, WorldBlock
 from agent_world.wire.cid import Cid, ContentHash
-from agent_world.wire.consensus import Proposal
+from agent_world.wire.consensus import Proposal, ValidatorSetRecord
 from agent_world.wire.genesis import Genesis
-from agent_world.wire.head import CertifiedHead, WorldHead
+from agent_world.wire.head import CertifiedHead
 from agent_world.wire.ids import U32, U64, ActorId, Hash32, TimeMs, ValidatorId
-from agent_world.wire.limits import BLOB_BYTES_MAX
+from agent_world.wire.limits import BLOB_BYTES_MAX, BOUNDARIES_MAX, RPC_INLINE_BYTES_MAX
+from agent_world.wire.membership import EpochBoundary
 from agent_world.world import queries
 from agent_world.world.admission import SignedAction
 from agent_world.world.block import SealedBlock, Seat, assemble_block, head_of
+from agent_world.world.epochs import coming_validators, height_context
 from agent_world.world.events import OBJECT_CREATED, ObjectCreated
 from agent_world.world.genesis import genesis_hash, genesis_head, initial_state
 from agent_world.world.journal import assemble_journal
@@ -48,7 +52,7 @@ class Ledger:
         self.genesis: Final = genesis
         self.world_id = genesis.world_id
         self.genesis_hash = genesis_hash(genesis)
-        self.validators = ValidatorSet(genesis.validators)
+        self._validators: ValidatorSet | None = None
         self._chain = chain
         self._blobs = blobs
         self._nodes = NodeCache(blobs.get)
@@ -62,6 +66,10 @@ class Ledger:
         self._stored = stored
         self.head = genesis_head(genesis) if stored is None else head_of(stored.header, stored.block_hash)
         self.state = WorldState(self.head.state_root, self._nodes)
+        self._terms: list[MembershipTerm] = []
+        """One validator set after the other, by version, as far as they were asked for."""
+        self.light = LightChain()
+        """What is proved above the own height."""
         self._context: HeightContext | None = None
         """Of the next height, once asked for: every message of that height is judged by it."""
         self._check_executed()
@@ -88,23 +96,39 @@ class Ledger:
 
     def term(self, version: int | None = None) -> MembershipTerm | None:
         """The validator set of a version, the newest for None; None for a version that is not reached."""
-        first = genesis_term(self.validators)
-        return first if version in (None, first.version) else None
+        if not self._terms:
+            self._terms.append(genesis_term(ValidatorSet(self.genesis.validators)))
+        while found := self._chain.boundaries(self._terms[-1].from_height, BOUNDARIES_MAX):
+            for boundary in found:
+                named = record.from_bytes(ValidatorSetRecord, boundary.validators, size_max=RPC_INLINE_BYTES_MAX)
+                self._terms.append(self._terms[-1].successor(U64(boundary.height + 1), ValidatorSet(named)))
+        if version is None:
+            return self._terms[-1]
+        return self._terms[version] if 0 <= version < len(self._terms) else None
 
     def context(self) -> HeightContext:
         """What the next height starts from."""
         if self._context is None:
-            self._context = height_context(self.genesis, self.genesis_hash, self.validators, self.head, self.header)
+            self._context = height_context(self.state, self.head.block_hash, self._validators)
+            self._validators = self._context.validators
         return self._context
+
+    @property
+    def validators(self) -> ValidatorSet:
+        """The set that decides the next height."""
+        return self.context().validators
 
     def build(self, own: ValidatorId, round: int, wall_ms: TimeMs, actions: Sequence[SignedAction]) -> bytes:
         """Execute ``actions`` on the head and seal the block this node proposes; returns its bytes."""
         context = self.context()
         time_ms = TimeMs(max(self.head.timestamp_ms + 1, wall_ms))
+        slot = U64(context.slot(round))
         execution = execute_block(
-            self.state, BlockContext(world_id=self.world_id, height=U64(context.height), timestamp_ms=time_ms), actions
+            self.state,
+            BlockContext(world_id=self.world_id, height=U64(context.height), slot=slot, timestamp_ms=time_ms),
+            actions,
         )
-        seat = Seat(slot=U64(context.slot(round)), round=U32(round), epoch=U64(context.epoch), proposer_id=own)
+        seat = Seat(round=U32(round), epoch=U64(context.epoch), proposer_id=own)
         sealed = assemble_block(self.head, seat, actions, execution)
         self._keep(sealed)
         return sealed.data
@@ -131,16 +155,7 @@ class Ledger:
         if hash32(block) == self.head.block_hash:
             return
         sealed = self._executed.get(hash32(block)) or replay_block(self.head, block, actions, self._nodes)
-        events = sealed.execution.events
-        self._chain.commit_height(
-            CommittedHeight(
-                block=block,
-                certificate=certificate,
-                action_ids=tuple(receipt.action_id for receipt in sealed.execution.receipts),
-                events=(events[0].event_id, events[-1].event_id) if events else None,
-                blobs=sealed.blobs,
-            )
-        )
+        self._chain.commit_height(committed_height(sealed, certificate, self.state))
         self._stored = StoredBlock(
             height=sealed.block.height,
             block_hash=sealed.block_hash,
@@ -158,16 +173,39 @@ class Ledger:
 
     def apply_bundle(self, height: int, bundle: BlockBundle) -> None:
         """Catch-up: the next height from somebody else. Raises RemoteError or ChainError; then nothing has changed."""
-        block_hash = hash32(bundle.block)
-        self.check_certificate(bundle.certificate, height, block_hash)
+        verify_certificate(
+            bundle.certificate,
+            self.world_id,
+            self.genesis_hash,
+            self.validators,
+            height=height,
+            block_hash=hash32(bundle.block),
+        )
         actions = open_actions(bundle.actions, height, self.world_id, self.genesis_hash)
         check_seat(bundle.block, [action.action_id for action in actions], self.context())
         self.commit(bundle.block, bundle.certificate, actions)
 
-    def check_certificate(self, certificate: bytes, height: int, block_hash: Hash32) -> None:
-        """Raise RemoteError unless the certificate commits this block at this height."""
-        verify_certificate(
-            certificate, self.world_id, self.genesis_hash, self.validators, height=height, block_hash=block_hash
+    def trusted(self) -> TrustedHead:
+        """The own head as what a light verifier starts from."""
+        context = self.context()
+        return TrustedHead(
+            world_id=self.world_id,
+            genesis_hash=self.genesis_hash,
+            height=self.height,
+            block_hash=self.head.block_hash,
+            slot=context.parent_slot,
+            validators=context.validators,
+        )
+
+    def check_head(self, block: bytes, certificate: bytes, height: int) -> WorldBlock:
+        """The block if it is certified above the own height; raises RemoteError, or OtherSet (see ``LightChain``)."""
+        return self.light.check_head(self.trusted(), block, certificate, height)
+
+    def boundaries(self, from_height: int, count_max: int) -> tuple[EpochBoundary, ...]:
+        """Where other sets took over, at this height or above, ascending."""
+        return tuple(
+            EpochBoundary(block=found.block, certificate=found.certificate, validators=found.validators)
+            for found in self._chain.boundaries(from_height, count_max)
         )
 
     async def wait_above(self, height: int) -> None:
@@ -272,24 +310,17 @@ class Ledger:
         return None if found is None else found.next_nonce
 
 
-def height_context(
-    genesis: Genesis,
-    genesis_hash: Hash32,
-    validators: ValidatorSet,
-    parent: WorldHead,
-    parent_block: WorldBlock | None,
-) -> HeightContext:
-    """What the height after ``parent`` starts from; ``parent_block`` is None at genesis."""
-    return HeightContext(
-        world_id=genesis.world_id,
-        genesis_hash=genesis_hash,
-        height=parent.height + 1,
-        parent_hash=parent.block_hash,
-        parent_slot=0 if parent_block is None else parent_block.slot,
-        parent_timestamp_ms=parent.timestamp_ms,
-        validators=validators,
-        next_validators_hash=validators.hash,
-        epoch_length_slots=genesis.epoch_length_slots,
+def committed_height(sealed: SealedBlock, certificate: bytes, parent: WorldState) -> CommittedHeight:
+    """All that an executed block adds to the store; ``parent`` is the state that it was executed on."""
+    block, events = sealed.block, sealed.execution.events
+    hands_over = block.next_validators_hash != block.validators_hash
+    return CommittedHeight(
+        block=sealed.data,
+        certificate=certificate,
+        action_ids=tuple(receipt.action_id for receipt in sealed.execution.receipts),
+        events=(events[0].event_id, events[-1].event_id) if events else None,
+        blobs=sealed.blobs,
+        next_validators=record.to_bytes(coming_validators(parent)) if hands_over else None,
     )
 
 

@@ -15,7 +15,9 @@ from agent_world.handlers.blob import BlobHandler
 from agent_world.handlers.block import BlockHandler
 from agent_world.handlers.consensus import CHANNEL, ConsensusHandler
 from agent_world.handlers.event import EventHandler
+from agent_world.handlers.evidence import EvidenceHandler
 from agent_world.handlers.hello import HelloHandler, sign_validator_claim
+from agent_world.handlers.membership import MembershipHandler
 from agent_world.handlers.module import ModuleHandler
 from agent_world.handlers.state import StateHandler
 from agent_world.handlers.submit import Admitted, SubmitHandler
@@ -25,9 +27,12 @@ from agent_world.node.catch_up import CatchUp
 from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
 from agent_world.node.discovery import Discovery, DiscoveryParts
+from agent_world.node.equivocations import Equivocations
 from agent_world.node.fetch import BlobFetcher
+from agent_world.node.filing import Filing
 from agent_world.node.heal import Healer
 from agent_world.node.large import LargeContent
+from agent_world.node.lease_keeper import LeaseKeeper
 from agent_world.node.ledger import Ledger
 from agent_world.node.modules import NoModules
 from agent_world.node.peer_control import PeerControl
@@ -47,6 +52,7 @@ from agent_world.store.bans import BanBook
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.chain import ChainStore
 from agent_world.store.content import ContentTable
+from agent_world.store.evidence import EvidenceBook
 from agent_world.store.guard import GuardStore
 from agent_world.store.home import Home
 from agent_world.store.peers import PeerBook
@@ -95,11 +101,11 @@ class Node:
         self.content = ContentTable(home, config.storage)
         search = ProviderSearch(network, self.peering.links.is_own)
         self.sources = Sources(network, self.peering, self.fetcher, search)
-        self.puller = (
-            Puller(PullParts(self.ledger, self.blobs, self.content, self.fetcher, self.large, self.sources, self.clock))
-            if settings.role is Role.STORAGE
-            else None
-        )
+        parts = PullParts(self.ledger, self.blobs, self.content, self.fetcher, self.large, self.sources, self.clock)
+        self.puller = Puller(parts) if settings.role is Role.STORAGE else None
+        self.equivocations = Equivocations(self.ledger, EvidenceBook(home), network)
+        self.filing = None if validator_key is None else Filing(self.ledger, self.pool, self.clock, validator_key)
+        self.lease = None if self.filing is None else LeaseKeeper(self.ledger, self.filing, self.clock, config.lease)
         self.voting = None if validator_key is None else self._voting(home, validator_key)
         self._proof = None if validator_key is None else self._prove_validator(validator_key)
         self.catch_up = CatchUp(self.ledger, network, self.healer, self.clock, votes=self.voting is not None)
@@ -123,13 +129,14 @@ class Node:
         self.snapshot_search = SnapshotSearch(network, self.sources, self.ledger.world_id)
         self._wire_up()
 
-    def _voting(self, home: Home, key: KeyPair) -> Voting | None:
-        own = self.ledger.validators.by_key(key.public_key)
-        if own is None:
+    def _voting(self, home: Home, key: KeyPair) -> Voting:
+        if key.public_key == self.ledger.genesis.authority:
             raise UsageError(
-                f"the validator key in {home.files.validator_key} is not in this world's validator set;"
-                " remove the file to run without a vote, or put the right key there"
+                f"{home.files.validator_key} holds the genesis authority's key, which never votes: it is not in this"
+                " world's validator set; remove the file to run without a vote, or put the right key there"
             )
+        if self.ledger.validators.by_key(key.public_key) is None:
+            _log.warning("this validator's key is not in the set; it votes once a set has it", key=key.public_key.hex())
         guard = self._stack.enter_context(GuardStore.open(home, key, committed_height=self.ledger.height))
         return Voting(
             VotingParts(
@@ -142,7 +149,7 @@ class Node:
                 fetcher=self.fetcher,
                 healer=self.healer,
                 clock=self.clock,
-                own=own,
+                key=key.public_key,
             )
         )
 
@@ -161,9 +168,14 @@ class Node:
         self.peering.gone = self._peer_gone
         self.peering.is_validator_key = lambda key: self.ledger.validators.by_key(key) is not None
         self.announcer.announce_heads = self.voting is not None
+        self.equivocations.filing = self.filing
+        if self.filing is not None:
+            self.filing.admitted = self.announcer.add
         if self.voting is not None:
             self.voting.committed = self._after_height
             self.voting.behind = self._seek_block
+            self.catch_up.away, self.catch_up.back = self.voting.leave, self.voting.come_back
+            self.voting.equivocated = self.equivocations.found
 
     def _peer_came(self, peer: PeerId) -> None:
         self.repair.came(peer)
@@ -247,6 +259,9 @@ class Node:
                 nursery.start_soon(self.repair.run, self.settings.config.net.heartbeat_s)
                 nursery.start_soon(self.healer.run)
                 nursery.start_soon(self.discovery.run)
+                nursery.start_soon(self.equivocations.run)
+                if self.lease is not None:
+                    nursery.start_soon(self.lease.run)
                 if self.puller is not None:
                     nursery.start_soon(self.puller.run)
                 if self.voting is not None:
@@ -284,6 +299,7 @@ class Node:
         network.serve(rpc.GET_RECEIPT, submit.serve_receipt)
         network.serve(rpc.GET_ACTOR, submit.serve_actor)
         network.serve(rpc.GET_PENDING, PendingHandler(world, self.pool.pending_ids).serve)
+        network.serve(rpc.GET_BOUNDARIES, MembershipHandler(world, self.ledger.boundaries).serve_boundaries)
         topics: dict[str, Validator] = {
             "action": ActionHandler(self.pool.admit).validate,
             "head": self.catch_up.handler.validate,
@@ -293,6 +309,7 @@ class Node:
         network.on_message(CHANNEL, consensus.on_message)
         topics["consensus.proposal"] = consensus.validate
         topics["consensus.attestation"] = consensus.validate
+        topics["consensus.evidence"] = EvidenceHandler(self.equivocations, self.equivocations.take).validate
         return [await network.subscribe(rpc.topic(world, kind), validator) for kind, validator in topics.items()]
 
     def _consensus_handler(self) -> ConsensusHandler:

@@ -154,6 +154,7 @@ def _genesis(spec: SwarmSpec, authority: KeyPair, validator_keys: dict[str, KeyP
         validators=ValidatorSetRecord(
             validators=tuple(entries), supermajority_numerator=U64(2), supermajority_denominator=U64(3)
         ),
+        slash_equivocation=True,
         params=DEFAULT_PARAMS,
     )
 

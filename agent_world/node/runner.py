@@ -18,6 +18,7 @@ from agent_world.node.control import serve_control
 from agent_world.node.node import Node
 from agent_world.node.settings import NodeSettings, build_settings, check_topology, read_settings
 from agent_world.node.task_status import TaskStatus
+from agent_world.node.validator_views import ValidatorControl
 from agent_world.node.views import NodeViews
 from agent_world.store import keyfile
 from agent_world.store.home import Home, HomeLayout
@@ -68,7 +69,9 @@ async def run_node(loaded: LoadedHome, *, task_status: TaskStatus[Node] = trio.T
                 await nursery.start(node.run)
                 if loaded.settings.config.net.mdns:
                     nursery.start_soon(network.run_mdns, node.ledger.genesis_hash, node.peering.heard_of)
-                await nursery.start(partial(serve_control, NodeViews(node), files.control_socket))
+                await nursery.start(
+                    partial(serve_control, NodeViews(node), ValidatorControl(node), files.control_socket)
+                )
                 task_status.started(node)
 
 

@@ -13,32 +13,25 @@ from typing import Final
 
 import attrs
 
-from agent_world.consensus.certificate import verify_certificate
-from agent_world.consensus.validators import ValidatorSet
 from agent_world.errors import (
     AgentWorldError,
     BlobHashMismatch,
     BlobNotFound,
     ChainError,
-    DecodeError,
     HomeError,
-    RemoteError,
 )
-from agent_world.node.ledger import check_seat, height_context
+from agent_world.node.replaying import Replay, need_block, row_differences
 from agent_world.store.blobs import LocalCasStore
-from agent_world.store.chain import ChainStore, StoredBlock
+from agent_world.store.chain import ChainStore
 from agent_world.store.home import Home
 from agent_world.wire import record
 from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.genesis import Genesis
-from agent_world.wire.head import WorldHead
 from agent_world.wire.ids import Hash32
 from agent_world.wire.limits import BLOB_BYTES_MAX
 from agent_world.world.block import SealedBlock
 from agent_world.world.events import OBJECT_CREATED, ObjectCreated
-from agent_world.world.genesis import genesis_hash, genesis_head, initial_state, parse_genesis
-from agent_world.world.replay import action_hashes, open_actions, replay_block
-from agent_world.world.trie import NodeCache
+from agent_world.world.genesis import genesis_hash, parse_genesis
 
 PROBLEMS_MAX: Final = 100
 """Findings listed; further ones are only counted."""
@@ -118,7 +111,6 @@ class _Verification:
         self._report = report
         self._blobs = LocalCasStore(home)
         self._chain = ChainStore(home, self._blobs)
-        self._validators = ValidatorSet(genesis.validators)
         self._referrer: dict[ContentHash, int] = {}
         self._sound: set[ContentHash] = set()
 
@@ -133,59 +125,25 @@ class _Verification:
 
     def _replay(self, progress: Callable[[int, int], None]) -> None:
         report = self._report
-        state_root, nodes = initial_state(self._genesis)
-        for digest in nodes:
+        replay = Replay.from_genesis(self._genesis)
+        for digest in list(replay.made):
             self._expect(digest, 0)
-        memory = NodeCache(_Memory(nodes))
-        parent: WorldHead = genesis_head(self._genesis)
-        parent_block: StoredBlock | None = None
-        report.state_root = state_root
+        report.state_root = replay.head.state_root
         for height in range(1, report.stored_height + 1):
             try:
-                stored = self._chain.block(height)
-                if stored is None:
-                    raise ChainError(height, "block", "the row is missing")
-                sealed = self._replay_one(stored, parent, parent_block, memory)
+                sealed = replay.execute(need_block(self._chain, height), self._read_for(height))
             except ChainError as error:
                 report.add(height, error.what, error.detail)
                 return
             except (AgentWorldError, ValueError) as error:
                 report.add(height, type(error).__name__, str(error))
                 return
-            nodes.update(sealed.execution.blobs)
             self._note(height, sealed)
-            parent, parent_block = sealed.head, stored
             report.height, report.state_root = height, sealed.block.state_root
             if height == self._watch_height:
                 report.watched_root = sealed.block.state_root
             report.actions += len(sealed.execution.receipts)
             progress(height, report.stored_height)
-
-    def _replay_one(
-        self, stored: StoredBlock, parent: WorldHead, parent_block: StoredBlock | None, memory: NodeCache
-    ) -> SealedBlock:
-        height = stored.height
-        try:
-            verify_certificate(
-                stored.certificate,
-                self._genesis.world_id,
-                self._report.genesis_hash,
-                self._validators,
-                height=height,
-                block_hash=stored.block_hash,
-            )
-        except RemoteError as error:
-            raise ChainError(height, "certificate", str(error)) from None
-        try:
-            hashes = action_hashes(stored.header, self._read_for(height))
-            bodies = [self._read_for(height)(content) for content in hashes]
-        except (BlobNotFound, BlobHashMismatch, DecodeError) as error:
-            raise ChainError(height, "actions", str(error)) from None
-        actions = open_actions(bodies, height, self._genesis.world_id, self._report.genesis_hash)
-        header = None if parent_block is None else parent_block.header
-        context = height_context(self._genesis, self._report.genesis_hash, self._validators, parent, header)
-        check_seat(stored.block, list(hashes), context)
-        return replay_block(parent, stored.block, actions, memory)
 
     def _read_for(self, height: int) -> Callable[[ContentHash], bytes]:
         """Reads a blob that the block itself needs; if it is damaged, the replay's own finding names it."""
@@ -210,17 +168,8 @@ class _Verification:
                     self._expect(created.content.digest, height)
                 else:
                     self._report.content_missing += 1
-        events = sealed.execution.events
-        self._compare(
-            height,
-            "event range",
-            self._chain.event_range(height),
-            (events[0].event_id, events[-1].event_id) if events else None,
-        )
-        for position, receipt in enumerate(sealed.execution.receipts):
-            found = self._chain.receipt_position(receipt.action_id)
-            place = None if found is None else (found.height, found.position)
-            self._compare(height, f"receipt row of {receipt.action_id.hex()}", place, (height, position))
+        for difference in row_differences(self._chain, sealed):
+            self._compare(height, difference.what, difference.stored, difference.executed)
 
     def _compare(self, height: int, what: str, found: object, expected: object) -> None:
         if found != expected:
@@ -261,16 +210,3 @@ class _Verification:
                 self._blobs.get(digest)
             except (BlobNotFound, BlobHashMismatch) as error:
                 self._report.add(None, "blob", f"{error} (no verified block refers to it)")
-
-
-class _Memory:
-    """State nodes that the replay itself has made; nothing of the state is read from the home."""
-
-    def __init__(self, nodes: dict[ContentHash, bytes]) -> None:
-        self.nodes = nodes
-
-    def __call__(self, digest: ContentHash) -> bytes:
-        try:
-            return self.nodes[digest]
-        except KeyError:
-            raise BlobNotFound(f"state node {digest.hex()} is unknown to the replay") from None

@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 import trio
 
 from agent_world import __version__
 from agent_world.errors import BlobHashMismatch, ErrorCode, Refused
 from agent_world.net.address import format_peer
+from agent_world.node.chain_views import ChainViews
 from agent_world.node.large import Stored
 from agent_world.node.node import Node
-from agent_world.store.chain import StoredBlock
-from agent_world.wire import cbor, record
+from agent_world.node.validator_views import validator_status
+from agent_world.wire import record
 from agent_world.wire.cid import Cid, Codec, ContentHash
-from agent_world.wire.consensus import CommitCertificate
-from agent_world.wire.ids import ActorId, Hash32, Label, PeerId
-from agent_world.wire.limits import BLOB_BYTES_MAX, CERTIFICATE_BYTES_MAX, ENVELOPE_BYTES_MAX
-from agent_world.world import queries
-from agent_world.world.events import EVENTS
-from agent_world.world.journal import assemble_journal
-from agent_world.world.records import NAMESPACES
-from agent_world.world.replay import action_hashes
-
-RECENT_BLOCKS: Final = 20
-"""Blocks whose events are shown if no height is given."""
+from agent_world.wire.ids import ActorId, Hash32, PeerId
 
 
-class NodeViews:
+class NodeViews(ChainViews):
     """Satisfies ``control.ControlView``."""
 
     def __init__(self, node: Node) -> None:
+        super().__init__(node.ledger, node.blobs)
         self._node = node
         self._started_ms = node.clock.now_ms()
         self._started_wall_ms = node.clock.wall_ms()
@@ -54,12 +46,13 @@ class NodeViews:
             "started_ms": self._started_wall_ms,
             "uptime_ms": node.clock.now_ms() - self._started_ms,
             "consensus": self._consensus(),
+            "validators": validator_status(node),
             "peers": self._peers(),
             "mempool": {"actions": len(node.pool.mempool), "bytes": node.pool.mempool.size_bytes},
             "storage": self._storage(),
             "net": node.network.gate.shown(),
             "dht": node.discovery.status(),
-            "last_error": node.catch_up.plan.last_error,
+            "last_error": node.catch_up.last_error,
             "counters": self._counters(),
         }
 
@@ -131,12 +124,17 @@ class NodeViews:
             node.healer.counters,
             node.snapshots.counters,
             node.snapshot_search.counters,
+            node.equivocations.counters,
         ):
             merged.update(part)
         if node.voting is not None:
             merged.update(node.voting.counters)
         if node.puller is not None:
             merged.update(node.puller.counters)
+        if node.filing is not None:
+            merged.update(node.filing.counters)
+        if node.lease is not None:
+            merged.update(node.lease.counters)
         merged.update(node.discovery.counters())
         merged.update({f"mempool.{name}": count for name, count in node.pool.mempool.counters().items()})
         merged.update({f"store.{name}": count for name, count in node.blobs.counters().items()})
@@ -155,93 +153,9 @@ class NodeViews:
         """End a ban; raises Refused if there is none."""
         return self._node.peer_control.unban(peer)
 
-    def head(self) -> dict[str, Any]:
-        """The last committed block in short."""
-        ledger = self._node.ledger
-        shown: dict[str, Any] = {**record.unstructure(ledger.head)}
-        if ledger.header is not None:
-            stored = ledger.stored(ledger.height)
-            assert stored is not None, "the head is stored"
-            shown["proposer_id"] = ledger.header.proposer_id
-            shown["certified_by"] = self._signers(stored)
-        return shown
-
-    def _signers(self, stored: StoredBlock) -> list[str]:
-        certificate = record.from_bytes(CommitCertificate, stored.certificate, size_max=CERTIFICATE_BYTES_MAX)
-        members = (self._node.ledger.validators.by_key(signature.key) for signature in certificate.signatures)
-        return [member.validator_id for member in members if member is not None]
-
-    def block(self, height: int) -> dict[str, Any]:
-        """One block with its actions and receipts; raises Refused if it is not committed here."""
-        stored = self._node.ledger.stored(height)
-        if stored is None:
-            raise Refused(ErrorCode.NOT_FOUND, f"height {height} is not committed here", rule="B5")
-        receipts = self._node.ledger.receipts(stored)
-        actions = []
-        for content, receipt in zip(action_hashes(stored.header, self._node.blobs.get), receipts, strict=True):
-            signed = cbor.decode(self._node.blobs.get(content), size_max=ENVELOPE_BYTES_MAX)
-            envelope = cbor.decode(signed["body"], size_max=ENVELOPE_BYTES_MAX)
-            payload = cbor.decode(envelope.pop("payload_cbor"), size_max=ENVELOPE_BYTES_MAX)
-            actions.append({**envelope, "payload": payload, **record.unstructure(receipt)})
-        return {
-            "block_hash": stored.block_hash,
-            "block": record.unstructure(stored.header),
-            "certified_by": self._signers(stored),
-            "actions": actions,
-        }
-
     def actor(self, actor_id: ActorId) -> dict[str, Any]:
-        """An actor with balances; raises Refused if it is not registered."""
-        state = self._node.ledger.state
-        found = queries.actor(state, actor_id)
-        if found is None:
-            raise Refused(ErrorCode.NOT_FOUND, f"no actor {actor_id} in this world", rule="S4")
-        return {
-            "actor_id": actor_id,
-            **record.unstructure(found.actor),
-            "position": None if found.position is None else record.unstructure(found.position),
-            "next_nonce": found.next_nonce,
-            "pending": self._node.pool.pending_of(actor_id),
-        }
-
-    def state_entry(self, namespace: str, key: str, *, proof: bool) -> dict[str, Any]:
-        """One key of the state, with its proof if asked; raises Refused for an unknown key without proof."""
-        state = self._node.ledger.state
-        label, raw = _namespace(namespace), key.encode()
-        value = state.value(label, raw)
-        if value is None and not proof:
-            raise Refused(ErrorCode.NOT_FOUND, f"no {key!r} in namespace {namespace}")
-        shown = {"height": self._node.ledger.height, "state_root": state.root, "key": key, "value": value}
-        if proof:
-            shown["proof"] = record.unstructure(state.prove(label, raw))
-        return shown
-
-    def state_entries(self, namespace: str, limit: int) -> dict[str, Any]:
-        """The first entries of a namespace, in the trie's order."""
-        state = self._node.ledger.state
-        entries: list[dict[str, Any]] = []
-        for key, value in state.items(_namespace(namespace)):
-            if len(entries) >= limit:
-                break
-            entries.append({"key": key.decode(errors="replace"), "value": value})
-        return {"height": self._node.ledger.height, "state_root": state.root, "entries": entries}
-
-    def events(self, from_height: int | None, limit: int) -> dict[str, Any]:
-        """Events from a height on, oldest first."""
-        ledger = self._node.ledger
-        height = max(1, ledger.height - RECENT_BLOCKS + 1) if from_height is None else from_height
-        rows: list[dict[str, Any]] = []
-        while height <= ledger.height and len(rows) < limit:
-            stored = ledger.stored(height)
-            if stored is None:
-                break
-            for event in assemble_journal(stored.header.journal_ref, height, self._node.blobs.get):
-                payload: object = record.from_bytes(EVENTS[event.kind], event.payload_cbor, size_max=BLOB_BYTES_MAX)
-                shown = record.unstructure(event)
-                del shown["payload_cbor"]
-                rows.append({**shown, "payload": record.unstructure(payload)})
-            height += 1
-        return {"height": ledger.height, "events": rows[:limit]}
+        """An actor with balances and how many of its actions wait; raises Refused if it is not registered."""
+        return {**super().actor(actor_id), "pending": self._node.pool.pending_of(actor_id)}
 
     def submit(self, data: bytes) -> Hash32:
         """Admit an action handed in here; raises Refused with the rule."""
@@ -290,9 +204,3 @@ class NodeViews:
     def read_content(self, cid: Cid, start: int, end: int, providers: Sequence[PeerId]) -> AsyncIterator[bytes]:
         """The bytes ``start`` to ``end`` of a blob or file, fetched while they are read."""
         return self._node.large.read(cid, start, end, providers or self._node.fetcher.peers())
-
-
-def _namespace(name: str) -> Label:
-    if name not in NAMESPACES:
-        raise Refused(ErrorCode.BAD_REQUEST, f"no namespace {name!r}; known: {', '.join(NAMESPACES)}")
-    return Label(name)

@@ -29,8 +29,7 @@ from agent_world.node.pool import ActionPool
 from agent_world.store.guard import GuardStore
 from agent_world.wire.block import WorldBlock
 from agent_world.wire.cid import ContentHash
-from agent_world.wire.consensus import ValidatorEntry
-from agent_world.wire.ids import PeerId, TimeMs
+from agent_world.wire.ids import PeerId, PublicKey, TimeMs
 from agent_world.world.admission import SignedAction, open_action
 
 _log = structlog.get_logger("agent_world.consensus")
@@ -58,7 +57,8 @@ class VotingParts:
     fetcher: BlobFetcher
     healer: Healer
     clock: Clock
-    own: ValidatorEntry
+    key: PublicKey
+    """The validator's; it signs at the heights whose set has it."""
 
 
 class Voting:
@@ -67,7 +67,7 @@ class Voting:
     def __init__(self, parts: VotingParts) -> None:
         self._parts = parts
         self._ledger = parts.ledger
-        self._engine = Engine(parts.config.consensus, parts.own.validator_id)
+        self._engine = Engine(parts.config.consensus, parts.key)
         self._send, self._inbox = trio.open_memory_channel[events.Input](INBOX_MAX)
         self._pending: deque[events.Input] = deque()
         self._bodies: dict[ContentHash, SignedAction] = {}
@@ -76,17 +76,29 @@ class Voting:
         self._nursery: trio.Nursery | None = None
         self._started = 0
         self.counters = self._courier.counters
+        self._is_away = False
+        """Whether rounds are left alone while this node catches up."""
         self.committed: Callable[[], None] = lambda: None
         """Called after a height was committed here."""
         self.behind: Callable[[], None] = lambda: None
         """Called when a certificate proves that this node lacks a block."""
+        self.equivocated: Callable[[bytes, bytes], None] = lambda _first, _second: None
+        """Called with two different messages of one validator for one height, round and step."""
         self.last_status = "pending"
 
     def status(self) -> dict[str, Any]:
         """For ``node status``."""
         run = self._engine.run
         place = {} if run is None else {"deciding_height": run.context.height, "round": run.round}
-        return {"validator_id": self._parts.own.validator_id, "last_status": self.last_status, **place}
+        own = self._ledger.validators.by_key(self._parts.key)
+        if own is None:
+            return {
+                "validator_id": None,
+                "waiting": "not in the validator set",
+                "last_status": self.last_status,
+                **place,
+            }
+        return {"validator_id": own.validator_id, "last_status": self.last_status, **place}
 
     def context(self) -> HeightContext:
         """What messages are opened against: the height that the engine decides."""
@@ -102,6 +114,9 @@ class Voting:
 
     def take(self, message: Message) -> None:
         """A verified message of a peer."""
+        if self._is_away:
+            self.counters.add("consensus.away")
+            return
         self._heard.add(message.data)
         match message:
             case VerifiedVote():
@@ -122,6 +137,16 @@ class Voting:
 
     def height_moved(self) -> None:
         """A height was committed by catch-up."""
+        if not self._is_away:
+            self._feed(events.StartHeight(self._ledger.context(), self._parts.guard.load()))
+
+    def leave(self) -> None:
+        """This node is heights behind: take no part in rounds that are over."""
+        self._is_away = True
+
+    def come_back(self) -> None:
+        """This node is at the network's height again."""
+        self._is_away = False
         self._feed(events.StartHeight(self._ledger.context(), self._parts.guard.load()))
 
     def find_body(self, content: ContentHash) -> bytes | None:
@@ -153,7 +178,7 @@ class Voting:
 
     async def _await_input(self) -> None:
         """Take what comes next, or Wake when the engine wants to be woken."""
-        wake = self._engine.wake_at_ms
+        wake = None if self._is_away else self._engine.wake_at_ms
         timeout = float("inf") if wake is None else max(0.0, (wake - self._parts.clock.now_ms()) / 1000)
         item: events.Input = events.Wake()
         with trio.move_on_after(timeout):
@@ -210,7 +235,7 @@ class Voting:
                 self.behind()
             case events.EvidenceFound():
                 self.counters.add("consensus.equivocation_seen")
-                _log.warning("a validator signed two different messages", first=effect.first.hex()[:64])
+                self.equivocated(effect.first, effect.second)
             case events.Dropped(reason=reason, detail=detail):
                 self.counters.add(f"consensus.dropped.{reason}")
                 if reason is not events.Drop.DUPLICATE:
@@ -222,10 +247,14 @@ class Voting:
             return
         batch = self._parts.pool.batch(self._parts.config.batch)
         actions = [action for item in batch.actions if (action := self._parts.pool.get(item.action_id)) is not None]
-        own = self._parts.own.validator_id
+        own = self._ledger.validators.by_key(self._parts.key)
+        if own is None:
+            return
         time_ms = TimeMs(self._parts.clock.wall_ms())
         try:
-            built = await self._parts.healer.with_state(lambda: self._ledger.build(own, effect.round, time_ms, actions))
+            built = await self._parts.healer.with_state(
+                lambda: self._ledger.build(own.validator_id, effect.round, time_ms, actions)
+            )
         except (ChainError, DataError) as error:
             # No block from this node in this round; the others go on.
             self.counters.add("consensus.build_failed")

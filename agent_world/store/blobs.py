@@ -184,6 +184,13 @@ class LocalCasStore:
         )
         self._counters["stored"] += len(prepared.rows)
 
+    def discard(self, content_hashes: Iterable[ContentHash]) -> None:
+        """Let these blobs be absent, inside the caller's transaction, in which ``insert`` writes them anew.
+
+        Their files stay: a rolled back transaction must find them, and ``prepare`` puts a new one over each.
+        """
+        self._database.execute_many("DELETE FROM blobs WHERE content_hash = ?", [(h,) for h in content_hashes])
+
     def get(self, content_hash: ContentHash) -> bytes:
         """Verified bytes. Raises BlobNotFound, or BlobHashMismatch once: the blob is then in quarantine."""
         rows = self._database.query("SELECT data FROM blobs WHERE content_hash = ?", (content_hash,))

@@ -6,13 +6,13 @@ a height is refused, and everything is checked again when it is read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 
 from agent_world.crypto.hashing import hash32
-from agent_world.errors import ChainError, DecodeError
+from agent_world.errors import ChainError, DecodeError, LocalError
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.database import Row
 from agent_world.store.durable import FaultHook, no_fault
@@ -40,6 +40,8 @@ COMMIT_STEPS: Final = (
     "committed",
 )
 """What the fault hook is called with, in order; the first three only when a blob is large enough for a file."""
+REDERIVE_STEPS: Final = ("begun", "discarded", "blobs_inserted", "derived", "committed")
+"""As COMMIT_STEPS, for ``rederive``."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -56,6 +58,8 @@ class CommittedHeight:
     """First and last event id of the block, both inclusive; None if it has no events."""
     blobs: Mapping[ContentHash, bytes] = {}
     """What the block links to and is new: actions, lists, receipts, journal, state nodes."""
+    next_validators: bytes | None = None
+    """Encoded ValidatorSetRecord that decides the next height; needed only where it is another than this height's."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -68,6 +72,16 @@ class StoredBlock:
     certificate: bytes
     header: WorldBlock
     """``block`` decoded."""
+
+
+@attrs.frozen(slots=True)
+class StoredBoundary:
+    """A block after which another set decides, with its certificate and that set, all encoded."""
+
+    height: int
+    block: bytes
+    certificate: bytes
+    validators: bytes
 
 
 @attrs.frozen(slots=True)
@@ -144,6 +158,48 @@ class ChainStore:
             raise ChainError(header.height, "snapshot", "this home has blocks already; use a new home for a snapshot")
         self._store(committed, header, block_hash)
 
+    def rederive(self, heights: Sequence[CommittedHeight]) -> None:
+        """Discard what executing these committed heights gave, and store what executing them again has given.
+
+        One transaction. Blocks, certificates and the committed height stay as they are; blobs of the heights are
+        written anew, also where they look sound. Raises ChainError if one is not the block committed at its height,
+        or if its rows contradict those of another; then nothing has changed.
+        """
+        headers = [_decode(committed) for committed in heights]
+        for header, block_hash in headers:
+            self._require_same(header.height, block_hash)
+        blobs = {digest: data for committed in heights for digest, data in committed.blobs.items()}
+        with self._database.transaction():
+            self._fault("begun")
+            self._blobs.discard(blobs)
+            self._database.execute_many(
+                "DELETE FROM receipts WHERE height = ?", [(header.height,) for header, _ in headers]
+            )
+            self._database.execute_many(
+                "UPDATE blocks SET first_event_id = NULL, last_event_id = NULL WHERE height = ?",
+                [(header.height,) for header, _ in headers],
+            )
+            self._fault("discarded")
+            self._blobs.insert(self._blobs.prepare(blobs))
+            self._fault("blobs_inserted")
+            for committed, (header, _) in zip(heights, headers, strict=True):
+                self._derive(committed, header)
+            self._fault("derived")
+        self._fault("committed")
+
+    def _derive(self, committed: CommittedHeight, header: WorldBlock) -> None:
+        height = header.height
+        try:
+            self._database.execute(
+                "UPDATE blocks SET first_event_id = ?, last_event_id = ? WHERE height = ?",
+                (*(committed.events or (None, None)), height),
+            )
+            self._insert_receipts(committed, height)
+        except LocalError as error:
+            raise ChainError(height, "rows", f"{error}: a row of another height is damaged; go back further") from None
+        self._database.execute("DELETE FROM boundaries WHERE height = ?", (height,))
+        self._note_boundary(committed, header)
+
     def block(self, height: int) -> StoredBlock | None:
         """The committed block at ``height``, checked; None if it is not held. Raises ChainError if damaged."""
         rows = self._database.query(f"SELECT {_COLUMNS} FROM blocks WHERE height = ?", (_bound(height),))
@@ -173,6 +229,17 @@ class ChainStore:
                 break
             blocks.append(stored)
         return tuple(blocks)
+
+    def boundaries(self, from_height: int, count_max: int) -> tuple[StoredBoundary, ...]:
+        """Where other sets took over, at ``from_height`` or above, ascending; they stay when blocks are pruned.
+
+        Raises ChainError if one is damaged.
+        """
+        rows = self._database.query(
+            "SELECT height, block, certificate, validators FROM boundaries WHERE height >= ? ORDER BY height LIMIT ?",
+            (_bound(from_height), count_max),
+        )
+        return tuple(_checked_boundary(row) for row in rows)
 
     def receipt_position(self, action_id: Hash32) -> ReceiptPosition | None:
         """Where this action was committed; None if it was not, or before ``base_height``."""
@@ -215,12 +282,9 @@ class ChainStore:
                     first, last,
                 ),
             )  # fmt: skip
-            # An action id takes effect at most once (I-9), so a second row for one is a bug and undoes the commit.
-            self._database.execute_many(
-                "INSERT INTO receipts VALUES (?, ?, ?)",
-                [(action_id, header.height, position) for position, action_id in enumerate(committed.action_ids)],
-            )
+            self._insert_receipts(committed, header.height)
             self._fault("block_inserted")
+            self._note_boundary(committed, header)
             self._database.execute(
                 "INSERT INTO chain_head VALUES (1, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
                 " height = excluded.height, block_hash = excluded.block_hash",
@@ -228,6 +292,24 @@ class ChainStore:
             )
             self._fault("head_moved")
         self._fault("committed")
+
+    def _insert_receipts(self, committed: CommittedHeight, height: int) -> None:
+        # An action id takes effect at most once (I-9), so a second row for one is a bug and undoes the commit.
+        self._database.execute_many(
+            "INSERT INTO receipts VALUES (?, ?, ?)",
+            [(action_id, height, position) for position, action_id in enumerate(committed.action_ids)],
+        )
+
+    def _note_boundary(self, committed: CommittedHeight, header: WorldBlock) -> None:
+        if header.next_validators_hash == header.validators_hash:
+            return
+        coming = committed.next_validators
+        if coming is None or hash32(coming) != header.next_validators_hash:
+            raise ChainError(header.height, "next_validators", "the set that takes over was not given")
+        self._database.execute(
+            "INSERT INTO boundaries VALUES (?, ?, ?, ?)",
+            (header.height, committed.block, committed.certificate, coming),
+        )
 
     def _require_same(self, height: int, block_hash: Hash32) -> None:
         """A committed height has exactly one block, for ever."""
@@ -271,6 +353,17 @@ def _checked(row: Row) -> StoredBlock:
     if header.height != height:
         raise _damaged(height, "height", f"the block says {header.height}")
     return StoredBlock(height=height, block_hash=block_hash, block=block, certificate=certificate, header=header)
+
+
+def _checked_boundary(row: Row) -> StoredBoundary:
+    height, block, certificate, validators = row
+    try:
+        header = record.from_bytes(WorldBlock, block, size_max=HEADER_BYTES_MAX)
+    except DecodeError as error:
+        raise _damaged(height, "boundary", str(error)) from None
+    if header.height != height or hash32(validators) != header.next_validators_hash:
+        raise _damaged(height, "boundary", "block and validator set do not belong together")
+    return StoredBoundary(height, block, certificate, validators)
 
 
 def _damaged(height: Any, what: str, detail: str) -> ChainError:

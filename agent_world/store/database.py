@@ -16,6 +16,7 @@ from typing import Any, Final
 import attrs
 
 from agent_world.errors import DatabaseDamaged, HomeError, LocalError
+from agent_world.store.reading_place import Place, has_wal, reading_place
 from agent_world.wire.ids import Hash32
 from agent_world.wire.limits import MIB
 
@@ -28,6 +29,8 @@ QUICK_CHECK_BYTES_MAX: Final = 64 * MIB
 WAL_BYTES_KEPT_MAX: Final = 64 * MIB
 """The write-ahead log is cut back to this after a checkpoint."""
 _MAGIC: Final = b"SQLite format 3\x00"
+_HEADER_BYTES: Final = 100
+"""Source: sqlite.org/fileformat2.html, as the offsets of page size (16) and length in pages (28)."""
 _GENESIS_HASH: Final = "genesis_hash"
 _META: Final = "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID"
 _RESTORE: Final = "restore the home from a copy, or make a new one and let it sync"
@@ -55,6 +58,7 @@ class Database:
         self.path = path
         self.read_only = read_only
         self._connection = connection
+        self._place = Place(path, "")
         self._depth = 0
 
     @classmethod
@@ -66,7 +70,7 @@ class Database:
             raise HomeError(f"{path} exists already; it is not overwritten") from None
         except OSError as error:
             raise HomeError(f"{path} cannot be made: {error.strerror}") from None
-        database = cls(path, _connect(path, "rw"), read_only=False)
+        database = cls(path, _connect(Place(path, "mode=rw")), read_only=False)
         try:
             database._tune()
             with database.transaction():
@@ -81,15 +85,24 @@ class Database:
 
     @classmethod
     def open(
-        cls, path: Path, schema: Schema, genesis_hash: Hash32 | None = None, *, read_only: bool = False
+        cls,
+        path: Path,
+        schema: Schema,
+        genesis_hash: Hash32 | None = None,
+        *,
+        read_only: bool = False,
+        at_rest: bool = False,
     ) -> Database:
         """Open an existing file, migrating an older schema.
 
+        ``at_rest`` says that no process has it open nor will: a reader then adds no file beside it.
         Raises HomeError, and has changed nothing, for a file that is missing, half made, damaged, of another kind,
         of a newer schema, or of another world than ``genesis_hash`` (None: any world).
         """
-        _check_magic(path)
-        database = cls(path, _connect(path, _read_mode(path) if read_only else "rw"), read_only=read_only)
+        _check_length(path, _check_magic(path))
+        place = reading_place(path, at_rest=at_rest) if read_only else Place(path, "mode=rw")
+        database = cls(path, _connect(place), read_only=read_only)
+        database._place = place
         try:
             version = database._identify(schema, genesis_hash)
             if path.stat().st_size <= QUICK_CHECK_BYTES_MAX:
@@ -175,6 +188,7 @@ class Database:
     def close(self) -> None:
         """Close; further use raises LocalError. The last closer folds the write-ahead log into the file."""
         self._connection.close()
+        self._place.close()
 
     def _undo(self, name: str) -> None:
         if self._depth:
@@ -230,37 +244,47 @@ class Database:
         return kind(f"{self.path}: {error}; {advice}")
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def _connect(place: Place) -> sqlite3.Connection:
     """Without ``isolation_level`` Python starts no transactions of its own; modes ro and rw never create a file."""
+    path = place.path
     try:
-        return sqlite3.connect(f"{path.absolute().as_uri()}?{_URI_MODES[mode]}", uri=True, isolation_level=None)
+        return sqlite3.connect(f"{path.absolute().as_uri()}?{place.mode}", uri=True, isolation_level=None)
     except sqlite3.Error as error:
+        place.close()
         raise HomeError(f"{path} cannot be opened: {error}; check that you may read it and its directory") from None
 
 
-_URI_MODES: Final = {"rw": "mode=rw", "ro": "mode=ro", "immutable": "mode=ro&immutable=1"}
-
-
-def _read_mode(path: Path) -> str:
-    """A reader of a WAL database needs its -shm file; where none may be made, the file is at rest and read as is."""
-    wal = path.with_name(path.name + "-wal")
-    at_rest = not wal.exists() or wal.stat().st_size == 0
-    return "immutable" if at_rest and not os.access(path.parent, os.W_OK) else "ro"
-
-
-def _check_magic(path: Path) -> None:
-    """Look before SQLite does, which takes an empty file for a new database."""
+def _check_magic(path: Path) -> bytes:
+    """The header; looked at before SQLite does, which takes an empty file for a new database."""
     try:
         with path.open("rb") as file:
-            start = file.read(len(_MAGIC))
+            start = file.read(_HEADER_BYTES)
     except FileNotFoundError:
         raise DatabaseDamaged(f"{path} is missing: the home is half made; {_RESTORE}") from None
     except OSError as error:
         raise HomeError(f"{path} cannot be read: {error.strerror}") from None
     if not start:
         raise DatabaseDamaged(f"{path} is half made: it is empty; {_RESTORE}")
-    if start != _MAGIC:
+    if start[: len(_MAGIC)] != _MAGIC or len(start) < _HEADER_BYTES:
         raise DatabaseDamaged(f"{path} is damaged or not a database; nothing was changed; {_RESTORE}")
+    return start
+
+
+def _check_length(path: Path, header: bytes) -> None:
+    """SQLite reads what is cut off the last page as zeros, which can look like sound rows: so refuse it here.
+
+    While there is a write-ahead log, the file may end in a page that a crash tore; the log has that page whole.
+    """
+    if has_wal(path):
+        return
+    page_bytes = int.from_bytes(header[16:18], "big")
+    page_bytes = 65_536 if page_bytes == 1 else page_bytes
+    pages = int.from_bytes(header[28:32], "big")
+    size = path.stat().st_size
+    if page_bytes and (size % page_bytes or size < pages * page_bytes):
+        raise DatabaseDamaged(
+            f"{path} is cut short: {size} bytes of {pages * page_bytes}; nothing was changed; {_RESTORE}"
+        )
 
 
 _OUR_FAULTS: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, OverflowError)

@@ -13,6 +13,8 @@ FaultHook = Callable[[str], None]
 
 TEMPORARY_PREFIX: Final = ".tmp-"
 """Names that start so are unfinished writes; nobody reads them."""
+RESET_PREFIX: Final = f"{TEMPORARY_PREFIX}reset-"
+"""Folders of a home that hold what a reset takes out of it."""
 
 
 def no_fault(_step: str) -> None:

@@ -9,6 +9,8 @@ import fcntl
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -19,7 +21,7 @@ from agent_world.crypto.keys import KeyPair
 from agent_world.errors import HomeError, UsageError
 from agent_world.store import keyfile, schema
 from agent_world.store.database import Database
-from agent_world.store.durable import TEMPORARY_PREFIX, fsync_directory, write_new_file
+from agent_world.store.durable import RESET_PREFIX, TEMPORARY_PREFIX, fsync_directory, write_new_file
 from agent_world.wire.ids import Hash32
 from agent_world.wire.limits import MIB
 
@@ -142,12 +144,33 @@ class Home:
         """
         files = _require_home(path)
         lock = _acquire(files.lock)
+        for left in path.glob(f"{RESET_PREFIX}*"):
+            shutil.rmtree(left, ignore_errors=True)
         try:
             database = Database.open(files.world_db, schema.WORLD, genesis_hash)
         except BaseException:
             os.close(lock)
             raise
         return cls(files, database, lock)
+
+    @classmethod
+    def at_rest(cls, path: Path) -> Home:
+        """Open for looking while no process runs it, also after a crash and on a disk that cannot be written.
+
+        Nothing stored is changed and no file is added; after a crash SQLite may renew its index ``world.db-shm``.
+        Until ``close`` no node starts on it. Raises HomeError as ``open``, also if a process runs it.
+        """
+        files = _require_home(path)
+        lock = _share(files.lock)
+        try:
+            database = Database.open(files.world_db, schema.WORLD, None, read_only=True, at_rest=True)
+        except BaseException:
+            if lock is not None:
+                os.close(lock)
+            raise
+        home = cls(files, database, None)
+        home._lock = lock
+        return home
 
     @classmethod
     def read_only(cls, path: Path, genesis_hash: Hash32 | None = None) -> Home:
@@ -208,18 +231,47 @@ def _require_home(path: Path) -> HomeLayout:
     return files
 
 
+@contextmanager
+def locked_home(path: Path) -> Iterator[HomeLayout]:
+    """The layout of a home that no process runs, held so; its database is not opened. Raises HomeError."""
+    files = HomeLayout(path)
+    if not files.genesis_toml.is_file() or not files.node_key.is_file():
+        raise HomeError(f"{path} is not a home of agent-world; nothing was changed")
+    lock = _acquire(files.lock)
+    try:
+        yield files
+    finally:
+        os.close(lock)
+
+
+def _share(path: Path) -> int | None:
+    """A lock that keeps nodes out and lets other readers in; None where no node ever ran. Writes nothing."""
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HomeError(f"{path} cannot be opened: {error.strerror}; check that you may read it") from None
+    _flock(lock, fcntl.LOCK_SH, path)
+    return lock
+
+
+def _flock(lock: int, kind: int, path: Path) -> None:
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(lock)
+        raise HomeError(f"{path.parent} is in use by another process ({holder}); stop it first") from None
+
+
 def _acquire(path: Path) -> int:
     """An exclusive lock that the system frees when the process ends, however it ends; returns its descriptor."""
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise HomeError(f"{path} cannot be opened: {error.strerror}; check that you may write there") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
-        os.close(lock)
-        raise HomeError(f"{path.parent} is in use by another process ({holder}); stop it first") from None
+    _flock(lock, fcntl.LOCK_EX, path)
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"pid {os.getpid()}\n".encode(), 0)
     return lock

@@ -120,12 +120,29 @@ _FILES: Final = (
     "INSERT INTO content_counts VALUES ('fetching', 0, 0)",
 )
 
+_BOUNDARIES: Final = (
+    # Never pruned, unlike blocks and states: by these a light verifier follows the validator sets (D4).
+    """CREATE TABLE boundaries (
+        height INTEGER PRIMARY KEY CHECK (height > 0),
+        block BLOB NOT NULL,
+        certificate BLOB NOT NULL,
+        validators BLOB NOT NULL
+    ) STRICT""",
+)
+
+_EVIDENCE: Final = (
+    """CREATE TABLE evidence (
+        public_key BLOB NOT NULL, height INTEGER NOT NULL, round INTEGER NOT NULL, evidence BLOB NOT NULL,
+        PRIMARY KEY (public_key, height, round)
+    ) STRICT, WITHOUT ROWID""",
+)
+
 WORLD: Final = Schema(
     application_id=0x4157_5744,
-    migrations=((*_BLOBS, *_CHAIN, *_CONTENT, *_PEERS), _DHT, _BANS, _FILES),
+    migrations=((*_BLOBS, *_CHAIN, *_CONTENT, *_PEERS), _DHT, _BANS, _FILES, (*_BOUNDARIES, *_EVIDENCE)),
 )
 """world.db ("AWWD"): blobs, blocks, content to pull, peers, what is announced in the DHT and what it answered,
-banned peers."""
+banned peers, where other validators took over, evidence against validators."""
 
 GUARD: Final = Schema(
     application_id=0x4157_4744,

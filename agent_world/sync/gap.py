@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import attrs
@@ -62,6 +62,10 @@ class GapPlan:
         self._asked.add(chosen)
         return chosen
 
+    def spare(self, able: Sequence[PeerId], busy: Collection[PeerId], now_ms: int) -> PeerId | None:
+        """A peer to fetch later heights from meanwhile, which does not count as an attempt; None if none is free."""
+        return next((peer for peer in able if peer not in busy and self._ready_at_ms(peer) <= now_ms), None)
+
     def _ready_at_ms(self, peer: PeerId) -> int:
         record = self._peers.get(peer)
         return 0 if record is None else record.ready_at_ms
@@ -85,12 +89,16 @@ class GapPlan:
         self._peers.pop(peer, None)
         self.last_error = None
 
-    def failed(self, peer: PeerId, reason: str, now_ms: int) -> None:
-        """The peer did not; after the last attempt the height is left alone for a while, never for good."""
+    def leave_alone(self, peer: PeerId, now_ms: int) -> None:
+        """The peer failed at a height that is not due yet: no attempt, but it is left alone as after one."""
         record = self._record(peer)
         record.failures += 1
         pause = min(BACK_OFF_MAX_MS, BACK_OFF_BASE_MS * 2 ** min(record.failures - 1, 16))
         record.ready_at_ms = now_ms + pause
+
+    def failed(self, peer: PeerId, reason: str, now_ms: int) -> None:
+        """The peer did not; after the last attempt the height is left alone for a while, never for good."""
+        self.leave_alone(peer, now_ms)
         self._attempts += 1
         self.last_error = (
             f"height {self._height}, attempt {min(self._attempts, ATTEMPTS_PER_HEIGHT_MAX)}/{ATTEMPTS_PER_HEIGHT_MAX},"

@@ -115,6 +115,10 @@ class ChainChecker:
         if height < self._heights.get(node, 0):
             self.report("I5", node, f"height {height} after {self._heights[node]}")
 
+    def emptied(self, node: str) -> None:
+        """Its home was reset or cut short by hand: it begins anew. What it signed still counts (I3)."""
+        self._heights.pop(node, None)
+
     def accused(self, node: str, validator: str, *, honest: bool) -> None:
         """A node has found evidence against a validator."""
         if honest:

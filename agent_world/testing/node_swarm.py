@@ -32,10 +32,12 @@ from agent_world.node.views import NodeViews
 from agent_world.store.home import Home
 from agent_world.testing.checkers import ChainChecker
 from agent_world.testing.tapped_network import TappedNetwork
+from agent_world.wire import record
 from agent_world.wire.consensus import ValidatorEntry, ValidatorSetRecord
 from agent_world.wire.genesis import Genesis
 from agent_world.wire.hello import Role
 from agent_world.wire.ids import U64, Hash32, PeerId, TimeMs, ValidatorId, WorldId, peer_id_of
+from agent_world.wire.limits import RPC_INLINE_BYTES_MAX
 from agent_world.world.admission import build_action
 from agent_world.world.genesis import genesis_hash, genesis_toml
 
@@ -43,6 +45,7 @@ WORLD_ID: Final = WorldId("stack")
 GENESIS_TIME_MS: Final = 1_700_000_000_000
 POLL_S: Final = 0.02
 """Virtual pause between two looks at a condition that is waited for."""
+EPOCH_LENGTH_SLOTS: Final = 32
 WAIT_S: Final = 120.0
 """Virtual time after which a condition counts as never met."""
 
@@ -85,13 +88,21 @@ def make_key(*parts: object) -> KeyPair:
 class NodeSwarm(ABC):
     """Made by ``open``; members are started one by one or with ``start_all``."""
 
-    def __init__(self, directory: Path, nodes: tuple[NodeSpec, ...], config: NodeConfig, seed: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        nodes: tuple[NodeSpec, ...],
+        config: NodeConfig,
+        seed: int,
+        *,
+        epoch_length_slots: int = EPOCH_LENGTH_SLOTS,
+    ) -> None:
         self.directory = directory
         self.config = config
         self.seed = seed
         self.authority = make_key("authority", seed)
         voters = {spec.name: make_key("validator", spec.name, seed) for spec in nodes if spec.validator}
-        self.genesis = make_genesis(self.authority, voters)
+        self.genesis = make_genesis(self.authority, voters, epoch_length_slots)
         self.members = {
             spec.name: Member(
                 spec.name, spec.role, directory / spec.name, make_key("node", spec.name, seed), voters.get(spec.name)
@@ -101,8 +112,10 @@ class NodeSwarm(ABC):
         self.nonces: dict[bytes, int] = {}
         self.history: dict[str, list[tuple[int, str]]] = {name: [] for name in self.members}
         """(height, state root) in the order in which each member committed them, over restarts."""
-        validators = ValidatorSet(self.genesis.validators)
-        self.checker = ChainChecker(WORLD_ID, self.genesis_hash, validators.hash, lambda _hash: validators)
+        first_set = ValidatorSet(self.genesis.validators)
+        self.sets = {first_set.hash: first_set}
+        """Validator sets by their hash, as blocks have named them."""
+        self.checker = ChainChecker(WORLD_ID, self.genesis_hash, first_set.hash, self.sets.__getitem__)
         self._nursery: trio.Nursery | None = None
         for member in self.members.values():
             self.make_home(member)
@@ -242,6 +255,9 @@ class NodeSwarm(ABC):
             for height in range(self.checker.heights.get(name, 0) + 1, node.ledger.height + 1):
                 stored = node.ledger.stored(height)
                 assert stored is not None, "a committed height is stored"
+                for boundary in node.ledger.boundaries(height, 1):
+                    found = record.from_bytes(ValidatorSetRecord, boundary.validators, size_max=RPC_INLINE_BYTES_MAX)
+                    self.sets[ValidatorSet(found).hash] = ValidatorSet(found)
                 self.checker.committed(name, stored.block, stored.certificate)
                 self.history[name].append((height, str(stored.header.state_root)))
             await node.ledger.wait_above(node.ledger.height)
@@ -289,7 +305,9 @@ class NodeSwarm(ABC):
         return all(history == longest[: len(history)] for history in self.history.values())
 
 
-def make_genesis(authority: KeyPair, voters: dict[str, KeyPair]) -> Genesis:
+def make_genesis(
+    authority: KeyPair, voters: dict[str, KeyPair], epoch_length_slots: int = EPOCH_LENGTH_SLOTS
+) -> Genesis:
     """A world of equal validators."""
     entries = tuple(
         ValidatorEntry(validator_id=ValidatorId(name), public_key=key.public_key, stake=U64(100))
@@ -299,7 +317,8 @@ def make_genesis(authority: KeyPair, voters: dict[str, KeyPair]) -> Genesis:
         world_id=WORLD_ID,
         genesis_time_ms=TimeMs(GENESIS_TIME_MS),
         authority=authority.public_key,
-        epoch_length_slots=U64(32),
+        epoch_length_slots=U64(epoch_length_slots),
+        slash_equivocation=True,
         validators=ValidatorSetRecord(
             validators=entries, supermajority_numerator=U64(2), supermajority_denominator=U64(3)
         ),

@@ -27,7 +27,7 @@ from agent_world.testing.toy_world import GENESIS_TIME_MS, WORLD_ID, StoredBlock
 from agent_world.wire import record
 from agent_world.wire.block import WorldBlock
 from agent_world.wire.cid import ContentHash
-from agent_world.wire.ids import ValidatorId
+from agent_world.wire.ids import PublicKey, ValidatorId
 from agent_world.wire.limits import HEADER_BYTES_MAX, PROPOSAL_BYTES_MAX
 from agent_world.wire.signed import Signed
 
@@ -78,12 +78,17 @@ class SimNode:
         self.seen: set[bytes] = set()
         self.dropped = False
         """Whether the engine dropped something of the last input; it may be needed when it comes again."""
-        self.engine = Engine(around.config, own)
+        self.engine = Engine(around.config, self.own_key)
         self.state = guard.GuardState()
         self.wake_ms: int | None = None
         self.wanted_ms = -1_000
 
     # Life.
+
+    @property
+    def own_key(self) -> PublicKey | None:
+        """Key of its validator; None for a watcher."""
+        return None if self.own is None else self.around.world.keys[self.own].public_key
 
     @property
     def height(self) -> int:
@@ -99,7 +104,7 @@ class SimNode:
         self.life += 1
         self.up = True
         self.wake_ms = None
-        self.engine = Engine(self.around.config, self.own)
+        self.engine = Engine(self.around.config, self.own_key)
         self.pool = {}
         self.state = self.disk.load_guard()
         self.around.bus.note(f"start {self.name}")

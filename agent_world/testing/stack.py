@@ -17,6 +17,7 @@ from agent_world.net.memory import InMemoryNetwork, LinkSettings
 from agent_world.net.memory_dht import InMemoryDhtStore
 from agent_world.node.provision import NodeSpec
 from agent_world.testing.node_swarm import (
+    EPOCH_LENGTH_SLOTS,
     GENESIS_TIME_MS,
     WORLD_ID,
     Member,
@@ -43,14 +44,21 @@ class Stack(NodeSwarm):
     """A swarm of one world in memory. Made by ``open_stack``."""
 
     def __init__(
-        self, directory: Path, nodes: tuple[NodeSpec, ...], hub: InMemoryNetwork, config: NodeConfig, seed: int
+        self,
+        directory: Path,
+        nodes: tuple[NodeSpec, ...],
+        hub: InMemoryNetwork,
+        config: NodeConfig,
+        *,
+        seed: int,
+        epoch_length_slots: int,
     ) -> None:
         self.hub = hub
         self.dht = InMemoryDhtStore(RecordRules(lambda _key, _value: None, lambda _key, values: len(values) - 1))
         """What all members find and put; every node applies its own rules."""
         self.cut_off: set[str] = set()
         """Members to which no DHT peer answers."""
-        super().__init__(directory, nodes, config, seed)
+        super().__init__(directory, nodes, config, seed, epoch_length_slots=epoch_length_slots)
 
     def listen_addresses(self, member: Member) -> tuple[str, ...]:
         """The hub's."""
@@ -83,9 +91,11 @@ async def open_stack(
     seed: int = 1,
     link: LinkSettings | None = None,
     config: NodeConfig = MINIMAL,
+    epoch_length_slots: int = EPOCH_LENGTH_SLOTS,
 ) -> AsyncIterator[Stack]:
     """A stack whose members are made but not started; leaving stops all and raises if an invariant was broken."""
     hub = InMemoryNetwork(Random(f"hub {seed}"), link, config=config.net)
-    async with hub.open(), Stack(directory, nodes, hub, config, seed).open() as stack:
+    made = Stack(directory, nodes, hub, config, seed=seed, epoch_length_slots=epoch_length_slots)
+    async with hub.open(), made.open() as stack:
         yield stack
     assert stack.checker.violations == [], stack.checker.violations

@@ -38,8 +38,8 @@ class TappedNetwork:
         self._inner.serve(method, answer)
 
     async def publish(self, topic: str, data: bytes) -> None:
-        """Gossip; consensus messages are shown to the tap first."""
-        if ".consensus." in topic:
+        """Gossip; proposals and votes are shown to the tap first."""
+        if topic.endswith((".consensus.proposal", ".consensus.attestation")):
             self._sent(data)
         await self._inner.publish(topic, data)
 

@@ -92,6 +92,7 @@ class ToyWorld:
             receipts_root=cid_of(b"receipts"),
             journal_ref=cid_of(b"journal"),
             state_root=_state_root(context.parent_hash, actions) if valid else cid_of(b"wrong"),
+            lease_term=U64(0),
         )
         return record.to_bytes(block)
 

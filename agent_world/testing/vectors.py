@@ -16,6 +16,7 @@ from agent_world.testing.vectors_certificate import certificate_vectors
 from agent_world.testing.vectors_codec import name_vectors, signature_vectors, strict_decode_vectors
 from agent_world.testing.vectors_consensus import stake_kernel_vectors
 from agent_world.testing.vectors_dht import dht_record_vectors
+from agent_world.testing.vectors_evidence import evidence_vectors
 from agent_world.testing.vectors_hello import hello_vectors
 from agent_world.testing.vectors_records import record_vectors
 
@@ -28,6 +29,7 @@ GENERATORS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "action/vectors/admission.json": admission_vectors,
     "consensus/vectors/certificates.json": certificate_vectors,
     "consensus/vectors/stake_kernel.json": stake_kernel_vectors,
+    "evidence/vectors/evidence.json": evidence_vectors,
     "dht/vectors/dht_records.json": dht_record_vectors,
     "hello/vectors/hellos.json": hello_vectors,
     **{f"{folder}/vectors/records.json": functools.partial(record_vectors, folder) for folder in CATALOGUE},

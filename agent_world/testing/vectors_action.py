@@ -43,6 +43,7 @@ def example_genesis() -> Genesis:
         genesis_time_ms=TimeMs(1_700_000_000_000),
         authority=_AUTHORITY.public_key,
         epoch_length_slots=U64(8),
+        slash_equivocation=True,
         validators=ValidatorSetRecord(
             validators=members, supermajority_numerator=U64(2), supermajority_denominator=U64(3)
         ),

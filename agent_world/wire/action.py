@@ -7,7 +7,10 @@ from typing import Final
 import attrs
 
 from agent_world.wire.cid import Cid
+from agent_world.wire.evidence import EquivocationEvidence
 from agent_world.wire.ids import I64, U16, U32, U64, ActorId, Hash32, Label, Name, PublicKey, TimeMs, WorldId
+from agent_world.wire.lease import AcquireLease, ReleaseLease, RenewLease
+from agent_world.wire.membership import MembershipApproval, MembershipChange
 from agent_world.wire.record import V1
 
 
@@ -68,6 +71,12 @@ MOVE: Final = Label("agent.move")
 GRANT: Final = Label("resource.grant")
 TRANSFER: Final = Label("resource.transfer")
 CREATE_OBJECT: Final = Label("object.create")
+MEMBERSHIP_CHANGE: Final = Label("membership.change")
+MEMBERSHIP_APPROVE: Final = Label("membership.approve")
+REPORT_EVIDENCE: Final = Label("evidence.report")
+ACQUIRE_LEASE: Final = Label("lease.acquire")
+RENEW_LEASE: Final = Label("lease.renew")
+RELEASE_LEASE: Final = Label("lease.release")
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -124,5 +133,11 @@ PAYLOADS: Final[dict[Label, type]] = {
     GRANT: GrantResource,
     TRANSFER: TransferResource,
     CREATE_OBJECT: CreateObject,
+    MEMBERSHIP_CHANGE: MembershipChange,
+    MEMBERSHIP_APPROVE: MembershipApproval,
+    REPORT_EVIDENCE: EquivocationEvidence,
+    ACQUIRE_LEASE: AcquireLease,
+    RENEW_LEASE: RenewLease,
+    RELEASE_LEASE: ReleaseLease,
 }
 """Which record an action kind carries."""

@@ -49,6 +49,8 @@ class WorldBlock:
     """Link to the JournalIndex."""
     state_root: Cid
     """Link to the StateRoot after this block."""
+    lease_term: U64
+    """Term of the last lease granted so far, 0 before the first: a writer with a lower one has been superseded."""
 
 
 @attrs.frozen(slots=True, kw_only=True)

@@ -29,4 +29,6 @@ class Genesis:
     """The genesis authority's agent key: may register agents and grant resources."""
     epoch_length_slots: U64
     validators: ValidatorSetRecord
+    slash_equivocation: bool
+    """Whether a validator that signed two messages for one place loses its seat with the next epoch."""
     params: WorldParams

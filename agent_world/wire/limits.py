@@ -42,8 +42,18 @@ VALIDATORS_MAX: Final = 256
 """Members of one validator set; bounds a certificate to 256 x 100 bytes."""
 VOTE_BYTES_MAX: Final = KIB
 """One signed vote, about 250 bytes."""
-PROPOSAL_BYTES_MAX: Final = 64 * KIB
-"""One signed proposal: header and up to 512 action hashes of 34 bytes."""
+PROPOSAL_BYTES_MAX: Final = 23 * KIB
+"""One signed proposal: header, up to 512 action hashes of 34 bytes, and 300 bytes around them."""
+EVIDENCE_BYTES_MAX: Final = 47 * KIB
+"""Two signed proposals and what is around them; fits into an action's payload."""
+BOUNDARIES_MAX: Final = 16
+"""Epoch boundaries in one get_boundaries answer: at most 16 certificates and sets of 64 KiB each."""
+CHANGES_OPEN_MAX: Final = 16
+"""Changes of the validator set that wait for approvals at one time."""
+EQUIVOCATIONS_LISTED_MAX: Final = 64
+"""Equivocations that the state lists, the newest first; the others are found by their place."""
+LEASE_TTL_MS_MAX: Final = 600_000
+"""Longest lease: a holder that is gone keeps the writer's place for no longer."""
 CERTIFICATE_BYTES_MAX: Final = 64 * KIB
 """One commit certificate: 256 signatures of about 110 bytes."""
 

@@ -24,7 +24,6 @@ from agent_world.world.trie import Blobs
 class Seat:
     """Where consensus puts a new block, and who makes it; see the fields of WorldBlock."""
 
-    slot: U64
     round: U32
     epoch: U64
     proposer_id: ValidatorId
@@ -41,6 +40,7 @@ class BlockContents:
     state_root: Cid
     validators_hash: Hash32
     next_validators_hash: Hash32
+    lease_term: U64
     blobs: Blobs
     """ActionList, action bodies, ReceiptList, JournalIndex and segments, new state nodes; not the block itself."""
 
@@ -80,6 +80,7 @@ def block_contents(actions: Sequence[SignedAction], execution: Execution) -> Blo
         state_root=execution.state_root,
         validators_hash=execution.validators_hash,
         next_validators_hash=execution.next_validators_hash,
+        lease_term=execution.lease_term,
         blobs=blobs,
     )
 
@@ -91,7 +92,7 @@ def assemble_block(parent: WorldHead, seat: Seat, actions: Sequence[SignedAction
     block = WorldBlock(
         world_id=context.world_id,
         height=context.height,
-        slot=seat.slot,
+        slot=context.slot,
         round=seat.round,
         epoch=seat.epoch,
         prev_block_hash=parent.block_hash,
@@ -104,6 +105,7 @@ def assemble_block(parent: WorldHead, seat: Seat, actions: Sequence[SignedAction
         receipts_root=contents.receipts_root,
         journal_ref=contents.journal_ref,
         state_root=contents.state_root,
+        lease_term=contents.lease_term,
     )
     return _sealed(block, execution, contents)
 
@@ -116,7 +118,9 @@ def verify_execution(block: WorldBlock, actions: Sequence[SignedAction], parent_
     # The cheap comparison first: executing other actions than the block's would only give a less clear error.
     action_list = ActionList(actions=tuple(cid_of(action.data) for action in actions))
     _require_equal(block, "action_root", cid_of(record.to_bytes(action_list)))
-    context = BlockContext(world_id=block.world_id, height=block.height, timestamp_ms=block.timestamp_ms)
+    context = BlockContext(
+        world_id=block.world_id, height=block.height, slot=block.slot, timestamp_ms=block.timestamp_ms
+    )
     execution = execute_block(parent_state, context, actions)
     contents = block_contents(actions, execution)
     for name in (
@@ -126,6 +130,7 @@ def verify_execution(block: WorldBlock, actions: Sequence[SignedAction], parent_
         "journal_ref",
         "state_root",
         "next_validators_hash",
+        "lease_term",
     ):
         _require_equal(block, name, getattr(contents, name))
     return _sealed(block, execution, contents)
@@ -147,11 +152,11 @@ def _sealed(block: WorldBlock, execution: Execution, contents: BlockContents) ->
     return SealedBlock(block=block, data=data, block_hash=hash32(data), execution=execution, blobs=contents.blobs)
 
 
-def _require_equal(block: WorldBlock, name: str, actual: Cid | bytes) -> None:
+def _require_equal(block: WorldBlock, name: str, actual: Cid | bytes | int) -> None:
     claimed = getattr(block, name)
     if claimed != actual:
         raise ChainError(block.height, name, f"the block says {_text(claimed)}, execution gives {_text(actual)}")
 
 
-def _text(value: Cid | bytes) -> str:
-    return str(value) if isinstance(value, Cid) else value.hex()
+def _text(value: Cid | bytes | int) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)

@@ -15,6 +15,7 @@ from agent_world.wire.genesis import Genesis, WorldParams
 from agent_world.wire.head import WorldHead
 from agent_world.wire.ids import U64, Hash32, Name, PublicKey, TimeMs, ValidatorId, WorldId
 from agent_world.wire.limits import U64_MAX, VALIDATORS_MAX
+from agent_world.world.epochs import seat_validators
 from agent_world.world.records import (
     ACTORS,
     CLOCK,
@@ -37,10 +38,13 @@ _TOP: Final = (
     "genesis_time_ms",
     "authority",
     "epoch_length_slots",
+    "slash_equivocation",
     "params",
     "supermajority",
     "validators",
 )
+_DEFAULTS: Final = {"slash_equivocation": True}
+"""Keys that a file may leave out."""
 _PARAMS: Final = ("move_speed_max_cm_per_s", "actor_storage_quota_bytes")
 _RATIO: Final = ("numerator", "denominator")
 _VALIDATOR: Final = ("validator_id", "public_key", "stake")
@@ -55,7 +59,7 @@ def parse_genesis(toml_text: str, source: str) -> Genesis:
         file = tomllib.loads(toml_text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{source}: not TOML: {error}") from None
-    top = _keys(file, _TOP, source, "")
+    top = _keys({**_DEFAULTS, **file}, _TOP, source, "")
     params = _keys(top["params"], _PARAMS, source, "params.")
     genesis = Genesis(
         world_id=_field(source, "world_id", top["world_id"], WorldId),
@@ -63,6 +67,7 @@ def parse_genesis(toml_text: str, source: str) -> Genesis:
         authority=_public_key(source, "authority", top["authority"]),
         epoch_length_slots=_field(source, "epoch_length_slots", top["epoch_length_slots"], U64),
         validators=_validators(source, top["validators"], top["supermajority"]),
+        slash_equivocation=_field(source, "slash_equivocation", top["slash_equivocation"], bool),
         params=WorldParams(**{name: _field(source, f"params.{name}", params[name], U64) for name in _PARAMS}),
     )
     check_genesis(genesis, source)
@@ -118,6 +123,7 @@ def genesis_toml(genesis: Genesis) -> str:
         f"genesis_time_ms = {genesis.genesis_time_ms}",
         f'authority = "{genesis.authority.hex()}"',
         f"epoch_length_slots = {genesis.epoch_length_slots}",
+        f"slash_equivocation = {'true' if genesis.slash_equivocation else 'false'}",
         "",
         "[params]",
         *(f"{name} = {getattr(genesis.params, name)}" for name in _PARAMS),
@@ -147,8 +153,11 @@ def initial_state(genesis: Genesis) -> tuple[Cid, Blobs]:
     empty_root, empty = empty_state(NAMESPACES)
     state = WorldState(empty_root, lambda digest: empty[digest])
     state.put(WORLD, _world_record(genesis))
-    state.put(CLOCK, ClockRecord(height=U64(0), timestamp_ms=genesis.genesis_time_ms, last_event_id=U64(0)))
+    state.put(
+        CLOCK, ClockRecord(height=U64(0), slot=U64(0), timestamp_ms=genesis.genesis_time_ms, last_event_id=U64(0))
+    )
     state.put(VALIDATORS, genesis.validators)
+    seat_validators(state, genesis.validators.validators)
     authority = ActorRecord(
         name=AUTHORITY_NAME,
         public_key=genesis.authority,
@@ -179,6 +188,7 @@ def _world_record(genesis: Genesis) -> WorldRecord:
         genesis_hash=genesis_hash(genesis),
         authority=actor_id_of(genesis.authority),
         epoch_length_slots=genesis.epoch_length_slots,
+        slash_equivocation=genesis.slash_equivocation,
         params=genesis.params,
     )
 

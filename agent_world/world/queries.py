@@ -6,14 +6,21 @@ from collections.abc import Iterator
 
 import attrs
 
-from agent_world.wire.ids import ActorId, Name
+from agent_world.wire.ids import U64, ActorId, Name, PublicKey, ValidatorId
 from agent_world.world.records import (
     ACTORS,
     BALANCES,
+    EQUIVOCATION_LIST,
+    EQUIVOCATIONS,
+    KEY_OWNERS,
+    LEASE,
     OBJECTS,
     POSITIONS,
     SUPPLIES,
     ActorRecord,
+    EquivocationRecord,
+    EquivocationsRecord,
+    LeaseRecord,
     ObjectRecord,
     PositionRecord,
 )
@@ -74,3 +81,24 @@ def objects(state: WorldState) -> Iterator[tuple[Name, ObjectRecord]]:
     """All objects, in the trie's order; walks the whole namespace."""
     for (object_id,), found in state.rows(OBJECTS, 1):
         yield Name(object_id), found
+
+
+def key_owner(state: WorldState, key: PublicKey) -> ValidatorId | None:
+    """Whose validator key this is or was, None if nobody's."""
+    found = state.get(KEY_OWNERS, key.hex())
+    return None if found is None else found.validator_id
+
+
+def equivocation(state: WorldState, key: PublicKey, height: int, round: int) -> EquivocationRecord | None:
+    """What is on record of a validator key for one height and round."""
+    return state.get(EQUIVOCATIONS, key.hex(), str(height), str(round))
+
+
+def equivocations(state: WorldState) -> EquivocationsRecord:
+    """How many equivocations are on record, and the newest."""
+    return state.get(EQUIVOCATION_LIST) or EquivocationsRecord(count=U64(0), newest=())
+
+
+def lease(state: WorldState) -> LeaseRecord:
+    """The writer's lease and the last term granted."""
+    return state.get(LEASE) or LeaseRecord(term=U64(0), lease=None)

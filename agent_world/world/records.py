@@ -1,7 +1,8 @@
 """What the world state holds: one frozen record a kind of entry, and the table of keys they stand under.
 
 Namespace ``system`` is what the kernel needs for any world; ``rules`` belongs to the built-in rules. A key is the
-table's prefix, then ``/`` and each part in UTF-8; only the last part may itself contain ``/``.
+table's prefix, then ``/`` and each part in UTF-8; only the last part may itself contain ``/``. Keys and hashes stand
+there as hex digits, ``<h>`` and ``<r>`` are height and round.
 
 ============  ======================================  ==========================
 namespace     key                                     record
@@ -9,6 +10,13 @@ namespace     key                                     record
 system        ``world``                               WorldRecord
 system        ``clock``                               ClockRecord
 system        ``validators``                          ValidatorSetRecord
+system        ``next_validators``                     ValidatorSetRecord
+system        ``validator_key/<public key>``          KeyOwnerRecord
+system        ``changes``                             OpenChangesRecord
+system        ``change/<change id>``                  ChangeRecord
+system        ``equivocation/<public key>/<h>/<r>``   EquivocationRecord
+system        ``equivocations``                       EquivocationsRecord
+system        ``lease``                               LeaseRecord
 system        ``actor/<actor_id>``                    ActorRecord
 rules         ``position/<actor_id>``                 PositionRecord
 rules         ``balance/<actor_id>/<resource>``       BalanceRecord
@@ -25,9 +33,25 @@ import attrs
 
 from agent_world.wire.cid import Cid
 from agent_world.wire.consensus import ValidatorSetRecord
+from agent_world.wire.evidence import EvidenceKind
 from agent_world.wire.genesis import WorldParams
-from agent_world.wire.ids import I64, U16, U64, ActorId, Hash32, Label, Name, PublicKey, TimeMs, WorldId
+from agent_world.wire.ids import (
+    I64,
+    U16,
+    U32,
+    U64,
+    ActorId,
+    Hash32,
+    Label,
+    Name,
+    PublicKey,
+    TimeMs,
+    ValidatorId,
+    WorldId,
+)
+from agent_world.wire.lease import LeaseState
 from agent_world.wire.limits import U64_MAX
+from agent_world.wire.membership import MembershipChange
 from agent_world.wire.record import V1
 
 R = TypeVar("R")
@@ -51,6 +75,7 @@ class WorldRecord:
     authority: ActorId
     """The actor of genesis: sponsors agents without limit and grants resources."""
     epoch_length_slots: U64
+    slash_equivocation: bool
     params: WorldParams
 
 
@@ -60,10 +85,77 @@ class ClockRecord:
 
     height: U64
     """Height of the block this state is the result of; 0 at genesis."""
+    slot: U64
+    """That block's slot; 0 at genesis."""
     timestamp_ms: TimeMs
     """That block's time; the genesis time at height 0."""
     last_event_id: U64
     """Id of the last event so far; 0 before the first."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class KeyOwnerRecord:
+    """Whose validator key this is or was; never taken back, so that no key serves two validators."""
+
+    validator_id: ValidatorId
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class OpenChangesRecord:
+    """The changes of the validator set that are not decided yet, oldest first."""
+
+    change_ids: tuple[Hash32, ...]
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class ChangeRecord:
+    """A change of the validator set that waits for approvals."""
+
+    change: MembershipChange
+    requester_id: ValidatorId
+    filed_in_epoch: U64
+    """Epoch of the block that filed it; not decided two epochs later it lapses."""
+    approvals: tuple[ValidatorId, ...]
+    rejections: tuple[ValidatorId, ...]
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class EquivocationRecord:
+    """A validator signed two messages for one height and round."""
+
+    validator_id: ValidatorId
+    kind: EvidenceKind
+    evidence: Hash32
+    """Id of the action that reported it; its payload is the evidence."""
+    recorded_at_height: U64
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class EquivocationsRecord:
+    """How many equivocations are on record, and the places of the newest."""
+
+    count: U64
+    newest: tuple[EquivocationPlace, ...]
+    """At most EQUIVOCATIONS_LISTED_MAX, the newest first."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class EquivocationPlace:
+    """Where an EquivocationRecord stands."""
+
+    key: PublicKey
+    height: U64
+    round: U32
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class LeaseRecord:
+    """The single writer's lease."""
+
+    term: U64
+    """Last term granted so far; kept when the lease has ended, so that no term comes twice."""
+    lease: LeaseState | None
+    """The last one granted or extended, until it is released; it may have run out."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -137,6 +229,14 @@ WORLD: Final = Table(SYSTEM, "world", WorldRecord)
 CLOCK: Final = Table(SYSTEM, "clock", ClockRecord)
 VALIDATORS: Final = Table(SYSTEM, "validators", ValidatorSetRecord)
 """The set that decides the height after this state."""
+NEXT_VALIDATORS: Final = Table(SYSTEM, "next_validators", ValidatorSetRecord)
+"""The set that takes over with the next epoch; only while it is another one."""
+KEY_OWNERS: Final = Table(SYSTEM, "validator_key", KeyOwnerRecord)
+OPEN_CHANGES: Final = Table(SYSTEM, "changes", OpenChangesRecord)
+CHANGES: Final = Table(SYSTEM, "change", ChangeRecord)
+EQUIVOCATIONS: Final = Table(SYSTEM, "equivocation", EquivocationRecord)
+EQUIVOCATION_LIST: Final = Table(SYSTEM, "equivocations", EquivocationsRecord)
+LEASE: Final = Table(SYSTEM, "lease", LeaseRecord)
 ACTORS: Final = Table(SYSTEM, "actor", ActorRecord)
 POSITIONS: Final = Table(RULES, "position", PositionRecord)
 BALANCES: Final = Table(RULES, "balance", BalanceRecord)

@@ -12,6 +12,7 @@ import pytest
 
 from agent_world.consensus import stake
 from agent_world.consensus.certificate import verify_certificate
+from agent_world.consensus.evidence import open_evidence, verify_evidence
 from agent_world.consensus.terms import genesis_term
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.hashing import actor_id_of, cid_of, hash32
@@ -136,6 +137,17 @@ def run_certificates(file: Case, case: Case) -> None:
     assert rule_of(verify) == case.get("rule")
 
 
+def run_evidence(file: Case, case: Case) -> None:
+    genesis = record.from_bytes(Genesis, bytes.fromhex(file["genesis"]), size_max=BLOB_BYTES_MAX)
+
+    def verify() -> None:
+        evidence = open_evidence(bytes.fromhex(case["evidence"]))
+        proved = verify_evidence(evidence, genesis.world_id, Hash32(bytes.fromhex(file["genesis_hash"])))
+        assert proved.kind == case["kind"]
+
+    assert rule_of(verify) == case.get("rule")
+
+
 def run_stake_kernel(_file: Case, case: Case) -> None:
     given = {key: value for key, value in case.items() if key not in ("id", "function", "result", "error")}
     for key, value in given.items():
@@ -182,6 +194,7 @@ RUNNERS: dict[str, Callable[[Case, Case], None]] = {
     "codec/vectors/signatures.json": run_signatures,
     "action/vectors/admission.json": run_admission,
     "consensus/vectors/certificates.json": run_certificates,
+    "evidence/vectors/evidence.json": run_evidence,
     "consensus/vectors/stake_kernel.json": run_stake_kernel,
     "dht/vectors/dht_records.json": run_dht_records,
     "hello/vectors/hellos.json": run_hellos,
@@ -261,6 +274,7 @@ def test_cases_have_names_of_their_own(path: str) -> None:
         ("codec/vectors/names.json", {"D6", "D7"}),
         ("action/vectors/admission.json", {f"A{n}" for n in range(1, 11)}),
         ("consensus/vectors/certificates.json", {f"C{n}" for n in range(1, 10)}),
+        ("evidence/vectors/evidence.json", {f"E{n}" for n in range(1, 7)}),
         ("dht/vectors/dht_records.json", {f"K{n}" for n in range(1, 13)}),
         ("hello/vectors/hellos.json", {f"N{n}" for n in range(1, 7)}),
     ],

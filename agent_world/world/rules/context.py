@@ -8,10 +8,11 @@ from typing import TypeAlias, TypeVar
 import attrs
 
 from agent_world.errors import ChainError
-from agent_world.wire.ids import ActorId, TimeMs
+from agent_world.wire.consensus import ValidatorEntry
+from agent_world.wire.ids import ActorId, Hash32, TimeMs
 from agent_world.wire.limits import STATE_KEY_BYTES_MAX
-from agent_world.world.reasons import NAME_TOO_LONG, UNKNOWN_RECIPIENT, refuse_unless
-from agent_world.world.records import ACTORS, ActorRecord
+from agent_world.world.reasons import NAME_TOO_LONG, NOT_A_VALIDATOR, UNKNOWN_RECIPIENT, RuleRefusal, refuse_unless
+from agent_world.world.records import ACTORS, VALIDATORS, ActorRecord
 from agent_world.world.state import WorldState
 
 P = TypeVar("P")
@@ -24,6 +25,7 @@ class RuleContext:
     state: WorldState
     actor_id: ActorId
     """The signer; its record is in the state, with the nonce of this action."""
+    action_id: Hash32
     height: int
     timestamp_ms: TimeMs
     """Block time: the only clock there is."""
@@ -35,6 +37,14 @@ class RuleContext:
         found = self.state.get(ACTORS, self.actor_id)
         if found is None:
             raise ChainError(self.height, "state", f"actor {self.actor_id} vanished while it acted")
+        return found
+
+    def validator(self) -> ValidatorEntry:
+        """The signer as a member of the set that decides this height; refuses anybody else."""
+        key = self.actor().public_key
+        found = next((entry for entry in self.state.need(VALIDATORS).validators if entry.public_key == key), None)
+        if found is None:
+            raise RuleRefusal(NOT_A_VALIDATOR)
         return found
 
     def require_recipient(self, actor_id: ActorId) -> None:

@@ -100,7 +100,7 @@ class OneEngine:
 
     def __init__(self, own: ValidatorId | None, config: ConsensusConfig = CONFIG, context: HeightContext = CONTEXT):
         self.own = own
-        self.engine = Engine(config, own)
+        self.engine = Engine(config, None if own is None else KEYS[own].public_key)
         self.context = context
         self.state = guard.GuardState()
         self.now_ms = 0

@@ -55,7 +55,7 @@ def own() -> ValidatorId:
 
 
 def test_nothing_before_the_first_height() -> None:
-    engine = Engine(CONFIG, own())
+    engine = Engine(CONFIG, KEYS[own()].public_key)
     assert engine.wake_at_ms is None
     assert engine.step(0, WorkAvailable()) == (Dropped(Drop.NO_HEIGHT, "WorkAvailable"),)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import attrs
 import pytest
 
+from agent_world.consensus.light import OtherSet
 from agent_world.crypto.hashing import cid_of, hash32
 from agent_world.errors import BlobHashMismatch, RemoteError
 from agent_world.wire import record
@@ -28,6 +29,8 @@ from agent_world.wire.ids import (
 WORLD = WorldId("w")
 GENESIS = hash32(b"genesis")
 CERTIFICATE = b"good certificate"
+OTHER_SET_FROM = 90
+"""Above this height a set decides that is not proved here."""
 PEER = peer_id_of(PublicKey(bytes([7]) * 32))
 ACTOR = ActorId("a" * 32)
 ACTION_ID = hash32(b"an action")
@@ -40,6 +43,7 @@ def block(height: int, *, world: WorldId = WORLD) -> WorldBlock:
         prev_block_hash=hash32(b"parent"), proposer_id=ValidatorId("v1"), timestamp_ms=TimeMs(height * 1000),
         validators_hash=hash32(b"set"), next_validators_hash=hash32(b"set"), action_root=link,
         event_root=hash32(b"events"), receipts_root=link, journal_ref=link, state_root=link,
+        lease_term=U64(0),
     )  # fmt: skip
 
 
@@ -86,8 +90,10 @@ class FakeChain:
     def next_nonce(self, actor_id: ActorId) -> int | None:
         return 5 if actor_id == ACTOR else None
 
-    def check_certificate(self, certificate: bytes, height: int, block_hash: Hash32) -> None:
+    def check_head(self, block: bytes, certificate: bytes, height: int) -> None:
         self.certified.append(height)
+        if height > OTHER_SET_FROM:
+            raise OtherSet("G4", "another set")
         if certificate != CERTIFICATE:
             raise RemoteError("C1", "no certificate")
 

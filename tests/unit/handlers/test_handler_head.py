@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
+from agent_world.consensus.light import OtherSet
 from agent_world.errors import ErrorCode, Refused, RemoteError
 from agent_world.handlers.head import HeadHandler
 from agent_world.net.interface import Verdict
@@ -97,3 +98,15 @@ async def test_the_head_is_served_to_this_world(handler: HeadHandler, head: Make
     with pytest.raises(Refused) as caught:
         await handler.serve_head(peer, record.to_bytes(GetWorldHeadRequest(world_id=WorldId("another"))))
     assert (caught.value.code, caught.value.rule) == (ErrorCode.BAD_REQUEST, "H1")
+
+
+def test_h5_a_head_of_a_set_that_is_not_proved_here(
+    handler: HeadHandler, learned: Learned, head: Make, peer: PeerId
+) -> None:
+    asked: list[PeerId] = []
+    handler.unproved = asked.append
+    with pytest.raises(OtherSet):
+        handler.open_head(record.to_bytes(head(91)))
+    assert handler.validate(peer, record.to_bytes(head(91))) is Verdict.IGNORE
+    assert asked == [peer]
+    assert learned == []

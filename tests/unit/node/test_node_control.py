@@ -66,6 +66,9 @@ class FakeView:
     def events(self, from_height: int | None, limit: int) -> dict[str, Any]:
         return self._answer(from_height=from_height, limit=limit)
 
+    def validators(self) -> dict[str, Any]:
+        return self._answer(epoch=4)
+
     def submit(self, data: bytes) -> Hash32:
         self._answer()
         self.submitted.append(data)
@@ -94,7 +97,7 @@ def view() -> FakeView:
 
 @pytest.fixture
 async def http(view: FakeView) -> AsyncIterator[httpx.AsyncClient]:
-    app = ControlApi(view).app()  # type: ignore[arg-type]
+    app = ControlApi(view, view).app()  # type: ignore[arg-type]
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
         yield client
@@ -112,6 +115,7 @@ ROUTES: list[tuple[str, dict[str, Any]]] = [
     ("/state/rules?key=%C3%A9", {"namespace": "rules", "key": "é", "proof": False}),
     ("/events", {"from_height": None, "limit": 100}),
     ("/events?from_height=5&limit=2", {"from_height": 5, "limit": 2}),
+    ("/validators", {"epoch": 4}),
     (f"/receipts/{HASH}", {"action_id": HASH, "wait_ms": 0}),
     (f"/receipts/{HASH}?wait_ms={WAIT_MS_MAX}", {"action_id": HASH, "wait_ms": WAIT_MS_MAX}),
 ]
@@ -239,7 +243,7 @@ def mode_of(path: Path) -> int | None:
 
 async def test_over_the_socket_of_a_home(socket: Path, view: FakeView) -> None:
     async with trio.open_nursery() as nursery:
-        await nursery.start(lambda task_status: serve_control(view, socket, task_status=task_status))  # type: ignore[arg-type]
+        await nursery.start(lambda task_status: serve_control(view, view, socket, task_status=task_status))  # type: ignore[arg-type]
         assert mode_of(socket) == 0o600
         transport = httpx.AsyncHTTPTransport(uds=str(socket))
         async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:

@@ -51,6 +51,7 @@ def block_bytes(height: int, parent: Hash32 = GENESIS, *, salt: bytes = b"") -> 
             prev_block_hash=parent, proposer_id=ValidatorId("v1"), timestamp_ms=TimeMs(1_000),
             validators_hash=hash32(b"set"), next_validators_hash=hash32(b"set"), action_root=link,
             event_root=hash32(b"events"), receipts_root=link, journal_ref=link, state_root=link,
+            lease_term=U64(0),
         )
     )  # fmt: skip
 
@@ -103,3 +104,13 @@ class CrashImages:
         image = self._target / f"{len(self.taken):02}-{step}"
         shutil.copytree(self._source, image, ignore=shutil.ignore_patterns("*-shm"))
         self.taken[step] = image
+
+
+@pytest.fixture
+def genesis() -> Hash32:
+    return GENESIS
+
+
+@pytest.fixture
+def validator_key() -> KeyPair:
+    return VALIDATOR_KEY

@@ -180,7 +180,7 @@ def test_reading_leaves_a_home_at_rest_as_it_was(home_path: Path) -> None:
 
 def test_a_home_on_a_read_only_disk_can_be_read(home_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = content_of(home_path)
-    monkeypatch.setattr("os.access", lambda _path, _mode: False)
+    monkeypatch.setattr("os.access", lambda *_args, **_options: False)
     with Home.read_only(home_path) as home:
         assert home.database.query("SELECT count(*) FROM blocks") == [(0,)]
         assert content_of(home_path) == before

@@ -100,6 +100,17 @@ def test_a_peer_that_is_left_alone_holds_up_nobody() -> None:
     assert plan.choose(9, [A, B], BACK_OFF_BASE_MS) == B  # not after A's ten seconds
 
 
+def test_later_heights_are_fetched_from_who_is_free_without_using_up_attempts() -> None:
+    plan = GapPlan()
+    assert plan.choose(5, [A, B, C], 0) == A
+    assert plan.spare([A, B, C], {A}, 0) == B
+    assert plan.spare([A, B, C], {A, B, C}, 0) is None
+    plan.leave_alone(B, 0)
+    assert (plan.attempts, plan.last_error) == (0, None)
+    assert plan.spare([A, B, C], {A}, BACK_OFF_BASE_MS - 1) == C
+    assert plan.spare([A, B, C], {A}, BACK_OFF_BASE_MS) == B
+
+
 def test_nobody_to_ask_is_looked_at_again_soon() -> None:
     plan = GapPlan()
     assert plan.choose(5, [], 0) is None

@@ -19,7 +19,10 @@ from agent_world.wire.action import (
     RegisterAgent,
     TransferResource,
 )
+from agent_world.wire.evidence import EquivocationEvidence
 from agent_world.wire.ids import PublicKey, Signature
+from agent_world.wire.lease import AcquireLease, ReleaseLease, RenewLease
+from agent_world.wire.membership import MembershipApproval, MembershipChange
 from agent_world.wire.signed import Signed
 
 
@@ -37,6 +40,12 @@ def test_every_kind_has_its_payload() -> None:
         "resource.grant": GrantResource,
         "resource.transfer": TransferResource,
         "object.create": CreateObject,
+        "membership.change": MembershipChange,
+        "membership.approve": MembershipApproval,
+        "evidence.report": EquivocationEvidence,
+        "lease.acquire": AcquireLease,
+        "lease.renew": RenewLease,
+        "lease.release": ReleaseLease,
     } == PAYLOADS
 
 

@@ -19,6 +19,6 @@ def test_records(kind: type, check_record: Callable[[type], None]) -> None:
 def test_every_part_of_the_genesis_changes_its_bytes() -> None:
     genesis = example(Genesis, "typical")
     value = record.unstructure(genesis)
-    others = record.unstructure(example(Genesis, "highest"))
+    others = record.unstructure(example(Genesis, "highest")) | {"slash_equivocation": False}
     for field in value.keys() - {"v"}:
         assert record.to_bytes(record.structure({**value, field: others[field]}, Genesis)) != record.to_bytes(genesis)

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from small_world import AUTHORITY, Blobs, SmallWorld, key, small_genesis
+from small_world import AUTHORITY, SmallWorld, key, open_world, small_genesis
 
 from agent_world.crypto.keys import KeyPair
 from agent_world.wire.genesis import Genesis
-from agent_world.world.genesis import genesis_head, initial_state
 
 
 @pytest.fixture
@@ -15,8 +14,7 @@ def genesis() -> Genesis:
 
 @pytest.fixture
 def world() -> SmallWorld:
-    genesis = small_genesis()
-    return SmallWorld(genesis, Blobs(initial_state(genesis)[1]), genesis_head(genesis))
+    return open_world(small_genesis())
 
 
 @pytest.fixture

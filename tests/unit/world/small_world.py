@@ -18,7 +18,7 @@ from agent_world.wire.head import WorldHead
 from agent_world.wire.ids import U32, U64, ActorId, Hash32, Name, TimeMs, ValidatorId, WorldId
 from agent_world.world.admission import SignedAction, build_action, open_action
 from agent_world.world.block import SealedBlock, Seat, assemble_block
-from agent_world.world.genesis import genesis_hash
+from agent_world.world.genesis import genesis_hash, genesis_head, initial_state
 from agent_world.world.kernel import BlockContext, Execution, execute_block
 from agent_world.world.records import ACTORS
 from agent_world.world.state import WorldState
@@ -36,10 +36,17 @@ def key(number: int) -> KeyPair:
 AUTHORITY = key(1)
 
 
-def small_genesis() -> Genesis:
+def validator_key(number: int) -> KeyPair:
+    """Key of validator ``v<number>``, whose stake is 10 times its number."""
+    return key(900 + number)
+
+
+def small_genesis(*, epoch_length_slots: int = 32, slash_equivocation: bool = True) -> Genesis:
     members = tuple(
         ValidatorEntry(
-            validator_id=ValidatorId(f"v{number}"), public_key=key(900 + number).public_key, stake=U64(10 * number)
+            validator_id=ValidatorId(f"v{number}"),
+            public_key=validator_key(number).public_key,
+            stake=U64(10 * number),
         )
         for number in range(1, 5)
     )
@@ -47,7 +54,8 @@ def small_genesis() -> Genesis:
         world_id=WORLD_ID,
         genesis_time_ms=GENESIS_TIME,
         authority=AUTHORITY.public_key,
-        epoch_length_slots=U64(32),
+        epoch_length_slots=U64(epoch_length_slots),
+        slash_equivocation=slash_equivocation,
         validators=ValidatorSetRecord(
             validators=members, supermajority_numerator=U64(2), supermajority_denominator=U64(3)
         ),
@@ -99,6 +107,7 @@ class SmallWorld:
         return BlockContext(
             world_id=WORLD_ID,
             height=U64(self.head.height + 1),
+            slot=U64(self.head.height + 1),
             timestamp_ms=TimeMs(self.head.timestamp_ms + after_ms),
         )
 
@@ -106,7 +115,7 @@ class SmallWorld:
         return execute_block(self.state, self.context(after_ms=after_ms), actions)
 
     def seal(self, actions: Sequence[SignedAction], *, after_ms: int = 1_000) -> SealedBlock:
-        seat = Seat(slot=self.head.height, round=U32(0), epoch=U64(0), proposer_id=ValidatorId("v1"))
+        seat = Seat(round=U32(0), epoch=U64(0), proposer_id=ValidatorId("v1"))
         return assemble_block(self.head, seat, actions, self.execute(actions, after_ms=after_ms))
 
     def commit(self, *actions: SignedAction, after_ms: int = 1_000) -> SealedBlock:
@@ -134,3 +143,8 @@ class SmallWorld:
         found = self.state.get(ACTORS, actor_id_of(signer.public_key))
         assert found is not None
         return found.nonce
+
+
+def open_world(genesis: Genesis) -> SmallWorld:
+    """A world at its genesis."""
+    return SmallWorld(genesis, Blobs(initial_state(genesis)[1]), genesis_head(genesis))

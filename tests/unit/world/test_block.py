@@ -32,11 +32,11 @@ def sealed(world: SmallWorld, actions: list[SignedAction]) -> SealedBlock:
 
 
 def test_the_header(world: SmallWorld, actions: list[SignedAction]) -> None:
-    seat = Seat(slot=U64(9), round=U32(4), epoch=U64(2), proposer_id=ValidatorId("v3"))
+    seat = Seat(round=U32(4), epoch=U64(2), proposer_id=ValidatorId("v3"))
     execution = world.execute(actions, after_ms=7)
     sealed = assemble_block(world.head, seat, actions, execution)
     block = sealed.block
-    assert (block.slot, block.round, block.epoch, block.proposer_id) == (9, 4, 2, "v3")
+    assert (block.slot, block.round, block.epoch, block.proposer_id) == (3, 4, 2, "v3")
     assert (block.world_id, block.height, block.prev_block_hash) == (WORLD_ID, 3, world.head.block_hash)
     assert block.timestamp_ms == world.head.timestamp_ms + 7
     assert block.validators_hash == block.next_validators_hash == world.state.validators_hash

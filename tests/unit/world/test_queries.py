@@ -32,6 +32,7 @@ def test_one_actor(town: SmallWorld, alice: KeyPair, bob: KeyPair) -> None:
 
 def test_all_actors(town: SmallWorld, alice: KeyPair, bob: KeyPair) -> None:
     ids = {actor_id_of(who.public_key) for who in (AUTHORITY, alice, bob)}
+    ids |= {actor_id_of(entry.public_key) for entry in town.genesis.validators.validators}
     assert {view.actor_id for view in queries.actors(town.state)} == ids
 
 

@@ -22,7 +22,7 @@ def test_every_table_is_in_the_documentation_and_no_two_share_a_key() -> None:
     for table in TABLES:
         assert f"``{table.prefix}" in str(records.__doc__)
         assert table.record.__name__ in str(records.__doc__)
-    assert len({(table.namespace, table.prefix) for table in TABLES}) == len(TABLES) == 8
+    assert len({(table.namespace, table.prefix) for table in TABLES}) == len(TABLES) == 15
     assert {table.namespace for table in TABLES} == {RULES, SYSTEM}
 
 
@@ -48,7 +48,7 @@ def test_the_longest_name_of_three_byte_characters_fits_everywhere() -> None:
 
 
 def test_records_are_frozen_and_come_back_from_bytes() -> None:
-    clock = ClockRecord(height=U64(1), timestamp_ms=TimeMs(2), last_event_id=U64(3))
+    clock = ClockRecord(height=U64(1), slot=U64(1), timestamp_ms=TimeMs(2), last_event_id=U64(3))
     assert record.from_bytes(ClockRecord, record.to_bytes(clock), size_max=99) == clock
     for table in TABLES:
         with pytest.raises(attrs.exceptions.FrozenInstanceError):

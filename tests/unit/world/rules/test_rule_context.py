@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from small_world import SmallWorld
 
-from agent_world.crypto.hashing import actor_id_of
+from agent_world.crypto.hashing import actor_id_of, hash32
 from agent_world.crypto.keys import KeyPair
 from agent_world.errors import ChainError
 from agent_world.wire.limits import STATE_KEY_BYTES_MAX
@@ -13,7 +13,12 @@ from agent_world.world.rules.context import RuleContext, require_key_fits
 
 def context(world: SmallWorld, who: KeyPair) -> RuleContext:
     return RuleContext(
-        state=world.state, actor_id=actor_id_of(who.public_key), height=9, timestamp_ms=1, emit=lambda _: None
+        state=world.state,
+        actor_id=actor_id_of(who.public_key),
+        action_id=hash32(b"action"),
+        height=9,
+        timestamp_ms=1,
+        emit=lambda _: None,
     )
 
 

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+CHANGE = "ab" * 32
+KEY = "5f" * 32
+
+
+def answered(node: Any, target: str, answer: dict[str, Any]) -> list[Any]:
+    """Let the node answer a POST; what it is sent."""
+    sent: list[Any] = []
+
+    def take(body: bytes) -> tuple[int, Any]:
+        sent.append(json.loads(body))
+        return 200, answer
+
+    node.answers[f"POST {target}"] = take
+    return sent
+
+
+@pytest.mark.parametrize(("options", "change"), [
+    (["--add", f"v5:{KEY}:7"],
+     {"kind": "add_validator", "validators": [{"validator_id": "v5", "public_key": KEY, "stake": 7}], "removed": []}),
+    (["--remove", "v1", "--remove", "v2"], {"kind": "remove_validator", "validators": [], "removed": ["v1", "v2"]}),
+    (["--rotate-key", f"v1:{KEY}:7"],
+     {"kind": "rotate_key", "validators": [{"validator_id": "v1", "public_key": KEY, "stake": 7}], "removed": []}),
+    (["--set-stake", f"v1:{KEY}:9"],
+     {"kind": "set_stake", "validators": [{"validator_id": "v1", "public_key": KEY, "stake": 9}], "removed": []}),
+    (["--replace", f"v1:{KEY}:9"],
+     {"kind": "replace_validators", "validators": [{"validator_id": "v1", "public_key": KEY, "stake": 9}],
+      "removed": []}),
+])  # fmt: skip
+def test_proposing(node: Any, run: Callable[..., Any], options: list[str], change: dict[str, Any]) -> None:
+    sent = answered(node, "/validators/changes", {"code": "ok", "outcome": "applied", "action_id": CHANGE, "height": 3})
+    ran = run("validator", "propose", "--home", node.home, *options, "--reason", "why", "--json")
+    assert (ran.code, ran.json["change_id"]) == (0, CHANGE)
+    assert sent == [{**change, "with_lease": False, "reason": "why"}]
+
+
+@pytest.mark.parametrize("options", [
+    [],
+    ["--add", f"v5:{KEY}:7", "--remove", "v1"],
+    ["--add", "v5"],
+    ["--add", f"v5:{KEY[:-1]}:7"],
+    ["--add", f"v5:{KEY}:many"],
+    ["--add", f"v5:{KEY}:{2**64}"],
+])  # fmt: skip
+def test_a_change_that_is_none_is_a_usage_error(node: Any, run: Callable[..., Any], options: list[str]) -> None:
+    ran = run("validator", "propose", "--home", node.home, *options)
+    assert ran.code == 64
+    assert node.asked == []
+
+
+def test_a_change_that_the_world_refuses(node: Any, run: Callable[..., Any]) -> None:
+    answered(node, "/validators/changes", {"code": "validator_unknown", "outcome": "rejected", "action_id": CHANGE})
+    ran = run("validator", "propose", "--home", node.home, "--remove", "nobody")
+    assert ran.code == 69
+    assert "validator_unknown" in ran.err
+
+
+def test_approving_and_rejecting(node: Any, run: Callable[..., Any]) -> None:
+    sent = answered(node, f"/validators/changes/{CHANGE}", {"code": "ok"})
+    assert run("validator", "approve", CHANGE, "--home", node.home).code == 0
+    assert run("validator", "approve", CHANGE, "--home", node.home, "--reject").code == 0
+    assert sent == [{"approve": True}, {"approve": False}]
+
+
+def test_open_changes(node: Any, run: Callable[..., Any]) -> None:
+    row = {
+        "change_id": CHANGE, "requester_id": "v1", "approvals": ["v1"], "rejections": [],
+        "change": {"kind": "remove_validator", "reason": None},
+    }  # fmt: skip
+    node.answers["GET /validators/changes"] = 200, {"changes": [row]}
+    assert run("validator", "changes", "--home", node.home, "--json").json == [row]
+    shown = run("validator", "changes", "--home", node.home).out
+    assert CHANGE in shown
+    assert "remove_validator" in shown
+
+
+def test_the_lease(node: Any, run: Callable[..., Any]) -> None:
+    node.answers["GET /lease"] = 200, {"term": 4, "holder_id": "v2"}
+    assert run("lease", "status", "--home", node.home, "--json").json == {"term": 4, "holder_id": "v2"}
+    sent = answered(node, "/lease/acquire", {"code": "ok", "term": 5})
+    assert run("lease", "acquire", "--home", node.home, "--ttl-ms", 500, "--keep").code == 0
+    assert sent == [{"ttl_ms": 500, "keep": True}]
+    assert run("lease", "acquire", "--home", node.home, "--ttl-ms", 600_001).code == 64
+    answered(node, "/lease/acquire", {"code": "lease_held", "term": 4})
+    ran = run("lease", "acquire", "--home", node.home)
+    assert (ran.code, "lease_held" in ran.err) == (69, True)
+    answered(node, "/lease/release", {"code": "ok"})
+    assert run("lease", "release", "--home", node.home).code == 0

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+import pytest
+
+from agent_world.wire import lease
+
+KINDS = [
+    kind
+    for kind in vars(lease).values()
+    if isinstance(kind, type) and attrs.has(kind) and kind.__module__ == lease.__name__
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_records(kind: type, check_record: Callable[[type], None]) -> None:
+    check_record(kind)
+
+
+def test_every_record_is_checked() -> None:
+    assert len(KINDS) == {"evidence": 1, "lease": 4, "membership": 5}["lease"]

@@ -159,8 +159,8 @@ async def test_catch_up_asks_storage_nodes_that_have_signed_to_keep_the_height(
         await stack.until_height(stack.node("o1").ledger.height + 10, "v1", "v2", "v3")
         stack.hub.heal()
         await stack.until_height(stack.top(), "o1")
-        assert asked["v1"] + asked["v2"] + asked["v3"] >= 1
         assert {"v1", "v2", "v3"} & set(asked)
+
 
 async def test_content_is_asked_of_storage_nodes_first_and_of_neighbours_only(
     tmp_path: Path, autojump_clock: object

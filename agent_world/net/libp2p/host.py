@@ -69,8 +69,11 @@ class Host:
     async def close(self) -> None:
         """Close every connection and the listener; leaving them to the end of the run leaks sockets and tasks."""
         with trio.CancelScope(shield=True), trio.move_on_after(SHUTDOWN_MAX_S):
-            # The library closes connections one after the other, 0.2 s each.
+            # The library closes connections one after the other, 0.2 s each, and its listeners after them: with many
+            # connections, or on a busy machine, there would be no time left for those.
             async with trio.open_nursery() as nursery:
+                for listener in list(self.network.listeners.values()):
+                    nursery.start_soon(listener.close)
                 for connections in list(self.network.connections.values()):
                     for connection in list(connections):
                         nursery.start_soon(connection.close)

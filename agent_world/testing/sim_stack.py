@@ -20,6 +20,7 @@ import structlog
 from agent_world.errors import UsageError
 from agent_world.testing.sim_libp2p.determinism import HASH_SEED, require_fixed_hashes
 from agent_world.testing.sim_libp2p.dht_scenario import simulate_dht
+from agent_world.testing.sim_libp2p.faults import Fault, FaultPlan
 from agent_world.testing.sim_libp2p.host_scenario import simulate_hosts
 from agent_world.testing.sim_libp2p.node_scenario import NODES_MIN, simulate_nodes
 from agent_world.testing.sim_libp2p.report import SimReport
@@ -28,6 +29,7 @@ VIOLATIONS_EXIT: Final = 1
 """Exit code when a seed violated something, or two runs of a seed differed."""
 NODES: Final = {"hosts": 20, "nodes": NODES_MIN, "dht": 20}
 """Scenarios, and how many take part."""
+KINDS: Final = [kind.value for kind in Fault]
 SHORTEST_FAULT_S: Final = 1.0
 
 
@@ -39,21 +41,22 @@ class Wanted:
     nodes: int
     operations: int
     """Of the DHT."""
-    fault_s: float
+    plan: FaultPlan
 
     def run(self, seed: int) -> SimReport:
         """One seed, here and now."""
         if self.scenario == "dht":
             return simulate_dht(seed, nodes=self.nodes, operations=self.operations)
         if self.scenario == "nodes":
-            return simulate_nodes(seed, nodes=self.nodes, fault_s=self.fault_s)
-        return simulate_hosts(seed, nodes=self.nodes, fault_s=self.fault_s)
+            return simulate_nodes(seed, nodes=self.nodes, plan=self.plan)
+        return simulate_hosts(seed, nodes=self.nodes, plan=self.plan)
 
     def options(self) -> list[str]:
         """For a process of its own."""
         return [
             "--scenario", self.scenario, "--nodes", str(self.nodes),
-            "--operations", str(self.operations), "--fault-s", str(self.fault_s),
+            "--operations", str(self.operations), "--fault-s", str(self.plan.each_s),
+            *(part for kind in self.plan.kinds for part in ("--fault", kind.value)),
         ]  # fmt: skip
 
 
@@ -101,13 +104,14 @@ def read_kept(text: str, scenario: str) -> list[int]:
 @click.option("--nodes", type=click.IntRange(3, 500), help="How many; 6 whole nodes or 20 hosts if it is not said.")
 @click.option("--dht", "dht_operations", default=0, type=click.IntRange(0), help="Short for --scenario dht.")
 @click.option("--operations", default=20, show_default=True, type=click.IntRange(1), help="Operations of the DHT.")
-@click.option("--fault-s", default=8.0, show_default=True, type=click.FloatRange(SHORTEST_FAULT_S), help="Each fault.")
+@click.option("--fault-s", default=6.0, show_default=True, type=click.FloatRange(SHORTEST_FAULT_S), help="Each fault.")
+@click.option("--fault", "faults", multiple=True, type=click.Choice(KINDS), default=KINDS, help="All if none is named.")
 @click.option("--twice", is_flag=True, help="Run every seed twice and compare all that came of it.")
 @click.option("--here", is_flag=True, help="In this process, one after the other; else each run in one of its own.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a run.")
 def main(
     scenario: str, seeds: int, first: int, kept: Path | None, nodes: int | None, dht_operations: int,
-    operations: int, fault_s: float, twice: bool, here: bool, as_json: bool,
+    operations: int, fault_s: float, faults: tuple[str, ...], twice: bool, here: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Simulate swarms of real libp2p hosts through faults; every seed replays exactly.
 
@@ -118,7 +122,7 @@ def main(
         scenario=scenario,
         nodes=nodes or NODES[scenario],
         operations=dht_operations or operations,
-        fault_s=fault_s,
+        plan=FaultPlan(kinds=tuple(map(Fault, faults)), each_s=fault_s),
     )
     if scenario == "nodes" and wanted.nodes < NODES_MIN:
         raise click.UsageError(f"whole nodes are at least {NODES_MIN}")

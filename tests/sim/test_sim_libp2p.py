@@ -58,13 +58,15 @@ def test_hosts_that_do_not_repair_lack_messages() -> None:
     assert "complete" in {invariant for invariant, _, _ in report["violations"]}
 
 
-def test_whole_nodes_commit_one_chain_through_every_fault_and_a_seed_replays() -> None:
-    code, (one, again) = run("--scenario", "nodes", "--fault-s", "1", "--twice")
+def test_whole_nodes_commit_one_chain_through_faults_and_a_seed_replays() -> None:
+    kinds = ("halves", "crash_apart")  # every kind: make stack
+    faults = [part for kind in kinds for part in ("--fault", kind)]
+    code, (one, again) = run("--scenario", "nodes", "--fault-s", "1", *faults, "--twice")
     assert (code, one["violations"]) == (0, [])
     assert one["digest"] == again["digest"]
     counts = one["counts"]
-    assert counts["fault"] == len(Fault)
-    assert counts["actions"] > 12
+    assert counts["fault"] == len(kinds)
+    assert counts["actions"] > 5
     assert counts["height"] >= counts["height_before"] + 3
     assert counts["synced_heights"] > 0
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Final, Protocol
 
+import attrs
 import trio
 
 from agent_world.testing.sim_libp2p.internet import SimInternet, Weather
@@ -48,11 +49,20 @@ class Sufferers(Protocol):
         """Start it again: same key, and nothing of what it had in memory."""
 
 
-def draw_faults(rng: random.Random) -> tuple[Fault, ...]:
-    """Every kind once, in any order."""
-    kinds = list(Fault)
-    rng.shuffle(kinds)
-    return tuple(kinds)
+@attrs.frozen(slots=True, kw_only=True)
+class FaultPlan:
+    """Each of ``kinds`` once, in an order drawn by the seed, each for ``each_s`` virtual seconds."""
+
+    kinds: tuple[Fault, ...] = tuple(Fault)
+    each_s: float = 6.0
+
+    def drawn(self, rng: random.Random) -> tuple[Fault, ...]:
+        """The kinds in their order."""
+        return tuple(rng.sample(self.kinds, len(self.kinds)))
+
+
+EVERY_FAULT: Final = FaultPlan()
+"""The plan of a full run."""
 
 
 async def suffer(fault: Fault, swarm: Sufferers, rng: random.Random, duration_s: float) -> None:

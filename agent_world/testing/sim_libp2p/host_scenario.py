@@ -13,15 +13,13 @@ import trio
 
 from agent_world.errors import Refused, Unavailable
 from agent_world.testing.sim_libp2p.determinism import replay
-from agent_world.testing.sim_libp2p.faults import CALM, STORM, draw_faults, suffer
+from agent_world.testing.sim_libp2p.faults import CALM, EVERY_FAULT, STORM, FaultPlan, suffer
 from agent_world.testing.sim_libp2p.report import SimReport, make_report
 from agent_world.testing.sim_libp2p.swarm import ECHO, HEAD_KEY, TOPIC, Process, SimHost, Swarm, open_swarm
 from agent_world.wire.ids import PeerId
 
 START_S: Final = 10.0
 """Virtual seconds until all hosts are linked."""
-FAULT_S: Final = 10.0
-"""Virtual seconds of each fault."""
 SETTLE_S: Final = 30.0
 """Virtual seconds until everybody must agree again: two ping rounds, a redial, a round of repair."""
 RENEW_S: Final = 15.0
@@ -34,23 +32,23 @@ REQUEST_S: Final = 5.0
 LOOKUP_S: Final = 10.0
 
 
-def simulate_hosts(seed: int, *, nodes: int = 20, fault_s: float = FAULT_S) -> SimReport:
+def simulate_hosts(seed: int, *, nodes: int = 20, plan: FaultPlan = EVERY_FAULT) -> SimReport:
     """One run of so many hosts, through every kind of fault."""
-    report: SimReport = replay(seed, partial(_through_faults, seed, nodes, fault_s))
+    report: SimReport = replay(seed, partial(_through_faults, seed, nodes, plan))
     return report
 
 
-async def _through_faults(seed: int, nodes: int, fault_s: float, rng: random.Random) -> SimReport:
+async def _through_faults(seed: int, nodes: int, plan: FaultPlan, rng: random.Random) -> SimReport:
     async with open_swarm(rng, nodes, CALM) as swarm:
         await swarm.start_all()
         await trio.sleep(START_S)
         traffic = _Traffic(swarm)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(traffic.run)
-            await trio.sleep(fault_s)
+            await trio.sleep(plan.each_s)
             swarm.internet.weather = STORM
-            for fault in draw_faults(rng):
-                await suffer(fault, swarm, rng, fault_s)
+            for fault in plan.drawn(rng):
+                await suffer(fault, swarm, rng, plan.each_s)
             swarm.internet.weather = CALM
             nursery.cancel_scope.cancel()
         await trio.sleep(SETTLE_S)

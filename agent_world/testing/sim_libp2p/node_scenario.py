@@ -20,7 +20,7 @@ from agent_world.errors import Refused
 from agent_world.node.views import NodeViews
 from agent_world.testing.node_swarm import make_key, specs
 from agent_world.testing.sim_libp2p.determinism import replay
-from agent_world.testing.sim_libp2p.faults import CALM, STORM, draw_faults, suffer
+from agent_world.testing.sim_libp2p.faults import CALM, EVERY_FAULT, STORM, FaultPlan, suffer
 from agent_world.testing.sim_libp2p.internet import open_internet
 from agent_world.testing.sim_libp2p.nodes import Libp2pNodes
 from agent_world.testing.sim_libp2p.report import SimReport, make_report
@@ -28,8 +28,6 @@ from agent_world.testing.stack_actions import grant, pay, register
 from agent_world.wire.ids import Hash32
 
 NODES_MIN: Final = 6
-FAULT_S: Final = 6.0
-"""Virtual seconds of each fault."""
 SETTLE_S: Final = 60.0
 """Virtual seconds in which the chain must have grown and everybody must have all of it; left as soon as it is so."""
 GROWTH_BLOCKS: Final = 3
@@ -40,14 +38,14 @@ AGAIN_S: Final = 4.0
 MEMORY: Final = Path("/dev/shm")
 
 
-def simulate_nodes(seed: int, *, nodes: int = NODES_MIN, fault_s: float = FAULT_S) -> SimReport:
+def simulate_nodes(seed: int, *, nodes: int = NODES_MIN, plan: FaultPlan = EVERY_FAULT) -> SimReport:
     """One run of four validators, a storage node and observers, through every kind of fault."""
     require(nodes >= NODES_MIN, f"whole nodes are at least {NODES_MIN}: four validators, a storage node, an observer")
-    report: SimReport = replay(seed, partial(_through_faults, seed, nodes, fault_s))
+    report: SimReport = replay(seed, partial(_through_faults, seed, nodes, plan))
     return report
 
 
-async def _through_faults(seed: int, nodes: int, fault_s: float, rng: random.Random) -> SimReport:
+async def _through_faults(seed: int, nodes: int, plan: FaultPlan, rng: random.Random) -> SimReport:
     wanted = specs(validators=4, storage=1, observers=nodes - 5)
     async with open_internet(rng, CALM) as internet:
         with _homes() as directory:
@@ -58,8 +56,8 @@ async def _through_faults(seed: int, nodes: int, fault_s: float, rng: random.Ran
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(clients.run)
                     internet.weather = STORM
-                    for fault in draw_faults(rng):
-                        await suffer(fault, swarm, rng, fault_s)
+                    for fault in plan.drawn(rng):
+                        await suffer(fault, swarm, rng, plan.each_s)
                     internet.weather = CALM
                     clients.is_acting = False
                     await _settle(swarm, clients)

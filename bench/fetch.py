@@ -69,7 +69,8 @@ def theirs(name: str, python: str, directory: Path, mib: int, count: int) -> dic
     directory.mkdir()
     command = [python, str(Path(__file__).with_name(f"peer_{name}.py")), str(directory)]
     command += [str(mib), str(count), str(SMALL_BYTES)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PEER_TIME_MAX_S)
+    # In its own directory: some write a log where they are started.
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PEER_TIME_MAX_S, cwd=directory)
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -143,7 +143,7 @@ def _name(request: SignRequest) -> str:
 
 
 def sign_with_permit(permit: Permit, genesis_hash: Hash32, key: KeyPair) -> bytes:
-    """Encoded Signed of the permitted body: the only function that touches the validator key.
+    """Encoded Signed of the permitted body: no other function signs a proposal or a vote with the validator key.
 
     Deterministic. The bytes must not leave before the record made of them is durable.
     """

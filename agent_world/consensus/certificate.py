@@ -63,7 +63,7 @@ def verify_certificate(
             raise RemoteError("C8", f"the signature of {entry.validator_id} does not verify")
         stake += entry.stake
     # [REJECT] C9: the signers hold the required stake.
-    if stake < validators.required_stake:
+    if not validators.is_quorum(stake):
         raise RemoteError("C9", f"stake {stake} of {validators.required_stake} required")
     return certificate
 

@@ -251,13 +251,13 @@ class HeightRun:
     def _wait(self, now_ms: int) -> bool:
         """Lines 34 and 47: enough votes but no agreement yet, so wait a while for the rest."""
         here = self.book.at(self.round)
-        required = self.context.validators.required_stake
+        validators = self.context.validators
         if here.precommits.quorum == Quorum(None):
             self.enter_round(self.round + 1, now_ms)
             return True
         for timer, tally in ((Timer.PREVOTE, here.prevotes), (Timer.PRECOMMIT, here.precommits)):
             in_time = timer is Timer.PRECOMMIT or self.step is Step.PREVOTE
-            if in_time and tally.stake >= required and not self.timers.is_set(timer):
+            if in_time and validators.is_quorum(tally.stake) and not self.timers.is_set(timer):
                 self.timers.set(timer, now_ms + wait_ms(self.config, timer, self.round))
         return False
 

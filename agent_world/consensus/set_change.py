@@ -8,7 +8,7 @@ from enum import StrEnum
 import attrs
 
 from agent_world.config import require
-from agent_world.consensus.stake import PosStatus, decide_pos_status
+from agent_world.consensus.stake import PosStatus
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.errors import LocalError, UsageError
 from agent_world.wire.consensus import ValidatorEntry, ValidatorSetRecord
@@ -78,12 +78,7 @@ def approval_status(
     validators: ValidatorSet, approvals: Collection[ValidatorId], rejections: Collection[ValidatorId]
 ) -> PosStatus:
     """What the words of the current set's members decide; who is not in it does not count."""
-    return decide_pos_status(
-        validators.total_stake,
-        validators.required_stake,
-        _stake_of(validators, approvals),
-        _stake_of(validators, rejections),
-    )
+    return validators.status(_stake_of(validators, approvals), _stake_of(validators, rejections))
 
 
 def _stake_of(validators: ValidatorSet, ids: Collection[ValidatorId]) -> int:

@@ -24,7 +24,7 @@ def required_stake(total: int, numerator: int, denominator: int) -> int:
     """Smallest integer >= total x numerator / denominator.
 
     All in units of stake. Raises UsageError unless 0 < total <= 2^64-1 and 1/2 < numerator/denominator <= 1. The
-    round engine asks for more: ``ValidatorSet.require_byzantine_safe``.
+    round engine asks for more: ``is_byzantine_safe``.
     """
     require(0 < total <= U64_MAX, f"total stake {total} is not in 1..2^64-1")
     require(0 < numerator <= denominator, f"supermajority {numerator}/{denominator} is not in (0, 1]")
@@ -39,6 +39,16 @@ def decide_pos_status(total_stake: int, required_stake: int, approved_stake: int
     if max(total_stake - rejected_stake, 0) < required_stake:
         return PosStatus.REJECTED
     return PosStatus.PENDING
+
+
+def is_byzantine_safe(numerator: int, denominator: int) -> bool:
+    """Whether two decisions by this ratio share at least a third of the stake: the ratio is 2/3 or more (D4)."""
+    return 3 * numerator >= 2 * denominator
+
+
+def honest_stake(total_stake: int) -> int:
+    """Smallest stake that cannot be faulty as a whole, while faulty stake is strictly below a third of the total."""
+    return (total_stake - 1) // 3 + 1
 
 
 def proposer_seed(slot: int) -> int:

@@ -62,7 +62,7 @@ class Tally:
             self.stake += vote.validator.stake
         own[choice] = vote
         self._stake[choice] = self._stake.get(choice, 0) + vote.validator.stake
-        if self.quorum is None and self._stake[choice] >= self._validators.required_stake:
+        if self.quorum is None and self._validators.is_quorum(self._stake[choice]):
             self.quorum = Quorum(choice)
         return added
 

@@ -7,7 +7,14 @@ from typing import Final
 import attrs
 
 from agent_world.config import require
-from agent_world.consensus.stake import expected_proposer, required_stake
+from agent_world.consensus.stake import (
+    PosStatus,
+    decide_pos_status,
+    expected_proposer,
+    honest_stake,
+    is_byzantine_safe,
+    required_stake,
+)
 from agent_world.crypto.hashing import hash32
 from agent_world.wire import record
 from agent_world.wire.consensus import ValidatorEntry, ValidatorSetRecord
@@ -58,14 +65,22 @@ class ValidatorSet:
         """Raise UsageError if two decisions could share less than a third of the stake (ratio below 2/3, D4)."""
         numerator, denominator = self.record.supermajority_numerator, self.record.supermajority_denominator
         require(
-            3 * numerator >= 2 * denominator,
+            is_byzantine_safe(numerator, denominator),
             f"supermajority {numerator}/{denominator} is below 2/3, which the round engine needs",
         )
 
     @property
     def skip_stake(self) -> int:
         """Smallest stake that cannot be faulty as a whole, while faulty stake is strictly below a third."""
-        return (self.total_stake - 1) // 3 + 1
+        return honest_stake(self.total_stake)
+
+    def status(self, approved_stake: int, rejected_stake: int = 0) -> PosStatus:
+        """What these stakes, in which every member counts once, decide by the kernel."""
+        return decide_pos_status(self.total_stake, self.required_stake, approved_stake, rejected_stake)
+
+    def is_quorum(self, stake: int) -> bool:
+        """Whether this stake is enough to decide."""
+        return self.status(stake) is PosStatus.COMMITTED
 
     def by_key(self, public_key: PublicKey) -> ValidatorEntry | None:
         """The member with this key."""

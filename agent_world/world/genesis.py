@@ -6,6 +6,7 @@ import tomllib
 from typing import Any, Final
 
 from agent_world.config import require
+from agent_world.consensus.stake import is_byzantine_safe
 from agent_world.crypto.hashing import actor_id_of, hash32
 from agent_world.errors import DecodeError, UsageError
 from agent_world.wire import record
@@ -110,7 +111,7 @@ def check_genesis(genesis: Genesis, source: str) -> None:
     total = sum(member.stake for member in members)
     require(total <= U64_MAX, f"{source}: validators: the stakes add up to more than 2^64-1")
     require(
-        denominator > 0 and 2 * denominator <= 3 * numerator and numerator <= denominator,
+        denominator > 0 and numerator <= denominator and is_byzantine_safe(numerator, denominator),
         f"{source}: supermajority: numerator/denominator must be from 2/3 to 1, or two blocks could be certified",
     )
     require(genesis.epoch_length_slots > 0, f"{source}: epoch_length_slots must be above 0")

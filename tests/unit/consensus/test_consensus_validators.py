@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from one_engine import CONTEXT, KEYS, NAMES, WORLD
 
-from agent_world.consensus.stake import expected_proposer
+from agent_world.consensus.stake import PosStatus, expected_proposer
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.hashing import hash32
 from agent_world.crypto.keys import KeyPair
@@ -95,6 +95,12 @@ def test_thresholds_of_safety_and_progress(stakes: list[int]) -> None:
     assert 3 * faulty_max < total <= 3 * (faulty_max + 1)
     assert 2 * required - total > faulty_max, "two quorums share an honest validator"
     assert total - faulty_max >= required, "the honest ones are a quorum"
+
+
+def test_what_decides_is_the_kernels_word() -> None:
+    validators = CONTEXT.validators
+    assert [validators.is_quorum(stake) for stake in (0, 2, 3, 4)] == [False, False, True, True]
+    assert [validators.status(2, rejected) for rejected in (1, 2)] == [PosStatus.PENDING, PosStatus.REJECTED]
 
 
 def test_round_0_is_the_kernels_draw() -> None:

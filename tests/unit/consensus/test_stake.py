@@ -10,6 +10,8 @@ from agent_world.consensus.stake import (
     PosStatus,
     decide_pos_status,
     expected_proposer,
+    honest_stake,
+    is_byzantine_safe,
     proposer_seed,
     required_stake,
     slot_epoch,
@@ -50,7 +52,7 @@ def test_proposer_seed(slot: int, seed: int, of_100: int) -> None:
 
 
 @pytest.mark.parametrize(("stakes", "names", "prefix"), PROPOSERS)
-def test_expected_proposer(stakes: dict[str, int], names: str, prefix: str) -> None:
+def test_t_p4_t_p5_expected_proposer(stakes: dict[str, int], names: str, prefix: str) -> None:
     drawn = [expected_proposer(ids(stakes), slot) for slot in range(12)]
     assert drawn == [f"{prefix}{name}" for name in names.split()]
     assert drawn == [expected_proposer(ids(dict(reversed(stakes.items()))), slot) for slot in range(12)]
@@ -72,8 +74,10 @@ def test_a_slot_out_of_range_is_refused(slot: int) -> None:
         expected_proposer(ids({"a": 1}), slot)
 
 
-def test_the_draw_follows_the_stakes() -> None:
-    stakes = ids({"a": 50, "b": 30, "c": 20})
+@pytest.mark.parametrize(
+    "stakes", [{"a": 50, "b": 30, "c": 20}, {"a": 34, "b": 33, "c": 33}, {"a": 1, "b": 97, "c": 2}]
+)
+def test_t_p6_the_draw_follows_the_stakes(stakes: dict[ValidatorId, int]) -> None:
     counted = Counter(expected_proposer(stakes, slot) for slot in range(10_000))
     for name, stake in stakes.items():
         assert abs(counted[name] - 100 * stake) < 300
@@ -102,7 +106,7 @@ def test_the_excluded_are_never_drawn(stakes: dict[str, int], slot: int) -> None
         (U64_MAX, 1, 1, U64_MAX),
     ],
 )
-def test_required_stake(total: int, numerator: int, denominator: int, required: int) -> None:
+def test_t_p1_t_p2_required_stake(total: int, numerator: int, denominator: int, required: int) -> None:
     assert required_stake(total, numerator, denominator) == required
 
 
@@ -110,7 +114,7 @@ def test_required_stake(total: int, numerator: int, denominator: int, required: 
     "arguments",
     [(0, 2, 3), (100, 0, 3), (100, 2, 0), (100, 3, 2), (100, 1, 2), (100, 2, 4), (100, 2, 5), (2**64, 2, 3)],
 )
-def test_required_stake_refuses(arguments: tuple[int, int, int]) -> None:
+def test_t_p7_half_and_other_ratios_out_of_range_are_refused(arguments: tuple[int, int, int]) -> None:
     with pytest.raises(UsageError):
         required_stake(*arguments)
 
@@ -136,10 +140,23 @@ def test_required_stake_is_the_least_that_suffices(total: int, numerator: int, d
         (67, 34, PosStatus.COMMITTED),
     ],
 )
-def test_decide_pos_status(approved: int, rejected: int, status: PosStatus) -> None:
+def test_t_p3_decide_pos_status(approved: int, rejected: int, status: PosStatus) -> None:
     assert decide_pos_status(100, 67, approved, rejected) is status
 
 
 def test_slot_epoch() -> None:
     assert [slot_epoch(32, slot) for slot in (0, 31, 32, 65)] == [0, 0, 1, 2]
     assert slot_epoch(0, 7) == 0
+
+
+@pytest.mark.parametrize(
+    ("numerator", "denominator", "safe"),
+    [(2, 3, True), (1, 1, True), (67, 100, True), (66, 100, False), (51, 100, False), (2**63, U64_MAX, False)],
+)
+def test_the_kernel_takes_ratios_that_the_round_engine_refuses(numerator: int, denominator: int, safe: bool) -> None:
+    assert required_stake(100, numerator, denominator) > 50
+    assert is_byzantine_safe(numerator, denominator) is safe
+
+
+def test_honest_stake_is_a_third_rounded_up() -> None:
+    assert [honest_stake(total) for total in (1, 2, 3, 4, 6, 7, 100)] == [1, 1, 1, 2, 2, 3, 34]

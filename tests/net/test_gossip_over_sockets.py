@@ -6,11 +6,15 @@ import trio
 from libp2p.crypto.secp256k1 import create_new_key_pair as create_secp256k1
 from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
+from libp2p.pubsub.pubsub_notifee import PubsubNotifee
 from libp2p.pubsub.validators import PUBSUB_SIGNING_PREFIX
 
+from agent_world.config import MINIMAL
 from agent_world.errors import LocalError
 from agent_world.net.interface import GossipMessage, Verdict
 from agent_world.net.libp2p.gossip import MESHSUB
+from agent_world.net.libp2p.host import Host
+from agent_world.net.libp2p.network import Libp2pNetwork
 from agent_world.net.libp2p.streams import framed
 from agent_world.wire.ids import PeerId
 from agent_world.wire.limits import GOSSIP_BYTES_MAX
@@ -201,3 +205,38 @@ async def test_forged_and_unsigned_messages_are_not_heard(networks: Any, strange
         with trio.fail_after(5):
             assert (await anext(inbox)).data == b"good"
         assert inbox.drain() == []
+
+
+async def test_the_mesh_of_a_hub_is_never_pruned(networks: Any, until: Any) -> None:
+    """A pruned neighbour hears nothing until its back-off ends; the library prunes above 12."""
+    leaves_count = 14
+    async with networks(1) as (hub,), networks(leaves_count, line=False) as leaves:
+        await hub.subscribe(TOPIC, accept)
+        inboxes = [await leaf.subscribe(TOPIC, accept) for leaf in leaves]
+        for leaf in leaves:
+            leaf.dial(hub.peer_id, hub.listen_addresses()[0])
+        router = hub._gossip._service.router
+        await until(lambda: len(router.mesh.get(TOPIC, ())) == leaves_count)
+        _grafts, prunes = router.mesh_heartbeat()
+        assert not prunes
+        assert len(router.mesh[TOPIC]) == leaves_count
+        await hub.publish(TOPIC, b"to all")
+        with trio.fail_after(5):
+            for inbox in inboxes:
+                assert (await anext(inbox)).data == b"to all"
+
+
+async def test_gossip_runs_before_anybody_can_connect(new_key: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection made before hangs, and not even a deadline ends it."""
+    started: list[bool] = []
+    listen = Host.listen
+
+    async def spy(self: Host, addresses: tuple[str, ...]) -> None:
+        queues = [told.initiator_peers_queue for told in self.network.notifees if isinstance(told, PubsubNotifee)]
+        # New connections wait until somebody takes them from here.
+        started.append([queue.statistics().tasks_waiting_receive for queue in queues] == [1])
+        await listen(self, addresses)
+
+    monkeypatch.setattr(Host, "listen", spy)
+    async with Libp2pNetwork.open(MINIMAL.net, new_key()):
+        assert started == [True]

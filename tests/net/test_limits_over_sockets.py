@@ -44,7 +44,7 @@ async def flooding(
     config = attrs.evolve(MINIMAL.net, listen=())
     async with Libp2pNetwork.open(config, key, transport=From(source)) as network:
         network.dial(node.peer_id, node.listen_addresses()[0])
-        await until(lambda: network.host.is_connected(node.peer_id) and node.host.is_connected(network.peer_id))
+        await until(lambda: network.peers() and network.peer_id in [info.peer for info in node.peers()])
         yield network
 
 
@@ -102,7 +102,7 @@ async def test_messages_above_the_rate_are_dropped(networks: Any, new_key: Any, 
         for number in range(2 * BURST):
             assert flood.send(node.peer_id, CHANNEL, bytes([number]))
         await until(lambda: node.counters().get("rate_limited.message", 0) == BURST)
-        assert got == [bytes([number]) for number in range(BURST)]
+        await until(lambda: got == [bytes([number]) for number in range(BURST)])
 
 
 async def test_gossip_above_the_rate_is_dropped(networks: Any, new_key: Any, until: Any) -> None:
@@ -143,6 +143,30 @@ async def test_all_connections_together(networks: Any, new_key: Any, until: Any,
             await until(lambda: node.host.is_connected(hosts[-1].peer_id))
 
 
+async def test_connections_of_one_peer(networks: Any, until: Any, stranger: Any) -> None:
+    async with networks(1) as (node,), stranger() as host:
+        target, most = Multiaddr(node.listen_addresses()[0]), 0
+        up = node.connections.connected
+
+        def watch(connection: Any) -> None:
+            nonlocal most
+            most = max(most, len([c for c in node.host.connections(host.peer_id) if not c.is_closed]))
+            up(connection)
+
+        node.connections.connected = watch
+
+        async def dial() -> None:
+            with suppress(Exception):  # as above
+                await host.network.dial_addr(target, library_id(node.peer_id))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(dial)
+        await until(lambda: len(node.host.connections(host.peer_id)) <= 1)
+        assert 1 <= most <= MINIMAL.net.connections_per_peer_max
+        assert node.counters()["connection_limit_per_peer"] >= 1
+
+
 async def tcp(node: Libp2pNetwork, source: str) -> trio.SocketStream:
     known = parse_address(node.listen_addresses()[0])
     return await trio.open_tcp_stream(known.host, known.port, local_address=source)
@@ -164,8 +188,8 @@ async def test_what_one_address_begins(
         for _ in range(10):
             await stack.enter_async_context(await tcp(node, "127.0.0.2"))
         await until(lambda: node.counters().get(counter) == 6)
-        async with flooding(node, new_key(), until, "127.0.0.3"):
-            assert len(node.peers()) == 1, "another address is let in"
+        async with flooding(node, new_key(), until, "127.0.0.3") as other:
+            assert [info.peer for info in node.peers()] == [other.peer_id], "another address is let in"
 
 
 async def test_handshakes_of_all_addresses(networks: Any, until: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import trio
 from libp2p.network.exceptions import SwarmException
 
+from agent_world.config import NetConfig
 from agent_world.net.counters import Counters
 from agent_world.net.doors import Doors, Visit
 from agent_world.net.gate import Gate
@@ -20,12 +21,14 @@ _visit: Final[ContextVar[Visit | None]] = ContextVar("inbound connection of this
 """The library makes the handshake in the task that accepted the connection."""
 
 
-def keep_doors(host: Any, doors: Doors, gate: Gate, counters: Counters) -> None:
-    """Apply the limits of ``doors`` to what connects, and the bans of ``gate`` to both directions.
+def keep_doors(host: Any, config: NetConfig, doors: Doors, gate: Gate, counters: Counters) -> None:
+    """Apply the limits of ``doors`` to what connects, and to both directions bans and the limit for each peer.
 
-    The library only has a limit for all connections together, which half-open ones of one address may use up.
+    The library only has a limit for all connections together, which half-open ones of one address may use up, and
+    keeps the one for each peer only among connections older than 20 s.
     """
     network = host.get_network()
+    being_added: dict[Any, set[Any]] = {}
     accept = network._handle_inbound_connection
     add = network.add_conn
 
@@ -54,7 +57,19 @@ def keep_doors(host: Any, doors: Doors, gate: Gate, counters: Counters) -> None:
             counters.add("connection_banned")
             await muxed.close()
             raise SwarmException("the peer is banned")
-        return await add(muxed, *args, **options)
+        added = being_added.setdefault(muxed.peer_id, set())
+        there = {known.muxed_conn for known in network.connections.get(muxed.peer_id, ()) if not known.is_closed}
+        try:
+            if len(added | there) >= config.connections_per_peer_max:
+                counters.add("connection_limit_per_peer")
+                await muxed.close()
+                raise SwarmException("the peer has enough connections")
+            added.add(muxed)
+            return await add(muxed, *args, **options)
+        finally:
+            added.discard(muxed)
+            if not added:
+                being_added.pop(muxed.peer_id, None)
 
     network._handle_inbound_connection = accept_within_limits
     network.add_conn = add_unless_banned

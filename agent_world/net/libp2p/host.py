@@ -191,7 +191,7 @@ async def open_host(
     library_faults.guard_stream_handlers(inner, config.streams_per_peer_max, counters)
     gate = Gate(config, counters, trio.current_time)
     doors = Doors(config, gate.address_bans)
-    keep_doors(inner, doors, gate, counters)
+    keep_doors(inner, config, doors, gate, counters)
     if "yamux" in config.faster:
         use_faster_yamux(inner)
     async with inner.run([]):

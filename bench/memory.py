@@ -2,8 +2,7 @@
 one-way messages, and the one that takes them all, whose resident memory is read at 2 * 10^4 messages and at 10^5.
 
 Whatever keeps something of every message grows between the two; what is bounded has reached its bound by the first
-mark or grows by less than the goal. Kept for a time rather than up to a number are only the ids of gossip that was
-seen (120 s); at the pace of this row they grow until the end, and are part of the figure.
+mark or grows by less than the goal. With gossip alone the ids of seen messages reach their bound in between.
 """
 
 from __future__ import annotations

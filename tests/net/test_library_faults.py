@@ -37,7 +37,7 @@ ELSEWHERE = {
     "bound_connection_close": "test_closing_a_connection_whose_peer_reads_nothing_takes_no_longer",
     "free_inbound_slot": "test_more_connections_over_time_than_slots",
     "take_messages_with": "test_a_stale_message_costs_nobody_anything_and_is_judged_once",
-    "stop_seen_messages": "test_nothing_is_left_behind",
+    "bound_seen_messages": "test_nothing_is_left_behind",
     "after_identify": "test_who_dials_us_enters_the_routing_table",
     "stop_own_walk": "test_look_ups_leave_few_connections",
 }

@@ -28,6 +28,7 @@ from agent_world.net.libp2p import library_faults
 from agent_world.net.libp2p.host import Host, our_id
 from agent_world.net.rates import RateClass
 from agent_world.net.reputation import Offence
+from agent_world.net.seen import SeenIds
 from agent_world.wire.ids import PeerId, check_peer_id
 from agent_world.wire.limits import GOSSIP_BYTES_MAX
 
@@ -219,6 +220,7 @@ async def open_gossip(host: Host, config: NetConfig, counters: Counters) -> Asyn
     )
     service = Pubsub(host.inner, router, strict_signing=True, max_subscriptions_per_peer=TOPICS_PER_PEER_MAX)
     library_faults.number_messages_from(service, time.time_ns())
+    library_faults.bound_seen_messages(service, SeenIds())
     library_faults.announce_to_new_peers(service)
     library_faults.count_dropped_messages(router, counters)
     gossip = Gossip(service, host.peer_id, config, counters)
@@ -235,7 +237,6 @@ async def open_gossip(host: Host, config: NetConfig, counters: Counters) -> Asyn
                 nursery.cancel_scope.cancel()
     finally:
         gossip.close()
-        library_faults.stop_seen_messages(service)
 
 
 def _score_params(score_of: Callable[[Any], float]) -> ScoreParams:

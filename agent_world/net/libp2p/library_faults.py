@@ -29,6 +29,7 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
 
 from agent_world.net.counters import Counters
+from agent_world.net.seen import SeenIds
 from agent_world.wire.limits import KIB, MIB
 
 log: Final = logging.getLogger(__name__)
@@ -334,9 +335,10 @@ def count_dropped_messages(router: gossipsub.GossipSub, counters: Counters) -> N
     _replace(router, "_handle_dropped_rpc", counted)
 
 
-def stop_seen_messages(service: pubsub.Pubsub) -> None:
-    """Fault: every Pubsub leaves a thread behind."""
+def bound_seen_messages(service: pubsub.Pubsub, seen: SeenIds) -> None:
+    """Fault: ids of seen messages are kept for two to three minutes however many they are, by a thread that stays."""
     service.seen_messages.stop()
+    _replace(service, "seen_messages", seen)
 
 
 def trim_statistics(router: gossipsub.GossipSub) -> None:

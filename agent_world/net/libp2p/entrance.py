@@ -14,9 +14,6 @@ from agent_world.net.doors import Doors, Visit
 from agent_world.net.gate import Gate
 from agent_world.wire.ids import PeerId
 
-CLOSE_TIME_MAX_S: Final = 1.0
-"""For the end of a connection that was let in."""
-
 _visit: Final[ContextVar[Visit | None]] = ContextVar("inbound connection of this task", default=None)
 """The library makes the handshake in the task that accepted the connection."""
 
@@ -45,9 +42,6 @@ def keep_doors(host: Any, config: NetConfig, doors: Doors, gate: Gate, counters:
         finally:
             _visit.reset(token)
             doors.leave(visit, trio.current_time())
-            # A handshake that is cancelled, as when the host closes, leaves its socket open in the library.
-            with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_TIME_MAX_S):
-                await connection.close()
 
     async def add_unless_banned(muxed: Any, *args: Any, **options: Any) -> Any:
         visit = _visit.get()

@@ -343,3 +343,14 @@ async def test_several_listen_addresses(new_key: Any) -> None:
     async with Libp2pNetwork.open(config, new_key()) as node:
         assert [parse_address(text).host for text in node.listen_addresses()] == ["127.0.0.1", "127.0.0.2"]
         assert all(parse_address(text).port for text in node.listen_addresses())
+
+
+async def test_a_close_that_is_cancelled_still_ends_the_connection(networks: Any, until: Any) -> None:
+    async with networks(2, line=False) as (one, two):
+        one.dial(two.peer_id, two.listen_addresses()[0])
+        await until(lambda: one.peers() and two.peers())
+        one.forget(two.peer_id)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await one.disconnect(two.peer_id)
+        await until(lambda: not one.peers() and not two.peers(), 3)

@@ -35,6 +35,7 @@ TOPIC = "aw.w.head"
 PROBE = "/aw/probe/1.0.0"
 ELSEWHERE = {
     "bound_connection_close": "test_closing_a_connection_whose_peer_reads_nothing_takes_no_longer",
+    "finish_connection_close": "test_a_close_that_is_cancelled_still_ends_the_connection",
     "free_inbound_slot": "test_more_connections_over_time_than_slots",
     "take_messages_with": "test_a_stale_message_costs_nobody_anything_and_is_judged_once",
     "bound_seen_messages": "test_nothing_is_left_behind",

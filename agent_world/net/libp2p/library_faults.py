@@ -65,6 +65,7 @@ def repair_library() -> None:
     credit_in_batches()
     shield_frame_writes()
     bound_connection_close()
+    finish_connection_close()
     verify_peer_record_once()
     free_inbound_slot()
     log_by_name()
@@ -132,6 +133,20 @@ def bound_connection_close() -> None:
             nursery.cancel_scope.cancel()
 
     _replace(Yamux, "close", close)
+
+
+def finish_connection_close() -> None:
+    """Fault: a connection counts as closed from the first step of its close on, which a cancellation may cut short.
+
+    No later close does anything then: the socket stays open, and nobody is told that the peer has gone.
+    """
+    close_cancellable = swarm_connection.SwarmConn.close
+
+    async def close(self: swarm_connection.SwarmConn) -> None:
+        with trio.CancelScope(shield=True), trio.move_on_after(2 * CLOSE_TIME_MAX_S):
+            await close_cancellable(self)
+
+    _replace(swarm_connection.SwarmConn, "close", close)
 
 
 def verify_peer_record_once() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -44,7 +44,8 @@ class DiscoveryParts:
     catch_up: CatchUp
     peering: Peering
     clock: Clock
-    voter: PublicKey | None
+    voter: Callable[[], PublicKey | None]
+    """This node's validator key as it is now."""
 
 
 class Discovery:

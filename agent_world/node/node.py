@@ -9,7 +9,7 @@ import structlog
 import trio
 
 from agent_world.crypto.keys import KeyPair
-from agent_world.errors import BlobHashMismatch, BlobNotFound, UsageError
+from agent_world.errors import BlobHashMismatch, BlobNotFound
 from agent_world.handlers.action import ActionHandler, PendingHandler
 from agent_world.handlers.blob import BlobHandler
 from agent_world.handlers.block import BlockHandler
@@ -40,6 +40,7 @@ from agent_world.node.peering import Peering
 from agent_world.node.pool import ActionPool
 from agent_world.node.pull import Puller, PullParts
 from agent_world.node.repair import PendingRepair
+from agent_world.node.seat import Seat
 from agent_world.node.settings import NodeSettings
 from agent_world.node.snapshots import Snapshots
 from agent_world.node.task_status import TaskStatus
@@ -50,7 +51,6 @@ from agent_world.store.blobs import LocalCasStore
 from agent_world.store.chain import ChainStore
 from agent_world.store.content import ContentTable
 from agent_world.store.evidence import EvidenceBook
-from agent_world.store.guard import GuardStore
 from agent_world.store.home import Home
 from agent_world.store.peers import PeerBook
 from agent_world.wire import rpc
@@ -101,9 +101,10 @@ class Node:
             else None
         )
         self.equivocations = Equivocations(self.ledger, EvidenceBook(home), network)
-        self.filing = None if validator_key is None else Filing(self.ledger, self.pool, self.clock, validator_key)
+        self.seat = None if validator_key is None else self._seat(home, validator_key)
+        self.filing = None if self.seat is None else Filing(self.ledger, self.pool, self.clock, self.seat.key)
         self.lease = None if self.filing is None else LeaseKeeper(self.ledger, self.filing, self.clock, config.lease)
-        self.voting = None if validator_key is None else self._voting(home, validator_key)
+        self.voting = None if self.seat is None else self._voting(self.seat)
         self.catch_up = CatchUp(self.ledger, network, self.healer, self.clock, votes=self.voting is not None)
         self.discovery = Discovery(
             DiscoveryParts(
@@ -115,31 +116,28 @@ class Node:
                 catch_up=self.catch_up,
                 peering=self.peering,
                 clock=self.clock,
-                voter=None if validator_key is None else validator_key.public_key,
+                voter=lambda: None if self.seat is None else self.seat.key.public_key,
             )
         )
         self._wire_up()
 
-    def _voting(self, home: Home, key: KeyPair) -> Voting | None:
-        own = self.ledger.validators.by_key(key.public_key)
-        if own is None:
-            raise UsageError(
-                f"the validator key in {home.files.validator_key} is not in this world's validator set;"
-                " remove the file to run without a vote, or put the right key there"
-            )
-        guard = self._stack.enter_context(GuardStore.open(home, key, committed_height=self.ledger.height))
+    def _seat(self, home: Home, key: KeyPair) -> Seat:
+        seat = Seat(home, key, self.ledger, self.clock, drift_max_ms=self.settings.config.consensus.drift_max_ms)
+        self._stack.callback(seat.close)
+        return seat
+
+    def _voting(self, seat: Seat) -> Voting:
         return Voting(
             VotingParts(
                 config=self.settings.config,
                 ledger=self.ledger,
                 pool=self.pool,
-                guard=guard,
+                seat=seat,
                 network=self.network,
                 peering=self.peering,
                 fetcher=self.fetcher,
                 healer=self.healer,
                 clock=self.clock,
-                own=own,
             )
         )
 
@@ -154,6 +152,8 @@ class Node:
         self.equivocations.filing = self.filing
         if self.filing is not None:
             self.filing.admitted = self.announcer.add
+            if self.seat is not None:
+                self.seat.rotated = self.filing.use
         if self.voting is not None:
             self.voting.committed = self._after_height
             self.voting.behind = self._seek_block
@@ -195,7 +195,7 @@ class Node:
             world_id=self.ledger.world_id,
             genesis_hash=self.ledger.genesis_hash,
             role=self.settings.role,
-            validator=self.voting is not None,
+            validator=self.seat is not None and self.seat.is_named,
             listen=self.network.listen_addresses(),
             head=self.ledger.head,
             peers=self.peering.known_addresses(),

@@ -40,9 +40,11 @@ class _Put:
 
 
 class RecordPublisher:
-    """One node's records. ``voter`` is its validator key if it votes."""
+    """One node's records. ``voter`` names its validator key if it has one."""
 
-    def __init__(self, dht: DistributedDht, ledger: Ledger, clock: Clock, voter: PublicKey | None) -> None:
+    def __init__(
+        self, dht: DistributedDht, ledger: Ledger, clock: Clock, voter: Callable[[], PublicKey | None]
+    ) -> None:
         self._dht = dht
         self._ledger = ledger
         self._clock = clock
@@ -71,7 +73,7 @@ class RecordPublisher:
 
     def _is_drawn(self, height: int) -> bool:
         keys = [entry.public_key for entry in self._ledger.validators.record.validators]
-        return self._voter is not None and self._voter in drawn(self._ledger.genesis_hash, height, keys)
+        return self._voter() in drawn(self._ledger.genesis_hash, height, keys)
 
     async def _put_capabilities(self) -> None:
         while True:

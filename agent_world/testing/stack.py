@@ -117,6 +117,8 @@ class Stack:
         """What all members find and put; every node applies its own rules."""
         self.cut_off: set[str] = set()
         """Members to which no DHT peer answers."""
+        self.clock_error_ms: dict[str, int] = {}
+        """By how much a member's wall clock is wrong; its monotonic clock is right."""
         self.history: dict[str, list[tuple[int, str]]] = {name: [] for name in self.members}
         """(height, state root) in the order in which each member committed them, over restarts."""
         first_set = ValidatorSet(self.genesis.validators)
@@ -219,8 +221,8 @@ class Stack:
                 self.genesis,
                 home,
                 cast(DistributedNetwork, network),
-                validator_key=member.validator_key,
-                clock=Clock(self.wall_ms),
+                validator_key=home.validator_key(),
+                clock=Clock(lambda: self.wall_ms() + self.clock_error_ms.get(member.name, 0)),
             )
             self._join_dht(member, node)
             self.checker.restarted(member.name, node.ledger.height)

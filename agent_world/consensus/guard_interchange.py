@@ -114,7 +114,7 @@ def _signed_place(entry: GuardEntry) -> SignedPlace:
 
 def take_in(state: GuardState, file: Interchange, identity: GuardIdentity) -> TakenIn:
     """What ``file`` forbids beyond what ``state`` forbids; raises InterchangeError for another world or key."""
-    _check_identity(file.identity, identity)
+    check_identity(file, identity)
     own = {known.place: known.signed_hash for known in map(_signed_place, state.entries)}
     floor = max(state.sign_floor, file.sign_floor)
     if file.watermark is not None and not _is_part(state, file, own):
@@ -140,7 +140,9 @@ def _is_part(state: GuardState, file: Interchange, own: Mapping[Place, Hash32]) 
     return is_whole and all(own.get(item.place) == item.signed_hash for item in told)
 
 
-def _check_identity(found: GuardIdentity, expected: GuardIdentity) -> None:
+def check_identity(file: Interchange, expected: GuardIdentity) -> None:
+    """Raises InterchangeError if the file is of another world or key."""
+    found = file.identity
     for name in ("world_id", "genesis_hash", "validator_key"):
         there, here = getattr(found, name), getattr(expected, name)
         if there != here:

@@ -204,7 +204,7 @@ def _missing(home: Home, committed_height: int) -> str:
 
 
 def _create(home: Home, key: KeyPair, committed_height: int, *, is_lost: bool) -> GuardStore:
-    state = GuardState()
+    state = GuardState(sequence=1, sign_floor=committed_height) if committed_height else GuardState()
     if is_lost:
         # The next height may have been signed at, and if the chain here is an old copy, later ones as well.
         state = GuardState(sequence=1, sign_floor=committed_height + 1, watching=True)

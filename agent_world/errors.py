@@ -2,9 +2,11 @@
 
 AgentWorldError
 ├── UsageError            you called it wrongly: command line, configuration, file you named      exit 64
+│   └── InterchangeError  a guard interchange file is not one, or is of another world or key
 ├── DataError             stored data are damaged or belong to something else                    exit 65
 │   ├── HomeError         the home directory is foreign, half made, locked or damaged
-│   │   └── DatabaseDamaged   a database file in it is half made or broken
+│   │   ├── DatabaseDamaged   a database file in it is half made or broken
+│   │   └── GuardLost     both files of the vote guard are missing or damaged; the operator must say so
 │   ├── BlobNotFound      no blob of that hash here
 │   ├── BlobHashMismatch  bytes do not hash to their name
 │   ├── BlobTooLarge      content above the size of one blob; it must travel as a file manifest
@@ -61,6 +63,15 @@ class UsageError(AgentWorldError):
     wire_code = ErrorCode.BAD_REQUEST
 
 
+class InterchangeError(UsageError):
+    """A guard interchange file that cannot be taken in; ``place`` says where in it, such as "signed[3].round"."""
+
+    def __init__(self, place: str, detail: str) -> None:
+        super().__init__(f"{place}: {detail}")
+        self.place = place
+        self.detail = detail
+
+
 class DataError(AgentWorldError):
     """What is stored here is damaged, or is not what it should be."""
 
@@ -73,6 +84,10 @@ class HomeError(DataError):
 
 class DatabaseDamaged(HomeError):
     """A database file is half made or broken, whoever it belongs to; another copy of its content may help."""
+
+
+class GuardLost(HomeError):
+    """What this validator signed is not known: its guard is missing or damaged. Nothing is signed before it is."""
 
 
 class BlobNotFound(DataError):

@@ -28,6 +28,7 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
         "propose": "validator_propose",
         "approve": "validator_approve",
         "changes": "validator_changes",
+        "rotate": "validator_rotate",
     },
     "lease": {"status": "lease_status", "acquire": "lease_acquire", "release": "lease_release"},
     "action": {"submit": "action_submit"},
@@ -41,12 +42,20 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
     },
     "blob": {"get": "blob_get", "put": "blob_put"},
 }
+_SUBGROUPS: Final[dict[tuple[str, str], dict[str, str]]] = {
+    ("validator", "guard"): {
+        "export": "validator_guard_export",
+        "import": "validator_guard_import",
+        "init": "validator_guard_init",
+    },
+}
 _GROUP_HELP: Final = {
     "keys": "Make and show key files.",
     "testnet": "Make the genesis and the node homes of a swarm.",
     "node": "Run nodes, look into them, and repair or reset their homes.",
     "peer": "See who a node is connected with, and keep peers out.",
-    "validator": "See and change who validates.",
+    "validator": "See and change who validates, and with which key.",
+    "guard": "Carry the vote guard of a stopped node, or make it anew.",
     "lease": "See and move the lease of the world's single writer.",
     "action": "Sign actions and hand them to a node.",
     "world": "Look at the world through a node, or verify a home.",
@@ -84,8 +93,11 @@ def _build() -> click.Group:
         help="Agent World: a world that nobody has to trust.",
         context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AGENT_WORLD"},
     )
-    for group, modules in _COMMANDS.items():
-        root.add_command(LazyGroup(modules, name=group, help=_GROUP_HELP[group]))
+    groups = {name: LazyGroup(modules, name=name, help=_GROUP_HELP[name]) for name, modules in _COMMANDS.items()}
+    for group in groups.values():
+        root.add_command(group)
+    for (above, name), modules in _SUBGROUPS.items():
+        groups[above].add_command(LazyGroup(modules, name=name, help=_GROUP_HELP[name]))
     return click.version_option(__version__, prog_name="agent-world")(root)
 
 

@@ -11,6 +11,10 @@ How it is used, by the store that owns the files::
 
 At start: ``merge_stricter(state_of(database), state_of(twin))``; where the two differed, rewrite both with
 ``records_of`` of the merged state.
+
+What others have committed, what another copy of the guard tells and what was lost raise the *sign floor* by a
+``floor_record``. A guard that does not know all that it has signed is *watching*: it signs nothing until its owner
+names a height that begins only now.
 """
 
 from __future__ import annotations
@@ -33,9 +37,9 @@ from agent_world.wire.signed import Signed
 GUARD_HEIGHTS_MAX: Final = 4
 """Heights whose signed bytes are kept: the current one, and some for evidence and for looking into a fault.
 Nothing below the highest height is ever signed, so older entries protect nothing."""
-GUARD_ENTRIES_PER_HEIGHT_MAX: Final = 48
-"""Entries kept of one height (16 rounds of three steps). A height's rounds only go up, so the newest entry alone
-decides what is safe; the others are there to be sent again."""
+GUARD_ENTRIES_MAX: Final = 48
+"""Entries kept (16 rounds of three steps), the newest. A height's rounds only go up, so the newest entry alone decides
+what is safe; the others are there to be sent again."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -45,9 +49,11 @@ class GuardState:
     sequence: int = 0
     """Number of records applied; 0 for a guard that has never allowed anything."""
     sign_floor: int = 0
-    """Nothing new is signed at this height or below: set where the two files disagreed."""
+    """Nothing new is signed at this height or below: it was committed, or may have been signed at before."""
+    watching: bool = False
+    """Nothing new is signed at all: not everything that was signed is known, and so not up to which height."""
     entries: tuple[GuardEntry, ...] = ()
-    """Ascending by (height, round, step)."""
+    """The last ones, ascending by (height, round, step)."""
     lock: Lock | None = None
     """Lock of ``height``."""
     valid: ValidValue | None = None
@@ -90,8 +96,10 @@ def check(state: GuardState, request: SignRequest) -> Permit:
             if record.from_bytes(Signed, entry.signed, size_max=PROPOSAL_BYTES_MAX).body == request.body:
                 return Permit(request, entry.signed, _MADE_HERE)
             raise NotSafe(f"{_name(request)}: another {request.step} was signed there before")
+    if state.watching:
+        raise NotSafe(f"{_name(request)}: not all that was signed is known; the guard waits for a height that begins")
     if request.height <= state.sign_floor:
-        raise NotSafe(f"{_name(request)}: nothing may be signed up to height {state.sign_floor}, the guard was damaged")
+        raise NotSafe(f"{_name(request)}: nothing may be signed up to height {state.sign_floor}")
     if request.height < state.height:
         raise NotSafe(f"{_name(request)}: height {state.height} was signed at already")
     if request.height == state.height:
@@ -159,9 +167,22 @@ def record_for(state: GuardState, request: SignRequest, signed: bytes) -> GuardR
     return GuardRecord(
         sequence=U64(state.sequence + 1),
         sign_floor=U64(state.sign_floor),
+        watching=state.watching,
         entry=entry,
         lock=request.lock,
         valid=request.valid,
+    )
+
+
+def floor_record(state: GuardState, floor: int, *, watching: bool) -> GuardRecord:
+    """The record by which nothing new is signed up to ``floor``, and at no height at all while ``watching``."""
+    return GuardRecord(
+        sequence=U64(state.sequence + 1),
+        sign_floor=U64(max(floor, state.sign_floor)),
+        watching=watching,
+        entry=None,
+        lock=state.lock,
+        valid=state.valid,
     )
 
 
@@ -173,11 +194,18 @@ def apply(state: GuardState, made: GuardRecord) -> GuardState:
         raise DataError(f"guard record {made.sequence} lowers the sign floor")
     entries = state.entries
     if made.entry is not None:
+        if state.watching and not made.watching:
+            raise DataError(f"guard record {made.sequence} signs while the guard watches")
         if entries and _place(made.entry) <= _place(entries[-1]):
             raise DataError(f"guard record {made.sequence} is not above the one before it")
         entries = _pruned((*entries, made.entry))
     return GuardState(
-        sequence=made.sequence, sign_floor=made.sign_floor, entries=entries, lock=made.lock, valid=made.valid
+        sequence=made.sequence,
+        sign_floor=made.sign_floor,
+        watching=made.watching,
+        entries=entries,
+        lock=made.lock,
+        valid=made.valid,
     )
 
 
@@ -186,10 +214,9 @@ def _place(entry: GuardEntry) -> tuple[int, int, int]:
 
 
 def _pruned(entries: tuple[GuardEntry, ...]) -> tuple[GuardEntry, ...]:
-    top = entries[-1].height
+    """The newest entries: always an end of what was written, so that files can be cut at one place."""
     heights = sorted({entry.height for entry in entries})[-GUARD_HEIGHTS_MAX:]
-    current = [entry for entry in entries if entry.height == top][-GUARD_ENTRIES_PER_HEIGHT_MAX:]
-    return (*(entry for entry in entries if entry.height in heights and entry.height != top), *current)
+    return tuple(entry for entry in entries if entry.height in heights)[-GUARD_ENTRIES_MAX:]
 
 
 def state_of(records: Iterable[GuardRecord]) -> GuardState:
@@ -212,6 +239,7 @@ def records_of(state: GuardState) -> tuple[GuardRecord, ...]:
         GuardRecord(
             sequence=U64(first + index),
             sign_floor=U64(state.sign_floor),
+            watching=state.watching,
             entry=entry,
             lock=state.lock if index == len(entries) - 1 else None,
             valid=state.valid if index == len(entries) - 1 else None,
@@ -224,8 +252,8 @@ def merge_stricter(first: GuardState, second: GuardState) -> GuardState:
     """The state to go on with, out of the database's and its twin's.
 
     Equal, or one ahead by a single record (a crash between the two writes, before anything was sent): the longer
-    one. Anything else means that a file lost or changed records: then both count, and ``sign_floor`` forbids every
-    height touched so far.
+    one. Anything else means that a file lost or changed records: then both count, ``sign_floor`` forbids every height
+    touched so far, and the guard watches: what else was signed is not known.
     """
     if first == second:
         return first
@@ -239,23 +267,19 @@ def merge_stricter(first: GuardState, second: GuardState) -> GuardState:
     # Counted on from the longer one, and never fewer than the entries, so that records_of can number them.
     sequence = max(long.sequence + 1, len(entries))
     return GuardState(
-        sequence=sequence, sign_floor=floor, entries=_pruned(entries) if entries else (),
+        sequence=sequence, sign_floor=floor, watching=True, entries=_pruned(entries),
         lock=higher.lock, valid=higher.valid,
     )  # fmt: skip
 
 
 def _is_next(short: GuardState, long: GuardState) -> bool:
-    """Whether ``long`` is ``short`` after its own last record."""
-    if not long.entries:
-        return False
-    made = GuardRecord(
-        sequence=U64(long.sequence),
-        sign_floor=U64(long.sign_floor),
-        entry=long.entries[-1],
-        lock=long.lock,
-        valid=long.valid,
-    )
-    try:
-        return apply(short, made) == long
-    except DataError:
-        return False
+    """Whether ``long`` is ``short`` after one more record, of a signature or of the floor."""
+    made = floor_record(short, long.sign_floor, watching=long.watching)
+    signed = [attrs.evolve(made, entry=entry, lock=long.lock, valid=long.valid) for entry in long.entries[-1:]]
+    for candidate in (made, *signed):
+        try:
+            if apply(short, candidate) == long:
+                return True
+        except DataError:
+            continue
+    return False

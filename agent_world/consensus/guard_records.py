@@ -62,10 +62,17 @@ class GuardRecord:
     """1 for a guard's first record, then without a gap."""
     sign_floor: U64
     """Nothing new is signed at this height or below."""
+    watching: bool = False
+    """Nothing new is signed at all until a record without it."""
     entry: GuardEntry | None
-    """None only where a rewritten file starts without any."""
+    """None for a record that only moves the floor, and where a rewritten file starts without any."""
     lock: Lock | None
     valid: ValidValue | None
+
+    @property
+    def height(self) -> int:
+        """Highest height that this record forbids to sign anything new at: the entry's, or the floor."""
+        return max(self.sign_floor, 0 if self.entry is None else self.entry.height)
 
     def to_bytes(self) -> bytes:
         """Canonical bytes."""

@@ -16,9 +16,10 @@ from agent_world.errors import Ignored, RemoteError
 def restore(run: HeightRun, state: GuardState, now_ms: int) -> None:
     """Put own messages, lock and valid value of this height back, and send the stored bytes again.
 
-    Nothing happens if nothing was signed at this height. At a height up to the guard's sign floor the node watches.
+    Nothing happens if nothing was signed at this height. At a height up to the guard's sign floor, and as long as the
+    guard watches, the node follows without a vote.
     """
-    if run.context.height <= state.sign_floor:
+    if state.watching or run.context.height <= state.sign_floor:
         run.own = None
     entries = state.entries_at(run.context.height)
     if not entries:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -53,8 +53,8 @@ class DiscoveryParts:
     snapshots: Snapshots
     snapshot_every_heights: int
     clock: Clock
-    voter: KeyPair | None
-    """The validator key of a node with a vote."""
+    voter: Callable[[], KeyPair | None]
+    """The validator key of a node with a vote, as it is now."""
 
 
 class Discovery:

@@ -28,7 +28,7 @@ WAITING_MAX: Final = 16
 
 
 class Filing:
-    """One validator's own actions. ``key`` may be exchanged when the validator's key is."""
+    """One validator's own actions."""
 
     def __init__(self, ledger: Ledger, pool: ActionPool, clock: Clock, key: KeyPair) -> None:
         self._ledger = ledger
@@ -39,6 +39,10 @@ class Filing:
         self.admitted: Callable[[Hash32], None] = lambda _action_id: None
         """Told the id of every action, to gossip it."""
         self.counters = Counters()
+
+    def use(self, key: KeyPair) -> None:
+        """Sign with another key from now on: the validator's was exchanged."""
+        self.key = key
 
     async def file(self, payload: object, *, timeout_s: float) -> tuple[Hash32, U64, Receipt]:
         """Sign, hand in and wait for the block; action id, height and receipt, whatever that says.
@@ -59,8 +63,8 @@ class Filing:
             ) from None
 
     async def _see_through(self, payload: object) -> tuple[Hash32, U64, Receipt]:
-        actor_id = actor_id_of(self.key.public_key)
         for _signing in range(SIGNINGS_MAX):
+            actor_id = actor_id_of(self.key.public_key)
             nonce = self._ledger.next_nonce(actor_id)
             if nonce is None:
                 raise Refused(ErrorCode.UNAUTHORIZED, "this validator's key is not known to the world yet", rule="A7")

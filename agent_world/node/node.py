@@ -9,7 +9,7 @@ import structlog
 import trio
 
 from agent_world.crypto.keys import KeyPair
-from agent_world.errors import BlobHashMismatch, BlobNotFound, UsageError
+from agent_world.errors import BlobHashMismatch, BlobNotFound
 from agent_world.handlers.action import ActionHandler, PendingHandler
 from agent_world.handlers.blob import BlobHandler
 from agent_world.handlers.block import BlockHandler
@@ -41,6 +41,7 @@ from agent_world.node.pool import ActionPool
 from agent_world.node.provider_search import ProviderSearch
 from agent_world.node.pull import Puller, PullParts
 from agent_world.node.repair import PendingRepair
+from agent_world.node.seat import Seat
 from agent_world.node.settings import NodeSettings
 from agent_world.node.snapshot_search import SnapshotSearch
 from agent_world.node.snapshots import Snapshots
@@ -53,7 +54,6 @@ from agent_world.store.blobs import LocalCasStore
 from agent_world.store.chain import ChainStore
 from agent_world.store.content import ContentTable
 from agent_world.store.evidence import EvidenceBook
-from agent_world.store.guard import GuardStore
 from agent_world.store.home import Home
 from agent_world.store.peers import PeerBook
 from agent_world.wire import rpc
@@ -104,10 +104,11 @@ class Node:
         parts = PullParts(self.ledger, self.blobs, self.content, self.fetcher, self.large, self.sources, self.clock)
         self.puller = Puller(parts) if settings.role is Role.STORAGE else None
         self.equivocations = Equivocations(self.ledger, EvidenceBook(home), network)
-        self.filing = None if validator_key is None else Filing(self.ledger, self.pool, self.clock, validator_key)
+        self.seat = None if validator_key is None else self._seat(home, validator_key)
+        self.filing = None if self.seat is None else Filing(self.ledger, self.pool, self.clock, self.seat.key)
         self.lease = None if self.filing is None else LeaseKeeper(self.ledger, self.filing, self.clock, config.lease)
-        self.voting = None if validator_key is None else self._voting(home, validator_key)
-        self._proof = None if validator_key is None else self._prove_validator(validator_key)
+        self.voting = None if self.seat is None else self._voting(self.seat)
+        self._proof: Signed | None = None
         self.catch_up = CatchUp(self.ledger, network, self.healer, self.clock, votes=self.voting is not None)
         self.discovery = Discovery(
             DiscoveryParts(
@@ -123,40 +124,38 @@ class Node:
                 snapshots=self.snapshots,
                 snapshot_every_heights=config.storage.snapshot_every_heights,
                 clock=self.clock,
-                voter=validator_key,
+                voter=lambda: None if self.seat is None else self.seat.key,
             )
         )
         self.snapshot_search = SnapshotSearch(network, self.sources, self.ledger.world_id)
         self._wire_up()
 
-    def _voting(self, home: Home, key: KeyPair) -> Voting:
-        if key.public_key == self.ledger.genesis.authority:
-            raise UsageError(
-                f"{home.files.validator_key} holds the genesis authority's key, which never votes: it is not in this"
-                " world's validator set; remove the file to run without a vote, or put the right key there"
-            )
-        if self.ledger.validators.by_key(key.public_key) is None:
-            _log.warning("this validator's key is not in the set; it votes once a set has it", key=key.public_key.hex())
-        guard = self._stack.enter_context(GuardStore.open(home, key, committed_height=self.ledger.height))
+    def _seat(self, home: Home, key: KeyPair) -> Seat:
+        seat = Seat(home, key, self.ledger, self.clock, drift_max_ms=self.settings.config.consensus.drift_max_ms)
+        self._stack.callback(seat.close)
+        return seat
+
+    def _voting(self, seat: Seat) -> Voting:
         return Voting(
             VotingParts(
                 config=self.settings.config,
                 ledger=self.ledger,
                 pool=self.pool,
-                guard=guard,
+                seat=seat,
                 network=self.network,
                 peering=self.peering,
                 fetcher=self.fetcher,
                 healer=self.healer,
                 clock=self.clock,
-                key=key.public_key,
             )
         )
 
-    def _prove_validator(self, key: KeyPair) -> Signed:
-        """For hellos: the validator with this key is found at this peer."""
+    def _use_validator_key(self, key: KeyPair) -> None:
+        """File actions with it, and say in hellos that the validator with this key is found at this peer."""
+        if self.filing is not None:
+            self.filing.use(key)
         claim = ValidatorClaim(peer_id=self.network.peer_id, issued_at_ms=TimeMs(self.clock.wall_ms()))
-        return sign_validator_claim(claim, self.ledger.genesis_hash, key)
+        self._proof = sign_validator_claim(claim, self.ledger.genesis_hash, key)
 
     def _wire_up(self) -> None:
         """Everything that one part tells another."""
@@ -169,6 +168,9 @@ class Node:
         self.peering.is_validator_key = lambda key: self.ledger.validators.by_key(key) is not None
         self.announcer.announce_heads = self.voting is not None
         self.equivocations.filing = self.filing
+        if self.seat is not None:
+            self.seat.rotated = self._use_validator_key
+            self._use_validator_key(self.seat.key)
         if self.filing is not None:
             self.filing.admitted = self.announcer.add
         if self.voting is not None:

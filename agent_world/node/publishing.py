@@ -45,9 +45,9 @@ class _Put:
 
 
 class RecordPublisher:
-    """One node's records. ``voter`` is its validator key if it votes."""
+    """One node's records. ``voter`` names its validator key if it has one."""
 
-    def __init__(self, dht: DistributedDht, ledger: Ledger, clock: Clock, voter: KeyPair | None) -> None:
+    def __init__(self, dht: DistributedDht, ledger: Ledger, clock: Clock, voter: Callable[[], KeyPair | None]) -> None:
         self._dht = dht
         self._ledger = ledger
         self._clock = clock
@@ -64,8 +64,7 @@ class RecordPublisher:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._put_heads)
             nursery.start_soon(self._put_capabilities)
-            if self._voter is not None:
-                nursery.start_soon(self._put_memberships, self._voter)
+            nursery.start_soon(self._put_memberships)
 
     async def _put_heads(self) -> None:
         key = rpc.dht_head_key(self._ledger.world_id)
@@ -80,15 +79,16 @@ class RecordPublisher:
     def _is_drawn(self, number: int) -> bool:
         """For a height, or for an hour of the wall clock."""
         keys = [entry.public_key for entry in self._ledger.validators.record.validators]
-        return self._voter is not None and self._voter.public_key in drawn(self._ledger.genesis_hash, number, keys)
+        voter = self._voter()
+        return voter is not None and voter.public_key in drawn(self._ledger.genesis_hash, number, keys)
 
-    async def _put_memberships(self, voter: KeyPair) -> None:
+    async def _put_memberships(self) -> None:
         """The directory: every hour by those drawn for the hour, and by anybody who finds that nobody has it."""
         ledger, key = self._ledger, rpc.dht_membership_key(self._ledger.world_id)
         while True:
             await trio.sleep(MEMBERSHIP_LOOK_S)
-            now_ms, term = self._clock.wall_ms(), ledger.term()
-            if term is None or term.validators.by_key(voter.public_key) is None:
+            now_ms, term, voter = self._clock.wall_ms(), ledger.term(), self._voter()
+            if term is None or voter is None or term.validators.by_key(voter.public_key) is None:
                 continue
             if not self._membership.is_due(term.version, self._clock.now_ms()):
                 continue

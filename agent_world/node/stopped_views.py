@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import reduce
 from typing import Any, NoReturn, TypeVar
 
 from agent_world import __version__
@@ -94,15 +95,19 @@ class StoppedViews(ChainViews):
         key = home.validator_key()
         if key is None:
             return None
+        damage = len(self._damage)
         found = (
             self._read("guard.log", lambda: self._guard_log(key.public_key)),
             self._read("guard.db", self._guard_database),
         )
         copies = [copy for copy in found if copy is not None]
-        state = GuardState()
-        for copy in copies:
-            state = merge_stricter(state, copy)
-        return {"files": len(copies), "height": state.height, "sign_floor": state.sign_floor}
+        state = reduce(merge_stricter, copies) if copies else GuardState()
+        return {
+            "files": len(copies),
+            "height": state.height,
+            "sign_floor": state.sign_floor,
+            "watching": state.watching or len(self._damage) > damage,
+        }
 
     def _guard_log(self, key: PublicKey) -> GuardState | None:
         home = self._stopped.home

@@ -127,8 +127,9 @@ class NodeViews(ChainViews):
             node.equivocations.counters,
         ):
             merged.update(part)
-        if node.voting is not None:
+        if node.voting is not None and node.seat is not None:
             merged.update(node.voting.counters)
+            merged.update(node.seat.counters)
         if node.puller is not None:
             merged.update(node.puller.counters)
         if node.filing is not None:

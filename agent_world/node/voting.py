@@ -14,9 +14,10 @@ from agent_world.config import NodeConfig
 from agent_world.consensus import events
 from agent_world.consensus.context import HeightContext
 from agent_world.consensus.engine import Engine
+from agent_world.consensus.guard import GuardState
 from agent_world.consensus.messages import EarlyMessage, Message, VerifiedProposal, VerifiedVote
 from agent_world.consensus.repeat import own_messages
-from agent_world.errors import ChainError, DataError, NotSafe, Refused
+from agent_world.errors import ChainError, DataError, Refused
 from agent_world.net.interface import DistributedNetwork
 from agent_world.node.clock import Clock
 from agent_world.node.courier import Courier
@@ -26,10 +27,10 @@ from agent_world.node.heard import Heard
 from agent_world.node.ledger import Ledger
 from agent_world.node.peering import Peering
 from agent_world.node.pool import ActionPool
-from agent_world.store.guard import GuardStore
+from agent_world.node.seat import Seat
 from agent_world.wire.block import WorldBlock
 from agent_world.wire.cid import ContentHash
-from agent_world.wire.ids import PeerId, PublicKey, TimeMs
+from agent_world.wire.ids import PeerId, TimeMs
 from agent_world.world.admission import SignedAction, open_action
 
 _log = structlog.get_logger("agent_world.consensus")
@@ -42,6 +43,8 @@ BODIES_TIMEOUT_S: Final = 3.0
 """How long a proposal's missing action bodies are looked for before the block is judged invalid."""
 BODIES_PATIENCE_S: Final = 0.1
 """A peer that has not sent them after this is not waited for alone: a round's proposal has a second or less."""
+MEND_S: Final = 1.0
+"""Pause between two tries to open a vote guard again that could not be written, such as on a full disk."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -51,14 +54,12 @@ class VotingParts:
     config: NodeConfig
     ledger: Ledger
     pool: ActionPool
-    guard: GuardStore
+    seat: Seat
     network: DistributedNetwork
     peering: Peering
     fetcher: BlobFetcher
     healer: Healer
     clock: Clock
-    key: PublicKey
-    """The validator's; it signs at the heights whose set has it."""
 
 
 class Voting:
@@ -67,7 +68,8 @@ class Voting:
     def __init__(self, parts: VotingParts) -> None:
         self._parts = parts
         self._ledger = parts.ledger
-        self._engine = Engine(parts.config.consensus, parts.key)
+        self._seat = parts.seat
+        self._engine = self._new_engine()
         self._send, self._inbox = trio.open_memory_channel[events.Input](INBOX_MAX)
         self._pending: deque[events.Input] = deque()
         self._bodies: dict[ContentHash, SignedAction] = {}
@@ -76,6 +78,7 @@ class Voting:
         self._nursery: trio.Nursery | None = None
         self._started = 0
         self.counters = self._courier.counters
+        self._is_mending = False
         self._is_away = False
         """Whether rounds are left alone while this node catches up."""
         self.committed: Callable[[], None] = lambda: None
@@ -90,15 +93,7 @@ class Voting:
         """For ``node status``."""
         run = self._engine.run
         place = {} if run is None else {"deciding_height": run.context.height, "round": run.round}
-        own = self._ledger.validators.by_key(self._parts.key)
-        if own is None:
-            return {
-                "validator_id": None,
-                "waiting": "not in the validator set",
-                "last_status": self.last_status,
-                **place,
-            }
-        return {"validator_id": own.validator_id, "last_status": self.last_status, **place}
+        return {**self._seat.status(), "last_status": self.last_status, **place}
 
     def context(self) -> HeightContext:
         """What messages are opened against: the height that the engine decides."""
@@ -138,7 +133,7 @@ class Voting:
     def height_moved(self) -> None:
         """A height was committed by catch-up."""
         if not self._is_away:
-            self._feed(events.StartHeight(self._ledger.context(), self._parts.guard.load()))
+            self._feed(events.StartHeight(self._ledger.context()))
 
     def leave(self) -> None:
         """This node is heights behind: take no part in rounds that are over."""
@@ -147,7 +142,7 @@ class Voting:
     def come_back(self) -> None:
         """This node is at the network's height again."""
         self._is_away = False
-        self._feed(events.StartHeight(self._ledger.context(), self._parts.guard.load()))
+        self._feed(events.StartHeight(self._ledger.context()))
 
     def find_body(self, content: ContentHash) -> bytes | None:
         """An action of a block being decided here, so that others can fetch it."""
@@ -193,6 +188,7 @@ class Voting:
                 if item.context.height != self._ledger.height + 1 or item.context.height <= self._started:
                     continue  # a later height was committed while this waited, or it is being decided already
                 self._started = item.context.height
+                item = attrs.evolve(item, restored=self._begin())
             place = self._place()
             for effect in self._engine.step(self._parts.clock.now_ms(), item):
                 await self._carry_out(effect)
@@ -206,9 +202,40 @@ class Voting:
     def _start_height(self) -> None:
         self._courier.new_height()
         self._bodies.clear()
-        self._pending.append(events.StartHeight(self._ledger.context(), self._parts.guard.load()))
+        self._pending.append(events.StartHeight(self._ledger.context()))
         if self._parts.pool.mempool.has_ready:
             self._pending.append(events.WorkAvailable())
+
+    def _begin(self) -> GuardState:
+        """What the guard says at the start of a height; a key that took over gets an engine of its own."""
+        key = self._seat.key
+        restored = self._seat.begin()
+        if self._seat.key is not key:
+            self._engine = self._new_engine()
+        self._mend_if_needed()
+        return restored
+
+    def _new_engine(self) -> Engine:
+        return Engine(self._parts.config.consensus, self._seat.key.public_key)
+
+    def _mend_if_needed(self) -> None:
+        if self._seat.needs_mending and not self._is_mending:
+            assert self._nursery is not None
+            self._is_mending = True
+            self._nursery.start_soon(self._mend)
+
+    async def _mend(self) -> None:
+        """Until the guard is in order; then decide the height anew from what it has stored, as a restart does."""
+        while True:
+            if self._seat.mend():
+                break
+            await trio.sleep(MEND_S)
+        self._is_mending = False
+        self._engine = self._new_engine()
+        self._started = 0
+        self.height_moved()
+        if self._parts.pool.mempool.has_ready:
+            self.work_available()
 
     async def _carry_out(self, effect: events.Effect) -> None:
         match effect:
@@ -221,11 +248,10 @@ class Voting:
                 else:
                     self._pending.append(await self._judge(effect))
             case events.Sign(request=request):
-                try:
-                    self._pending.append(events.OwnSigned(self._parts.guard.permit(request)))
-                except NotSafe as error:
-                    self.counters.add("consensus.not_safe")
-                    _log.error("the vote guard refuses a signature", error=str(error))
+                signed = self._seat.permit(request)
+                if signed is not None:
+                    self._pending.append(events.OwnSigned(signed))
+                self._mend_if_needed()
             case events.Broadcast(data=data):
                 self._courier.broadcast(data)
             case events.Commit():
@@ -247,7 +273,7 @@ class Voting:
             return
         batch = self._parts.pool.batch(self._parts.config.batch)
         actions = [action for item in batch.actions if (action := self._parts.pool.get(item.action_id)) is not None]
-        own = self._ledger.validators.by_key(self._parts.key)
+        own = self._ledger.validators.by_key(self._seat.key.public_key)
         if own is None:
             return
         time_ms = TimeMs(self._parts.clock.wall_ms())
@@ -340,6 +366,7 @@ class Voting:
                 self.behind()
                 return
             await self._parts.healer.with_state(lambda: self._ledger.commit(effect.block, effect.certificate, actions))
+            self._seat.decided(effect.height)
             self.last_status = "committed"
             self.counters.add("consensus.committed")
             self.committed()

@@ -14,7 +14,7 @@ import attrs
 from agent_world.crypto.hashing import hash32
 from agent_world.errors import ChainError, DecodeError, LocalError
 from agent_world.store.blobs import LocalCasStore
-from agent_world.store.database import Row
+from agent_world.store.database import Database, Row
 from agent_world.store.durable import FaultHook, no_fault
 from agent_world.store.home import Home
 from agent_world.wire import record
@@ -92,6 +92,12 @@ class ReceiptPosition:
     position: int
 
 
+def committed_height_of(database: Database) -> int:
+    """Height of the last committed block of a home; 0 before the first."""
+    rows = database.query("SELECT height FROM chain_head")
+    return int(rows[0][0]) if rows else 0
+
+
 class ChainStore:
     """Blocks of one home. At most one object per open home may write."""
 
@@ -118,8 +124,7 @@ class ChainStore:
     @property
     def committed_height(self) -> int:
         """Height of the last committed block, 0 before the first; never falls, also over restarts."""
-        rows = self._database.query("SELECT height FROM chain_head")
-        return int(rows[0][0]) if rows else 0
+        return committed_height_of(self._database)
 
     @property
     def base_height(self) -> int:

@@ -13,7 +13,7 @@ from agent_world.crypto.hashing import hash32
 from agent_world.errors import DatabaseDamaged, DataError, HomeError
 from agent_world.store import schema
 from agent_world.store.database import Database, Row
-from agent_world.store.durable import FaultHook
+from agent_world.store.durable import FaultHook, no_fault
 from agent_world.wire.ids import Hash32, PublicKey
 
 
@@ -56,7 +56,10 @@ class GuardDatabase:
             if not rows:
                 raise DatabaseDamaged(f"{path} is half made: it does not name its validator")
             if rows[0][0] != validator_key:
-                raise HomeError(f"{path} belongs to another validator key; it is neither used nor changed")
+                raise HomeError(
+                    f"{path} belongs to another validator key; it is neither used nor changed: put that key's "
+                    "guard or this guard's key into the home"
+                )
             # A process that was killed may have written its last record and not synced it; nobody may act on it before.
             database.fold()
         except BaseException:
@@ -70,29 +73,32 @@ class GuardDatabase:
         for row in self._database.query("SELECT sequence, height, record, checksum FROM records ORDER BY sequence"):
             try:
                 made = _record(row)
-                touched = max(touched, made.entry.height if made.entry else 0)
+                touched = max(touched, made.height)
                 state = state if damage else apply(state, made)
             except DataError as error:
                 damage = damage or str(error)
                 touched = max(touched, row[1] if isinstance(row[1], int) else 0)
         return DatabaseContent(state, damage, touched)
 
-    def append(self, made: GuardRecord, lowest_height: int | None, fault: FaultHook, data: bytes | None = None) -> None:
-        """Store one record durably, and drop those below ``lowest_height`` if one is given; raises HomeError.
+    def append(
+        self, made: GuardRecord, first_sequence: int | None, fault: FaultHook, data: bytes | None = None
+    ) -> None:
+        """Store one record durably, and drop those before ``first_sequence`` if one is given; raises HomeError.
 
         ``data`` is the record's bytes, if they are at hand.
         """
         with self._database.transaction():
             self._database.execute(_INSERT, _row(made, data or made.to_bytes()))
-            if lowest_height is not None:
-                self._database.execute("DELETE FROM records WHERE height < ?", (lowest_height,))
+            if first_sequence is not None:
+                self._database.execute("DELETE FROM records WHERE sequence < ?", (first_sequence,))
             fault("guard_database_begun")
 
-    def replace(self, records: tuple[GuardRecord, ...]) -> None:
-        """Store these records instead of all there are, in one transaction."""
+    def replace(self, records: tuple[GuardRecord, ...], fault: FaultHook = no_fault) -> None:
+        """Store these records instead of all there are, in one transaction; raises HomeError."""
         with self._database.transaction():
             self._database.execute("DELETE FROM records")
             self._insert(records)
+            fault("guard_database_begun")
 
     def close(self) -> None:
         """Close the file."""
@@ -106,7 +112,7 @@ _INSERT: Final = "INSERT INTO records VALUES (?, ?, ?, ?)"
 
 
 def _row(made: GuardRecord, data: bytes) -> Row:
-    return made.sequence, made.entry.height if made.entry else 0, data, hash32(data)
+    return made.sequence, made.height, data, hash32(data)
 
 
 def _record(row: Row) -> GuardRecord:

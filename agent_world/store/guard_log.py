@@ -69,7 +69,10 @@ def read(path: Path, genesis_hash: Hash32, validator_key: PublicKey) -> LogConte
     if len(start) < HEADER_BYTES or start[: len(MAGIC)] != MAGIC or hash32(start[:-_CHECKSUM_BYTES]) != start[-32:]:
         return LogContent((), "the header is damaged", 0, 0)
     if start != header(genesis_hash, validator_key):
-        raise HomeError(f"{path} belongs to another world or validator key; it is neither used nor changed")
+        raise HomeError(
+            f"{path} belongs to another world or validator key; it is neither used nor changed: put "
+            "the guard of this home's key and world there"
+        )
     return _parse(data, start[-_CHECKSUM_BYTES:])
 
 
@@ -85,8 +88,8 @@ def _parse(data: bytes, checksum: bytes) -> LogContent:
         expected = hash32(checksum + framed[:-_CHECKSUM_BYTES])
         whole = expected == framed[-_CHECKSUM_BYTES:]
         made = _record(framed)
-        if made is not None and made.entry is not None:
-            touched = max(touched, made.entry.height)
+        if made is not None:
+            touched = max(touched, made.height)
         offset += len(framed)
         if damage:
             continue  # only looking for heights touched

@@ -56,6 +56,11 @@ class HomeLayout:
         return self.path / "validator.key"
 
     @property
+    def validator_next_key(self) -> Path:
+        """Key that takes over once a validator set names it, mode 0600; made by ``validator rotate``."""
+        return self.path / "validator.next.key"
+
+    @property
     def world_db(self) -> Path:
         """Blobs, blocks, content, peers."""
         return self.path / "world.db"
@@ -190,6 +195,11 @@ class Home:
     def validator_key(self) -> KeyPair | None:
         """The voting key, None if this node is no validator."""
         return keyfile.read(self.files.validator_key) if self.files.validator_key.exists() else None
+
+    def validator_next_key(self) -> KeyPair | None:
+        """The key that is to take over; None if no rotation is under way."""
+        files = self.files
+        return keyfile.read(files.validator_next_key) if files.validator_next_key.exists() else None
 
     def node_toml(self) -> str:
         """Text of node.toml."""

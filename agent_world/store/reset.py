@@ -16,7 +16,7 @@ import attrs
 
 from agent_world.errors import DatabaseDamaged, HomeError
 from agent_world.store import schema
-from agent_world.store.database import Database
+from agent_world.store.database import Database, Row
 from agent_world.store.durable import RESET_PREFIX, FaultHook, fsync_directory, no_fault
 from agent_world.store.home import HomeLayout
 from agent_world.wire.ids import Hash32
@@ -47,7 +47,10 @@ def _reset(files: HomeLayout, genesis_hash: Hash32, keep_guard: bool, fault: Fau
     removed = [_size(path) for path in (*going, *guard, *files.path.glob(f"{RESET_PREFIX}*"))]
     aside = Path(tempfile.mkdtemp(prefix=RESET_PREFIX, dir=files.path))
     fresh = aside / files.world_db.name
-    Database.create(fresh, schema.WORLD, genesis_hash).close()
+    made_for = _guard_key(files.world_db) if keep_guard else []
+    with contextlib.closing(Database.create(fresh, schema.WORLD, genesis_hash)) as database, database.transaction():
+        for key in made_for:
+            database.execute("INSERT INTO guard_made VALUES (1, ?)", key)
     fsync_directory(aside)
     fault("made")
     _fold_log(files.world_db, aside)
@@ -72,6 +75,15 @@ def _reset(files: HomeLayout, genesis_hash: Hash32, keep_guard: bool, fault: Fau
     fsync_directory(files.path)
     fault("removed")
     return Reset(sum(count for count, _ in removed), sum(size for _, size in removed))
+
+
+def _guard_key(path: Path) -> list[Row]:
+    """Whose guard this home has, so that one that is lost later is not taken for one that was never made."""
+    try:
+        with contextlib.closing(Database.open(path, schema.WORLD)) as database:
+            return database.query("SELECT validator_key FROM guard_made")
+    except DatabaseDamaged:
+        return []  # the next start with the guard's files notes it again
 
 
 def _fold_log(path: Path, aside: Path) -> None:

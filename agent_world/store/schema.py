@@ -137,26 +137,30 @@ _EVIDENCE: Final = (
     ) STRICT, WITHOUT ROWID""",
 )
 
+_GUARD_MADE: Final = (
+    # Kept apart from the guard's own files: whether they are missing or were never made.
+    "CREATE TABLE guard_made (id INTEGER PRIMARY KEY CHECK (id = 1), validator_key BLOB NOT NULL) STRICT",
+)
+
 WORLD: Final = Schema(
     application_id=0x4157_5744,
-    migrations=((*_BLOBS, *_CHAIN, *_CONTENT, *_PEERS), _DHT, _BANS, _FILES, (*_BOUNDARIES, *_EVIDENCE)),
+    migrations=((*_BLOBS, *_CHAIN, *_CONTENT, *_PEERS), _DHT, _BANS, _FILES, (*_BOUNDARIES, *_EVIDENCE), _GUARD_MADE),
 )
 """world.db ("AWWD"): blobs, blocks, content to pull, peers, what is announced in the DHT and what it answered,
-banned peers, where other validators took over, evidence against validators."""
+banned peers, where other validators took over, evidence against validators, whose vote guard this home has."""
 
 GUARD: Final = Schema(
     application_id=0x4157_4744,
     migrations=(
         (
             "CREATE TABLE identity (id INTEGER PRIMARY KEY CHECK (id = 1), validator_key BLOB NOT NULL) STRICT",
-            # height is that of the record's entry, 0 without one; checksum is BLAKE3 of record.
+            # height is the highest that the record names, found without its bytes; checksum is BLAKE3 of record.
             """CREATE TABLE records (
                 sequence INTEGER PRIMARY KEY,
                 height INTEGER NOT NULL,
                 record BLOB NOT NULL,
                 checksum BLOB NOT NULL
             ) STRICT""",
-            "CREATE INDEX records_by_height ON records (height)",
         ),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import attrs
 
@@ -58,6 +59,11 @@ class ChainChecker:
     def heights(self) -> Mapping[str, int]:
         """Committed height by node."""
         return self._heights
+
+    @property
+    def places(self) -> AbstractSet[tuple[PublicKey, int, int, Step]]:
+        """Key, height, round and step of everything that honest nodes have signed."""
+        return self._bodies.keys()
 
     def report(self, invariant: str, node: str, detail: str) -> None:
         """Note a violation that somebody else has seen, such as I6 or I7."""

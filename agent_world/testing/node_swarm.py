@@ -110,6 +110,8 @@ class NodeSwarm(ABC):
             for spec in nodes
         }
         self.nonces: dict[bytes, int] = {}
+        self.clock_error_ms: dict[str, int] = {}
+        """By how much a member's wall clock is wrong; its monotonic clock is right."""
         self.history: dict[str, list[tuple[int, str]]] = {name: [] for name in self.members}
         """(height, state root) in the order in which each member committed them, over restarts."""
         first_set = ValidatorSet(self.genesis.validators)
@@ -237,8 +239,8 @@ class NodeSwarm(ABC):
                     self.genesis,
                     home,
                     cast(DistributedNetwork, member.network),
-                    validator_key=member.validator_key,
-                    clock=Clock(self.wall_ms),
+                    validator_key=home.validator_key(),
+                    clock=Clock(lambda: self.wall_ms() + self.clock_error_ms.get(member.name, 0)),
                 )
                 node.large.aside = at_once
                 async with self.open_dht(member, inner, node.discovery.records.rules) as dht:

@@ -98,7 +98,7 @@ async def test_two_votes_for_one_place_cost_a_validator_its_seat(tmp_path: Path,
         for _ in range(2):  # it follows, and nobody counts its votes; also when it starts without a seat
             await stack.start("v5")
             await stack.until_height(stack.top() + 3)
-            assert stack.status("v5")["consensus"]["waiting"] == "not in the validator set"
+            assert stack.status("v5")["consensus"]["voting"] == "waiting: not in the validator set"
             await stack.stop("v5")
         await stack.start("v5")
         await stack.until_height(stack.top() + 3)

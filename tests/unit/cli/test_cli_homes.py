@@ -26,7 +26,7 @@ Run = Callable[..., Any]
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("made") / "home"
     with LedgerChain(path) as chain:
-        GuardStore.open(chain.home, chain.voter, committed_height=0, create=True).close()
+        GuardStore.open(chain.home, chain.voter, committed_height=0).close()
         chain.do(chain.authority, register("alice"))
         chain.do(chain.authority, grant("alice", 5))
         chain.do(make_key("alice"), pay("alice", 1), pay("nobody", 1))

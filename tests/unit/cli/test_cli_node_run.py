@@ -138,7 +138,30 @@ def test_damaged_homes(run: Callable[..., Any], swarm: Path, name: str) -> None:
     assert {path: after[path] for path in before} == before
 
 
-def test_a_voting_key_of_nobody(run: Callable[..., Any], swarm: Path) -> None:
+def test_a_validator_without_its_guard(run: Callable[..., Any], swarm: Path) -> None:
+    home = swarm / "sequencer"
+    assert run("validator", "guard", "init", "--home", home).code == 0
+    for name in ("guard.db", "guard.log"):
+        (home / name).unlink()
+    ran = run("node", "run", "--home", home, "--listen", "/ip4/127.0.0.1/tcp/0")
+    assert ran.code == 65
+    assert f"validator guard init --home {home} --lost" in ran.err
+
+
+def test_the_guard_of_another_validator(run: Callable[..., Any], swarm: Path) -> None:
+    home, other = swarm / "sequencer", swarm / "storage"
+    for path in (home, other):
+        assert run("validator", "guard", "init", "--home", path).code == 0
+    for name in ("guard.db", "guard.log"):
+        (home / name).write_bytes((other / name).read_bytes())
+    ran = run("node", "run", "--home", home, "--listen", "/ip4/127.0.0.1/tcp/0")
+    assert ran.code == 65
+    assert "belongs to another" in ran.err
+    for name in ("guard.db", "guard.log"):
+        assert (home / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_the_authority_does_not_vote(run: Callable[..., Any], swarm: Path) -> None:
     file = swarm / "sequencer" / "validator.key"
     file.write_bytes((swarm / "authority.key").read_bytes())
     ran = run("node", "run", "--home", swarm / "sequencer", "--listen", "/ip4/127.0.0.1/tcp/0")

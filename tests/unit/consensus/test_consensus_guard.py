@@ -11,12 +11,13 @@ from one_engine import CONTEXT, KEYS, NAMES, WORLD, actions_of, block_of, body_o
 
 from agent_world.consensus import guard
 from agent_world.consensus.guard import (
-    GUARD_ENTRIES_PER_HEIGHT_MAX,
+    GUARD_ENTRIES_MAX,
     GUARD_HEIGHTS_MAX,
     GuardState,
     Permit,
     apply,
     check,
+    floor_record,
     merge_stricter,
     record_for,
     records_of,
@@ -200,9 +201,35 @@ def test_what_is_kept_is_bounded() -> None:
     state = after(*(vote(Step.PREVOTE, 0, None, height=height) for height in range(1, 11)))
     assert sorted({entry.height for entry in state.entries}) == list(range(11 - GUARD_HEIGHTS_MAX, 11))
     many = after(*(vote(Step.PREVOTE, round_, None) for round_ in range(200)))
-    assert len(many.entries) == GUARD_ENTRIES_PER_HEIGHT_MAX
+    assert len(many.entries) == GUARD_ENTRIES_MAX
     assert (many.sequence, many.entries[-1].round) == (200, 199)
     assert "round 199" in refuses(many, vote(Step.PREVOTE, 3, X))
+    after_more = apply(many, record_for(many, vote(Step.PREVOTE, 0, X, height=2), b"signed"))
+    assert after_more.entries[:-1] == many.entries[1:]
+
+
+def test_a_floor_forbids_and_keeps_the_rest() -> None:
+    raised = apply(LOCKED, floor_record(LOCKED, 7, watching=False))
+    assert (raised.sequence, raised.sign_floor, raised.watching) == (LOCKED.sequence + 1, 7, False)
+    assert (raised.entries, raised.lock, raised.valid) == (LOCKED.entries, LOCKED.lock, LOCKED.valid)
+    assert "up to height 7" in refuses(raised, vote(Step.PREVOTE, 0, X, height=7))
+    assert check(raised, vote(Step.PREVOTE, 0, X, height=8))
+    assert check(raised, vote(Step.PREVOTE, 0, X)).stored == LOCKED.entries[0].signed  # signed before, so never more
+    assert floor_record(raised, 3, watching=False).sign_floor == 7
+    assert state_of(records_of(raised)) == raised
+
+
+def test_a_watching_guard_signs_nothing_until_a_floor_ends_it() -> None:
+    watching = apply(LOCKED, floor_record(LOCKED, 2, watching=True))
+    for height in (1, 3, 1_000):
+        assert "waits" in refuses(watching, vote(Step.PREVOTE, 5, X, height=height, **HELD))
+    assert check(watching, vote(Step.PREVOTE, 0, X)).stored == LOCKED.entries[0].signed
+    with pytest.raises(DataError, match="while the guard watches"):
+        apply(watching, attrs.evolve(record_for(watching, vote(Step.PREVOTE, 0, X, height=3), b""), watching=False))
+    assert state_of(records_of(watching)) == watching
+    settled = apply(watching, floor_record(watching, 9, watching=False))
+    assert "up to height 9" in refuses(settled, vote(Step.PREVOTE, 0, X, height=9))
+    assert check(settled, vote(Step.PREVOTE, 0, X, height=10))
 
 
 def test_merge_of_equal_states_or_one_record_ahead_loses_nothing() -> None:
@@ -211,6 +238,9 @@ def test_merge_of_equal_states_or_one_record_ahead_loses_nothing() -> None:
         short, long = after(*steps[:count]), after(*steps[: count + 1])
         assert merge_stricter(long, long) == long
         assert merge_stricter(short, long) == merge_stricter(long, short) == long
+        for watching in (False, True):
+            raised = apply(long, floor_record(long, 5, watching=watching))
+            assert merge_stricter(long, raised) == merge_stricter(raised, long) == raised
 
 
 @pytest.mark.parametrize(
@@ -230,9 +260,10 @@ def test_where_the_files_disagree_nothing_is_signed_at_heights_touched(first: Gu
     assert merge_stricter(second, first).sign_floor == merged.sign_floor == max(first.height, second.height)
     touched = {entry.height for entry in (*first.entries, *second.entries)}
     for height in touched:
-        assert "nothing may be signed" in refuses(merged, vote(Step.PRECOMMIT, 77, None, height=height, **HELD))
+        settled = attrs.evolve(merged, watching=False)
+        assert "nothing may be signed" in refuses(settled, vote(Step.PRECOMMIT, 77, None, height=height, **HELD))
     above = vote(Step.PREVOTE, 0, X, height=merged.sign_floor + 1)
-    assert check(merged, above)
+    assert "waits" in refuses(merged, above)  # what else was lost is not known
     rewritten = state_of(records_of(merged))
     assert rewritten == merged
     assert apply(rewritten, record_for(rewritten, above, b"signed")).sign_floor == merged.sign_floor

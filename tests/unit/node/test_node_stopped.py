@@ -141,11 +141,11 @@ def test_no_node_starts_while_somebody_looks_and_nobody_looks_while_a_node_runs(
 
 def test_the_guard_and_the_peers_are_shown(home: Path) -> None:
     with LedgerChain(home.parent / "other") as chain:
-        GuardStore.open(chain.home, chain.voter, committed_height=7, create=True).close()
+        GuardStore.open(chain.home, chain.voter, committed_height=7, lost=True).close()
         PeerBook(chain.home, peers_max=9, ttl_ms=10**9).seen(PEER, ["/ip4/1.2.3.4/tcp/1"], 10**15, verified=True)
     path = chain.path
     shown = looked_at(path)
-    assert shown["guard"] == {"files": 2, "height": 0, "sign_floor": 8}
+    assert shown["guard"] == {"files": 2, "height": 0, "sign_floor": 8, "watching": True}
     assert shown["peers_known"] == 1
     with StoppedHome(path) as stopped:
         (row,) = StoppedViews(stopped).peers()

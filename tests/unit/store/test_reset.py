@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent_world.crypto.keys import KeyPair
-from agent_world.errors import HomeError
+from agent_world.errors import GuardLost, HomeError
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.chain import ChainStore, CommittedHeight
 from agent_world.store.durable import RESET_PREFIX
@@ -26,7 +26,7 @@ def used(home_path: Path, chain_of: object, validator_key: KeyPair, genesis: Has
         chain = ChainStore(home, LocalCasStore(home))
         for committed in heights:
             chain.commit_height(committed)
-        GuardStore.open(home, validator_key, committed_height=0, create=True).close()
+        GuardStore.open(home, validator_key, committed_height=0).close()
     assert any(file.is_file() for file in HomeLayout(home_path).blobs.rglob("*"))
     return home_path
 
@@ -60,6 +60,16 @@ def test_what_the_home_is_stays_and_what_it_holds_goes(used: Path, genesis: Hash
     assert height(used, genesis) == 0
     with Home.open(used, genesis) as home:
         assert LocalCasStore(home).usage().blobs == 0
+
+
+def test_a_guard_that_is_lost_after_the_reset_is_not_made_anew(
+    used: Path, genesis: Hash32, validator_key: KeyPair
+) -> None:
+    reset(used, genesis)
+    for name in ("guard.db", "guard.log"):
+        (used / name).unlink()
+    with Home.open(used, genesis) as home, pytest.raises(GuardLost):
+        GuardStore.open(home, validator_key, committed_height=0)
 
 
 @pytest.mark.parametrize("step", RESET_STEPS)

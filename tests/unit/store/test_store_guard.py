@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,7 @@ from agent_world.consensus.guard_records import Lock, SignRequest, ValidValue
 from agent_world.crypto.hashing import content_hash, hash32
 from agent_world.crypto.keys import KeyPair
 from agent_world.crypto.signing import Domain, is_valid
-from agent_world.errors import HomeError, LocalError, NotSafe
-from agent_world.store import guard_log, schema
-from agent_world.store.database import Database
+from agent_world.errors import GuardLost, HomeError, LocalError, NotSafe
 from agent_world.store.guard import GUARD_STEPS, GuardStore
 from agent_world.store.home import Home
 from agent_world.wire import record
@@ -103,8 +102,10 @@ def test_a_guard_that_could_not_be_written_signs_nothing_more(home: Home) -> Non
         with pytest.raises(HomeError):
             store.permit(vote(1))
         for request in (vote(1), vote(1, block=OTHER), vote(2)):
-            with pytest.raises(NotSafe, match="restart"):
+            with pytest.raises(NotSafe, match="opened again"):
                 store.permit(request)
+        with pytest.raises(NotSafe, match="opened again"):
+            store.raise_floor(5)
     with opened(home) as store:
         store.permit(vote(1))
         store.permit(vote(2))
@@ -122,193 +123,98 @@ def test_a_guard_belongs_to_one_world_and_key(home: Home, tmp_path: Path) -> Non
     reopened(home, vote(1))
     other_key = KeyPair(bytes(32))
     with pytest.raises(HomeError, match="another"):
-        GuardStore.open(home, other_key, committed_height=0, create=True)
+        GuardStore.open(home, other_key, committed_height=0, lost=True)
     other_world = tmp_path / "other"
     other_genesis = hash32(b"other genesis")
     Home.create(other_world, genesis_hash=other_genesis, genesis_toml="", node_toml="", node_key=KEY)
     for name in ("guard.db", "guard.log"):
         shutil.copy(home.files.path / name, other_world / name)
         with Home.open(other_world, other_genesis) as other, pytest.raises(HomeError, match="another world"):
-            opened(other, create=True)
+            opened(other, lost=True)
         (other_world / name).unlink()
 
 
 def test_a_lost_guard_is_made_again_only_on_the_operators_word(home: Home) -> None:
-    with pytest.raises(HomeError, match="7 blocks are committed"):
+    with pytest.raises(GuardLost, match="7 blocks are committed") as error:
         opened(home, committed_height=7)
+    assert f"guard init --home {home.files.path} --lost" in str(error.value)
     assert not home.files.guard_db.exists()
     assert not home.files.guard_log.exists()
-    with opened(home, committed_height=7, create=True) as store:
-        # What was signed at height 8 before the loss is not known.
-        with pytest.raises(NotSafe):
-            store.permit(vote(8))
-        signed = store.permit(vote(9))
-    with opened(home, committed_height=7) as store:
-        assert store.load().sign_floor == 8
-        assert store.permit(vote(9)) == signed
-
-
-def test_create_harms_no_sound_guard(home: Home) -> None:
-    state = reopened(home, vote(1), vote(2))
-    with opened(home, committed_height=1, create=True) as store:
-        assert store.load() == state
-
-
-# --- the two files ---------------------------------------------------------------------------------------------------
-
-
-def cut_log(home: Home, records: int) -> None:
-    """Cut the last records off the log, as an older copy of it would be."""
-    content = guard_log.read(home.files.guard_log, GENESIS, KEY.public_key)
-    guard_log.GuardLog.rewrite(home.files.guard_log, GENESIS, KEY.public_key, content.records[:-records]).close()
-
-
-def execute(home: Home, sql: str) -> None:
-    database = Database.open(home.files.guard_db, schema.GUARD)
-    database.execute(sql)
-    database.close()
-
-
-def test_a_log_cut_at_every_byte_of_its_last_record_loses_nothing(home: Home) -> None:
-    state = reopened(home, vote(1), vote(2))
-    size = home.files.guard_log.stat().st_size
-    whole = home.files.guard_log.read_bytes()
-    cut_log(home, 1)
-    start = home.files.guard_log.stat().st_size
-    for cut in range(start, size):
-        home.files.guard_log.write_bytes(whole[:cut])
-        with opened(home) as store:
-            assert store.load() == state
-            assert store.disagreement == ""
-        assert home.files.guard_log.read_bytes() == whole
-
-
-def test_the_same_with_the_database_as_it_was_before(home: Home) -> None:
-    """The other half of a torn write: neither file has the whole record, so it was never handed out."""
-    reopened(home, vote(1))
-    before = home.files.guard_db.read_bytes()
-    start = home.files.guard_log.stat().st_size
-    reopened(home, vote(2))
-    whole = home.files.guard_log.read_bytes()
-    for cut in range(start, len(whole)):
-        home.files.guard_db.write_bytes(before)
-        home.files.guard_log.write_bytes(whole[:cut])
-        with opened(home) as store:
-            assert (store.load().height, store.load().sign_floor) == (1, 0)
-    home.files.guard_db.write_bytes(before)
-    home.files.guard_log.write_bytes(whole)
-    with opened(home) as store:
-        assert store.load().height == 2
-        with pytest.raises(NotSafe):
-            store.permit(vote(2, block=OTHER))
-
-
-OLDER = {
-    "log two records behind": lambda home: cut_log(home, 2),
-    "database two records behind": lambda home: execute(home, "DELETE FROM records WHERE sequence >= 2"),
-    "log gone": lambda home: home.files.guard_log.unlink(),
-    "log empty": lambda home: home.files.guard_log.write_bytes(b""),
-    "database gone": lambda home: home.files.guard_db.unlink(),
-    "database empty": lambda home: home.files.guard_db.write_bytes(b""),
-    "database scrambled": lambda home: home.files.guard_db.write_bytes(bytes(40_000)),
-    "a row changed": lambda home: execute(home, "UPDATE records SET checksum = x'00' WHERE sequence = 2"),
-    "the first row gone": lambda home: execute(home, "DELETE FROM records WHERE sequence = 2"),
-    "log flipped": lambda home: flip(home.files.guard_log, guard_log.HEADER_BYTES + 20),
-    "log header flipped": lambda home: flip(home.files.guard_log, 20),
-}
-
-
-def flip(path: Path, position: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[position] ^= 1
-    path.write_bytes(data)
-
-
-@pytest.mark.parametrize("what", OLDER)
-def test_files_that_disagree_forbid_every_height_they_name(home: Home, what: str) -> None:
-    reopened(home, vote(1), vote(2), vote(3), vote(3, step=Step.PRECOMMIT))
-    OLDER[what](home)
-    with opened(home, committed_height=2) as store:
-        assert store.load().sign_floor == 3
-        assert "nothing is signed up to height 3" in store.disagreement
-        for height in (1, 2, 3):
+    with opened(home, committed_height=7, lost=True) as store:
+        # What was signed at height 8 and above before the loss is not known.
+        assert (store.load().sign_floor, store.load().watching) == (8, True)
+        for height in (8, 9, 100):
             with pytest.raises(NotSafe):
-                store.permit(vote(height, round_=5))
-        signed = store.permit(vote(4))
-        state = store.load()
-    with opened(home, committed_height=2) as store:
-        assert store.load() == state
-        assert store.disagreement == ""
-        assert store.permit(vote(4)) == signed
-
-
-def test_a_damaged_file_is_kept_for_inspection(home: Home) -> None:
-    reopened(home, vote(1))
-    home.files.guard_db.write_bytes(b"scrambled")
-    opened(home).close()
-    flip(home.files.guard_log, guard_log.HEADER_BYTES - 1)
-    opened(home).close()
-    assert home.files.path.joinpath("guard.db.aside-1").read_bytes() == b"scrambled"
-    # The log was sound when the database was not, and yet what it said then is kept too.
-    assert {path.name for path in home.files.path.glob("guard.log.aside-*")} == {
-        "guard.log.aside-1",
-        "guard.log.aside-2",
-    }
-
-
-def test_two_damaged_files_are_refused_until_the_operator_gives_up_their_heights(home: Home) -> None:
-    reopened(home, vote(1), vote(2), vote(5))
-    flip(home.files.guard_log, guard_log.HEADER_BYTES + 20)
-    execute(home, "UPDATE records SET checksum = x'00' WHERE sequence = 1")
-    before = home.files.guard_log.read_bytes()
-    with pytest.raises(HomeError, match="both files"):
-        opened(home, committed_height=2)
-    assert home.files.guard_log.read_bytes() == before
-    with opened(home, committed_height=2, create=True) as store:
-        assert store.load().sign_floor == 5
+                store.permit(vote(height))
+    with opened(home, committed_height=9) as store:
         with pytest.raises(NotSafe):
-            store.permit(vote(5))
-        store.permit(vote(6))
+            store.permit(vote(10))
+        store.settle(12)
+        with pytest.raises(NotSafe):
+            store.permit(vote(12))
+        signed = store.permit(vote(13))
+    with opened(home, committed_height=12) as store:
+        assert (store.load().sign_floor, store.load().watching, store.disagreement) == (12, False, "")
+        assert store.permit(vote(13)) == signed
 
 
-def test_both_files_scrambled_forbid_the_height_after_the_last_committed(home: Home) -> None:
+def test_a_guard_that_was_made_once_is_missed_even_before_the_first_block(home: Home) -> None:
     reopened(home, vote(1))
-    for path in (home.files.guard_db, home.files.guard_log):
-        path.write_bytes(b"scrambled")
-    with pytest.raises(HomeError, match="both files"):
-        opened(home, committed_height=7)
-    with opened(home, committed_height=7, create=True) as store:
-        assert store.load().sign_floor == 8
+    for name in ("guard.db", "guard.log"):
+        (home.files.path / name).unlink()
+    with pytest.raises(GuardLost):
+        opened(home)
+    with pytest.raises(GuardLost):
+        opened(home, was_seated=False)
+    with opened(home, lost=True) as store, pytest.raises(NotSafe):
+        store.permit(vote(1, block=OTHER))
 
 
-def test_a_crash_while_the_guard_is_made(home: Home) -> None:
-    """The log comes first; without the database, or with an empty one, there is nothing to be afraid of."""
-    opened(home).close()
-    home.files.guard_db.write_bytes(b"")
-    with opened(home) as store:
-        assert (store.load().sign_floor, store.disagreement) == (0, "")
-        store.permit(vote(1))
+def test_a_key_that_was_in_no_set_starts_with_a_new_guard_above_the_chain(home: Home) -> None:
+    with opened(home, committed_height=7, was_seated=False) as store:
+        with pytest.raises(NotSafe):
+            store.permit(vote(7))
+        store.permit(vote(8))
 
 
-# --- bounds ----------------------------------------------------------------------------------------------------------
-
-
-def test_old_heights_are_pruned_and_the_log_rewritten(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard_log, "COMPACT_BYTES", 4_000)
-    sizes = []
-    with opened(home) as store:
-        for height in range(1, 60):
-            store.permit(vote(height))
-            signed = store.permit(vote(height, step=Step.PRECOMMIT))
-            sizes.append(home.files.guard_log.stat().st_size)
+def test_heights_that_others_decided_are_not_signed(home: Home) -> None:
+    """A guard restored from an old copy beside a chain that went on, and a validator that caught up."""
+    reopened(home, vote(2))
+    with opened(home, committed_height=50) as store:
+        assert store.load().sign_floor == 50
+        assert store.raise_floor(50) is False
+        for height in (3, 50):
+            with pytest.raises(NotSafe):
+                store.permit(vote(height))
+        before = store.load().sequence
+        assert store.raise_floor(90)
+        assert store.load().sequence == before + 1
+        with pytest.raises(NotSafe):
+            store.permit(vote(90))
+        store.permit(vote(91))
+        assert store.raise_floor(91) is False  # it voted there: the entry forbids all below
         state = store.load()
-    assert max(sizes) < 8_000
-    assert sizes != sorted(sizes)
-    with opened(home) as store:
+    with opened(home, committed_height=91) as store:
         assert store.load() == state
         assert store.disagreement == ""
-        assert {entry.height for entry in state.entries} == {56, 57, 58, 59}
-        assert store.permit(vote(59, step=Step.PRECOMMIT)) == signed
+
+
+def test_a_crash_while_the_floor_is_raised(home: Home, crash_images: Callable[[str], None]) -> None:
+    reopened(home, vote(1), vote(2))
+    with opened(home, fault=crash_images) as store:
+        store.raise_floor(9)
+    images: dict[str, Path] = crash_images.taken  # type: ignore[attr-defined]
+    assert tuple(images) == GUARD_STEPS
+    for image in images.values():
+        with Home.open(image, GENESIS) as after, opened(after) as store:
+            assert (store.load().sign_floor, store.load().watching, store.disagreement) == (9, False, "")
+            store.permit(vote(10))
+
+
+def test_the_operators_word_harms_no_sound_guard(home: Home) -> None:
+    state = reopened(home, vote(1), vote(2))
+    with opened(home, committed_height=1, lost=True) as store:
+        assert store.load() == state
 
 
 # --- property --------------------------------------------------------------------------------------------------------
@@ -319,7 +225,8 @@ REQUESTS = st.tuples(
 )  # fmt: skip
 ACTS = st.lists(
     st.one_of(
-        st.tuples(st.just("sign"), REQUESTS), st.tuples(st.sampled_from(["crash", "lose_log", "lose_db"]), st.none())
+        st.tuples(st.just("sign"), REQUESTS),
+        st.tuples(st.sampled_from(["crash", "lose_log", "lose_db", "begin"]), st.none()),
     ),
     max_size=25,
 )
@@ -331,6 +238,7 @@ def test_no_two_bodies_are_ever_signed_for_one_vote(home: Home, acts: list[tuple
     """Whatever is asked, whenever the process dies, and whichever single file is lost or set back."""
     for path in home.files.path.glob("guard*"):
         path.unlink()
+    home.database.execute("DELETE FROM guard_made")
     signed: dict[tuple[int, int, Step], bytes] = {}
     crash = False
 
@@ -349,7 +257,7 @@ def test_no_two_bodies_are_ever_signed_for_one_vote(home: Home, acts: list[tuple
             body = record.from_bytes(Signed, data, size_max=2_000).body
             assert body == vote(height, round_, step, block).body
             assert signed.setdefault((height, round_, step), data) == data
-        else:
+        elif act != "begin":
             crash = act == "crash" and not crash
             store.close()
             if act == "lose_log":
@@ -357,4 +265,9 @@ def test_no_two_bodies_are_ever_signed_for_one_vote(home: Home, acts: list[tuple
             elif act == "lose_db":
                 home.files.guard_db.unlink()
             store = opened(home, fault=fault)
+        else:
+            # The node sees that a height begins now: nothing was signed there before.
+            if store.load().watching:
+                with suppress(NotSafe, InterruptedError):
+                    store.settle(max([0, *(place[0] for place in signed)]))
     store.close()

@@ -84,4 +84,8 @@ def test_no_part_of_the_last_record_can_be_lost_so_that_a_sent_vote_may_be_contr
                 with pytest.raises(NotSafe):
                     store.permit(vote(2, block=OTHER))
             assert store.load().height >= 1
+            if store.load().watching:
+                with pytest.raises(NotSafe):
+                    store.permit(vote(3))
+                store.settle(2)
             store.permit(vote(3))

@@ -21,6 +21,7 @@ from agent_world.testing.sim_libp2p.faults import Fault
 from agent_world.testing.sim_stack import differences, read_kept
 
 KEPT = Path(__file__).with_name("stack_seeds.txt")
+pytestmark = pytest.mark.timeout(600)  # 2 to 8 s each, on a machine that is not busy
 FAULTS = {"crash", "wall", "heal", "cut", "stall"}
 WITHOUT_REPAIR = """
 import agent_world.testing.sim_libp2p.swarm as swarm, trio
@@ -33,7 +34,7 @@ def run(*options: str, broken: str = "") -> tuple[int, list[dict[str, Any]]]:
     program = f"{broken}\nfrom agent_world.testing.sim_stack import main\nmain()"
     done = subprocess.run(
         [sys.executable, "-c", program, "--json", "--here", "--seeds", "1", *options],
-        capture_output=True, text=True, timeout=110, check=False, env={**os.environ, "PYTHONHASHSEED": "0"},
+        capture_output=True, text=True, timeout=580, check=False, env={**os.environ, "PYTHONHASHSEED": "0"},
     )  # fmt: skip
     assert done.stdout, done.stderr[-2000:]
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]

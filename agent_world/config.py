@@ -20,7 +20,7 @@ def require(condition: bool, message: str) -> None:
 class ConsensusConfig:
     """Timing of the round engine; a node's own affair, not part of the world's rules."""
 
-    block_interval_ms: int = 200
+    block_interval_ms: int = 1_000
     """Pause between a commit and the next height's first proposal."""
     create_empty_blocks: bool = True
     empty_block_interval_ms: int = 5_000

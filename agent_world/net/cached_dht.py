@@ -77,14 +77,14 @@ class CachedDht:
             others = tuple(peer for peer in known.providers if peer != self._own_id)
             self._index.put_providers(attrs.evolve(known, providers=others))
 
-    async def get_record(self, key: str, *, timeout_s: float) -> bytes | None:
+    async def get_record(self, key: str, *, timeout_s: float, at: PeerId | None = None) -> bytes | None:
         """Remembered or looked up, whichever is better. Raises Unavailable as the DHT does."""
         known = self._index.get_record(key)
         if known is not None and self._is_fresh(known.fetched_at_ms, self._config.record_ttl_ms):
             self._counters.add("dht_cache_hit")
             return known.value
         self._counters.add("dht_cache_miss")
-        found = await self._inner.get_record(key, timeout_s=timeout_s)
+        found = await self._inner.get_record(key, timeout_s=timeout_s, at=at)
         if found is None:
             return None if known is None else known.value
         return self._remember(key, found)

@@ -180,8 +180,11 @@ class DistributedDht(Protocol):
         """
         ...
 
-    async def get_record(self, key: str, *, timeout_s: float) -> bytes | None:
-        """The best record found in time; None if nobody has one. Raises Unavailable if nobody answered."""
+    async def get_record(self, key: str, *, timeout_s: float, at: PeerId | None = None) -> bytes | None:
+        """The best record found in time; None if nobody has one. Raises Unavailable if nobody answered.
+
+        ``at`` is the one peer to ask, for what nobody knows better than that peer.
+        """
         ...
 
     async def provide(self, content: Cid) -> None:

@@ -61,8 +61,8 @@ class InMemoryDht:
         else:
             self._counters.add("dht_put_outdated")
 
-    async def get_record(self, key: str, *, timeout_s: float) -> bytes | None:
-        """The stored record or None; raises Unavailable if nobody can be reached.
+    async def get_record(self, key: str, *, timeout_s: float, at: PeerId | None = None) -> bytes | None:
+        """The stored record or None, whoever is asked; raises Unavailable if nobody can be reached.
 
         A record that this node's rules refuse is none for it.
         """

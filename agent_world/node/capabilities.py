@@ -1,4 +1,4 @@
-"""Reads what neighbours have signed of themselves: their capability records in the DHT, one after the other."""
+"""Reads what neighbours have signed of themselves: their capability records, asked of each by the DHT's protocol."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agent_world.sync.keepers import Keepers
 from agent_world.wire.ids import PeerId, WorldId
 
 READ_EVERY_S: Final = 2.0
-"""Between two records: reading is a look-up that asks 20 nodes."""
+"""Between two records; each is one question to the peer that it is about, which has the newest one."""
 RENEW_S: Final = 600.0
 """A record is read again after so long; what it says of kept heights changes slowly."""
 ABSENT_S: Final = 60.0
@@ -51,7 +51,7 @@ class CapabilityReader:
     async def _read(self, peer: PeerId) -> bool:
         key = capability_key(self._world_id, peer)
         try:
-            value = await self._dht.get_record(key, timeout_s=LOOKUP_MAX_S)
+            value = await self._dht.get_record(key, timeout_s=LOOKUP_MAX_S, at=peer)
             if value is None:
                 self.counters.add("dht.no_capability")
                 return False

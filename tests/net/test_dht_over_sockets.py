@@ -154,6 +154,20 @@ async def test_a_record_found_is_not_lost_to_a_peer_that_is_silent(networks: Any
             await three.get_record(KEY, timeout_s=0.5)
 
 
+async def test_one_peer_is_asked_for_what_it_knows_best(networks: Any, until: Any) -> None:
+    async with dhts(networks, until) as (one, two, three):
+        await one.put_record(KEY, b"1")
+        three._kad.value_store.store.clear()
+        before = two.counters()["dht_answered"]
+        assert await two.get_record(KEY, timeout_s=5, at=one._network.peer_id) == b"1"
+        assert await two.get_record(KEY, timeout_s=5, at=three._network.peer_id) is None
+        assert two.counters()["dht_answered"] == before + 2
+        with pytest.raises(Unavailable):
+            await two.get_record(
+                KEY, timeout_s=5, at=module.PeerId("12D3KooWN1BT9q8rVsjPn6TjXmrrd8HxEM65weadT2q9GMR7h5MY")
+            )
+
+
 async def test_who_provides_can_be_dialled_by_who_never_met_it(networks: Any, until: Any) -> None:
     content = cid_of(b"module")
     async with dhts(networks, until) as (one, _two, three):

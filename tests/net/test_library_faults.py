@@ -3,12 +3,14 @@
 import inspect
 import logging
 import struct
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 import trio
+from libp2p.kad_dht import utils as kad_utils
 from libp2p.network.stream.exceptions import StreamEOF
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.pubsub import utils as pubsub_utils
@@ -23,7 +25,7 @@ from agent_world.errors import Refused
 from agent_world.net.counters import Counters
 from agent_world.net.dht_records import RecordRules
 from agent_world.net.interface import Verdict
-from agent_world.net.libp2p import library_faults
+from agent_world.net.libp2p import gossip_faults, library_faults
 from agent_world.net.libp2p.dht import Libp2pDht
 from agent_world.net.libp2p.gossip import MESHSUB
 from agent_world.net.libp2p.host import library_id
@@ -32,6 +34,7 @@ from agent_world.net.libp2p.streams import LOST, framed
 from agent_world.wire.ids import PeerId
 
 TOPIC = "aw.w.head"
+KEY = "/aw/world/w/head"
 PROBE = "/aw/probe/1.0.0"
 ELSEWHERE = {
     "bound_connection_close": "test_closing_a_connection_whose_peer_reads_nothing_takes_no_longer",
@@ -40,7 +43,7 @@ ELSEWHERE = {
     "take_messages_with": "test_a_stale_message_costs_nobody_anything_and_is_judged_once",
     "bound_seen_messages": "test_nothing_is_left_behind",
     "after_identify": "test_who_dials_us_enters_the_routing_table",
-    "stop_own_walk": "test_look_ups_leave_few_connections",
+    "stop_own_walk": "test_a_visit_to_a_peer_that_is_then_kept_stays",
 }
 
 
@@ -51,11 +54,14 @@ def accept(_source: PeerId, _data: bytes) -> Verdict:
 def test_every_repair_has_a_test() -> None:
     repairs = {
         name
-        for name, value in vars(library_faults).items()
-        if inspect.isfunction(value) and value.__module__ == library_faults.__name__ and not name.startswith("_")
+        for module in (library_faults, gossip_faults)
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
     }
     here = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert {name for name in repairs if not any(test.startswith(name) for test in here)} == set(ELSEWHERE)
+    written = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert not [test for test in ELSEWHERE.values() if f"def {test}(" not in written]
 
 
 async def test_dial_without_pause(networks: Any) -> None:
@@ -160,6 +166,31 @@ async def test_verify_peer_record_once(networks: Any, until: Any, monkeypatch: p
             for _ in range(20):
                 await anext(inbox)
         assert verified <= 2
+
+
+async def test_verify_peer_record_once_when_the_dht_asks(
+    networks: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified = 0
+    real = kad_utils.consume_envelope
+
+    def spy(*args: Any) -> Any:
+        nonlocal verified
+        verified += 1
+        return real(*args)
+
+    rules = RecordRules(lambda _key, _value: None, lambda _key, _values: 0)
+    async with networks(3) as nodes, AsyncExitStack() as stack:
+        dhts = [await stack.enter_async_context(Libp2pDht.open(node, rules)) for node in nodes]
+        await until(lambda: all(dht._kad.routing_table.get_peer_ids() for dht in dhts))
+        monkeypatch.setattr(kad_utils, "consume_envelope", spy)
+        for number in range(10):
+            assert await dhts[0].get_record(f"/aw/world/w/{number}", timeout_s=5) is None
+        assert verified <= 6  # each host two others
+        verified = 0
+        monkeypatch.setattr(library_faults, "RECORD_GOOD_S", 0)
+        assert await dhts[0].get_record(KEY, timeout_s=5) is None
+        assert verified  # what is good no longer
 
 
 async def test_log_by_name(networks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +360,7 @@ def router() -> GossipSub:
 
 def test_count_dropped_messages() -> None:
     counters, gossipsub = Counters(), router()
-    library_faults.count_dropped_messages(gossipsub, counters)
+    gossip_faults.count_dropped_messages(gossipsub, counters)
     gossipsub._handle_dropped_rpc(library_id(PeerId("12D3KooW9xCm2jWjNVrwh51SWCQBMYdMyeU3NpT85QhLVkF6PcNM")),
                                   rpc_pb2.RPC(), "queue_full")  # fmt: skip
     assert counters.snapshot() == {"gossip_queue_dropped": 1}
@@ -340,7 +371,7 @@ def test_trim_statistics() -> None:
     gossipsub.recent_message_deliveries["t"].append(1.0)
     gossipsub.recent_peer_connections.append(1.0)
     gossipsub.recent_peer_disconnections.append(1.0)
-    library_faults.trim_statistics(gossipsub)
+    gossip_faults.trim_statistics(gossipsub)
     assert not gossipsub.recent_message_deliveries
     assert not gossipsub.recent_peer_connections
     assert not gossipsub.recent_peer_disconnections

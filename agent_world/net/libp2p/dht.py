@@ -141,13 +141,23 @@ class Libp2pDht:
         if not taken:
             raise Unavailable(f"no DHT peer stored {key}")
 
-    async def get_record(self, key: str, *, timeout_s: float) -> bytes | None:
-        """The best valid record of the peers nearest to the key and of our own store.
+    async def get_record(self, key: str, *, timeout_s: float, at: PeerId | None = None) -> bytes | None:
+        """The best valid record of the peers nearest to the key and of our own store, or that of one peer.
 
         Raises Unavailable when no DHT peer answered in time; None says that those who answered have none.
         """
-        found, _ = await self._find_records(key, timeout_s)
+        found = await self._ask_for_record(key, at) if at is not None else (await self._find_records(key, timeout_s))[0]
         return self._rules.best(key, found) if found else None
+
+    async def _ask_for_record(self, key: str, peer: PeerId) -> list[bytes]:
+        """The peer's valid record, if it has one."""
+        found: list[bytes] = []
+        answer = await self._client.get_value(library_id(peer), key.encode())
+        if answer is None:
+            raise Unavailable(f"DHT peer {peer} did not answer for {key}")
+        if answer.value is not None:
+            self._take(key, answer.value, found)
+        return found
 
     async def _find_records(self, key: str, timeout_s: float) -> tuple[list[bytes], Lookup[ID]]:
         """Valid records, our own copy among them but never alone, and who holds the place of the key."""

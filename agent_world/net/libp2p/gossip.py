@@ -24,7 +24,7 @@ from agent_world.net.gate import Gate
 from agent_world.net.gossip_score import GOSSIP_THRESHOLD, GRAYLIST_THRESHOLD, PUBLISH_THRESHOLD, GossipScores
 from agent_world.net.inbox import Inbox
 from agent_world.net.interface import GossipMessage, Validator, Verdict
-from agent_world.net.libp2p import library_faults
+from agent_world.net.libp2p import gossip_faults, library_faults
 from agent_world.net.libp2p.host import Host, our_id
 from agent_world.net.rates import RateClass
 from agent_world.net.reputation import Offence
@@ -219,17 +219,17 @@ async def open_gossip(host: Host, config: NetConfig, counters: Counters) -> Asyn
         score_params=_score_params(lambda peer: gossip.score_of(peer)),
     )
     service = Pubsub(host.inner, router, strict_signing=True, max_subscriptions_per_peer=TOPICS_PER_PEER_MAX)
-    library_faults.number_messages_from(service, time.time_ns())
-    library_faults.bound_seen_messages(service, SeenIds())
-    library_faults.announce_to_new_peers(service)
-    library_faults.count_dropped_messages(router, counters)
+    gossip_faults.number_messages_from(service, time.time_ns())
+    gossip_faults.bound_seen_messages(service, SeenIds())
+    gossip_faults.announce_to_new_peers(service)
+    gossip_faults.count_dropped_messages(router, counters)
     gossip = Gossip(service, host.peer_id, config, counters)
     gossip.use(host.gate)
-    library_faults.take_messages_with(service, gossip.take)
+    gossip_faults.take_messages_with(service, gossip.take)
     try:
         async with background_trio_service(service), background_trio_service(router):
             await service.wait_until_ready()
-            work = library_faults.guard_inbound_messages(service, counters, gossip.admits)
+            work = gossip_faults.guard_inbound_messages(service, counters, gossip.admits)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(work)
                 nursery.start_soon(_trim_statistics, router)
@@ -258,4 +258,4 @@ def _score_params(score_of: Callable[[Any], float]) -> ScoreParams:
 async def _trim_statistics(router: GossipSub) -> None:
     while True:
         await trio.sleep(STATISTICS_TRIMMED_EVERY_S)
-        library_faults.trim_statistics(router)
+        gossip_faults.trim_statistics(router)

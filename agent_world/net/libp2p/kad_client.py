@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import attrs
+import libp2p.kad_dht.utils as kad_utils
 import trio
 from google.protobuf.message import DecodeError as ProtobufError
 from libp2p.kad_dht.pb.kademlia_pb2 import Message
-from libp2p.kad_dht.utils import maybe_consume_signed_record
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import env_to_send_in_RPC
 from libp2p.records.record import make_signed_put_record
@@ -35,6 +36,8 @@ ANSWER_BYTES_MAX: Final = 256 * KIB
 """One answer: a record of at most 128 KiB, and 40 peers with their signed addresses."""
 ADDRESSES_MAX: Final = 8
 """Addresses taken of one peer in one answer."""
+ADDRESSES_CACHED_MAX: Final = 4_096
+"""Addresses that need not be parsed again: every answer names the same ones."""
 ADDRESS_TTL_S: Final = 3_600
 """How long an address that a DHT peer told is remembered."""
 
@@ -138,7 +141,7 @@ class KadClient:
             response.ParseFromString(data)
         except ProtobufError:
             return None
-        if response.type != message.type or not maybe_consume_signed_record(response, self._host.inner, peer):
+        if response.type != message.type or not kad_utils.maybe_consume_signed_record(response, self._host.inner, peer):
             return None
         return response
 
@@ -158,7 +161,7 @@ class KadClient:
                 if also_me:
                     yield peer
                 continue
-            if not maybe_consume_signed_record(entry, self._host.inner):
+            if not kad_utils.maybe_consume_signed_record(entry, self._host.inner):
                 continue
             told = entry.addrs[:ADDRESSES_MAX]
             addresses = [address for octets in told if (address := _address(octets)) is not None]
@@ -169,6 +172,7 @@ class KadClient:
             yield peer
 
 
+@functools.lru_cache(ADDRESSES_CACHED_MAX)
 def _address(octets: bytes) -> Multiaddr | None:
     try:
         address = Multiaddr(octets)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -17,19 +18,20 @@ import libp2p.kad_dht.common as kad_common
 import libp2p.kad_dht.kad_dht as kad_dht
 import libp2p.kad_dht.peer_routing as kad_peer_routing
 import libp2p.kad_dht.provider_store as kad_provider_store
+import libp2p.kad_dht.utils as kad_utils
 import libp2p.kad_dht.value_store as kad_value_store
 import libp2p.network.connection.swarm_connection as swarm_connection
 import libp2p.network.swarm as swarm
 import libp2p.pubsub.gossipsub as gossipsub
 import libp2p.pubsub.pubsub as pubsub
 import libp2p.pubsub.rpc_queue as rpc_queue
+import libp2p.pubsub.utils as pubsub_utils
 import trio
 from libp2p.custom_types import TProtocol
 from libp2p.network.exceptions import SwarmException
 from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
 
 from agent_world.net.counters import Counters
-from agent_world.net.seen import SeenIds
 from agent_world.wire.limits import KIB, MIB
 
 log: Final = logging.getLogger(__name__)
@@ -48,6 +50,8 @@ CLOSE_TIME_MAX_S: Final = 1.0
 """Time for the farewell frame of a closing connection."""
 RECORDS_CACHED_MAX: Final = 4_096
 """Peer records known to be good; all are forgotten when there are more."""
+RECORD_GOOD_S: Final = 1_800.0
+"""Then a record is stored again: the library forgets its addresses after two hours."""
 
 
 def _replace(owner: Any, name: str, replacement: Any) -> Any:
@@ -150,24 +154,40 @@ def finish_connection_close() -> None:
 
 
 def verify_peer_record_once() -> None:
-    """Fault: a peer's signed address record rides on every gossip RPC and is verified and stored every time."""
-    good: dict[tuple[object, object], bytes] = {}
+    """Fault: signed address records of the sender, and of every peer that a DHT answer names, ride on every gossip
+    RPC and every message of the DHT, and are verified and stored every time.
+    """
+    good_at: weakref.WeakKeyDictionary[object, dict[tuple[bytes, bytes], float]] = weakref.WeakKeyDictionary()
 
-    def consume_new(message: Any, host: Any, peer: Any) -> bool:
-        if not message.HasField("senderRecord"):
+    def once(consume: Callable[..., bool]) -> Callable[..., bool]:
+        def consume_new(message: Any, host: Any, peer: Any = None) -> bool:
+            # A peer that is named in an answer is in the answer; the sender of a message is who the caller says.
+            field = "senderRecord" if hasattr(message, "senderRecord") else "signedRecord"
+            if not message.HasField(field):
+                return True
+            named = message.id if field == "signedRecord" else peer
+            if named is None:
+                return consume(message, host, peer)
+            good = good_at.setdefault(host, {})
+            key = (named if isinstance(named, bytes) else named.to_bytes(), getattr(message, field))
+            now_s = trio.current_time()
+            if now_s < good.get(key, -math.inf) + RECORD_GOOD_S:
+                return True
+            if not consume(message, host, peer):
+                return False
+            if len(good) >= RECORDS_CACHED_MAX:
+                good.clear()
+            good[key] = now_s
             return True
-        key = (host.get_id(), peer)
-        if good.get(key) == message.senderRecord:
-            return True
-        if not consume(message, host, peer):
-            return False
-        if len(good) >= RECORDS_CACHED_MAX:
-            good.clear()
-        good[key] = message.senderRecord
-        return True
 
-    consume = _replace(pubsub, "maybe_consume_signed_record", consume_new)
-    _replace(gossipsub, "maybe_consume_signed_record", consume_new)
+        return consume_new
+
+    gossiped = once(pubsub_utils.maybe_consume_signed_record)
+    asked = once(kad_utils.maybe_consume_signed_record)
+    for module in (pubsub, gossipsub):
+        _replace(module, "maybe_consume_signed_record", gossiped)
+    for module in (kad_utils, kad_dht, kad_peer_routing, kad_provider_store, kad_value_store):
+        _replace(module, "maybe_consume_signed_record", asked)
 
 
 def free_inbound_slot() -> None:
@@ -266,101 +286,6 @@ def open_streams_without_dialling(host: Any) -> None:
 def forget_failed_dials(host: Any, peer: object) -> None:
     """Fault: after one failed dial every connect to the peer is refused for 60 s, also when it is back."""
     host.get_network()._negative_peer_cache.evict(str(peer))
-
-
-def number_messages_from(service: pubsub.Pubsub, now_ns: int) -> None:
-    """Fault: message numbers start at the time in seconds, so a busy publisher that restarts repeats them.
-
-    Receivers take the repeated numbers for messages seen before and drop them.
-    """
-    service.counter = now_ns
-
-
-def guard_inbound_messages(
-    service: pubsub.Pubsub, counters: Counters, admits: Callable[[Any, Any], bool]
-) -> Callable[[], Awaitable[None]]:
-    """Faults: a message with an undecodable key ends the pubsub service; every message starts a task that searches
-    all running tasks for its parent.
-
-    Call after the service has started, and run what is returned: one worker that takes the messages in order. What
-    ``admits`` refuses, told who brings what, is dropped before it waits.
-    """
-    push = service.push_msg
-    run_task = service.manager.run_task
-    arrived, waiting = trio.open_memory_channel[tuple[Any, Any]](GOSSIP_QUEUE_MAX)
-
-    async def guarded(forwarder: Any, message: Any) -> None:
-        try:
-            await push(forwarder, message)
-        # Only the message may die of what a peer put into it. Counted and logged here.
-        except Exception as error:  # noqa: BLE001
-            counters.add("gossip_undecodable")
-            log.debug("a gossip message was dropped: %r", error)
-
-    def queue_instead(function: Any, *args: Any, **options: Any) -> None:
-        if function is not guarded:
-            run_task(function, *args, **options)
-            return
-        if not admits(*args):
-            return
-        try:
-            arrived.send_nowait(args)
-        except trio.WouldBlock:
-            counters.add("gossip_overflow")
-
-    async def work() -> None:
-        async for forwarder, message in waiting:
-            await guarded(forwarder, message)
-
-    _replace(service, "push_msg", guarded)
-    _replace(service.manager, "run_task", queue_instead)
-    return work
-
-
-def announce_to_new_peers(service: pubsub.Pubsub) -> None:
-    """Fault: a topic joined while the stream to a new peer opens is never told to that peer."""
-    handle = service._handle_new_peer
-
-    async def handle_and_announce(peer: Any) -> None:
-        known = peer in service.peers
-        told = set(service.topic_ids)
-        await handle(peer)
-        queue = service.peer_queues.get(peer)
-        if not known and queue is not None and set(service.topic_ids) != told:
-            queue.push(service.get_hello_packet())
-
-    _replace(service, "_handle_new_peer", handle_and_announce)
-
-
-def take_messages_with(service: pubsub.Pubsub, take: Callable[[Any, Any], Awaitable[None]]) -> None:
-    """Faults: a verdict has two values, so that who forwards what is merely stale loses its standing; a message that
-    is not valid here is judged again from every neighbour; subscribers share one channel of 32, silent when full.
-    """
-    _replace(service, "push_msg", take)
-
-
-def count_dropped_messages(router: gossipsub.GossipSub, counters: Counters) -> None:
-    """Fault: what does not fit into a peer's queue is dropped without a count."""
-    handle = router._handle_dropped_rpc
-
-    def counted(peer: Any, rpc: Any, reason: str) -> None:
-        counters.add("gossip_queue_dropped")
-        handle(peer, rpc, reason)
-
-    _replace(router, "_handle_dropped_rpc", counted)
-
-
-def bound_seen_messages(service: pubsub.Pubsub, seen: SeenIds) -> None:
-    """Fault: ids of seen messages are kept for two to three minutes however many they are, by a thread that stays."""
-    service.seen_messages.stop()
-    _replace(service, "seen_messages", seen)
-
-
-def trim_statistics(router: gossipsub.GossipSub) -> None:
-    """Fault: lists for a feature that is off grow by an entry for each message and connection, for ever."""
-    router.recent_message_deliveries.clear()
-    router.recent_peer_connections.clear()
-    router.recent_peer_disconnections.clear()
 
 
 def after_identify(host: Any, action: Callable[[Any], Awaitable[object]]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final, TypeVar
 
 import structlog
@@ -13,6 +14,7 @@ from agent_world.node.counters import Counters
 from agent_world.node.fetch import BlobFetcher
 from agent_world.store.blobs import BlobStore
 from agent_world.wire.cid import ContentHash
+from agent_world.wire.ids import PeerId
 from agent_world.world.trie import NodeMissing
 
 _log = structlog.get_logger("agent_world.storage")
@@ -31,30 +33,41 @@ class Healer:
         self._fetcher = fetcher
         self._blobs = blobs
         self._send, self._lost = trio.open_memory_channel[ContentHash](QUEUE_MAX)
+        self._waiting: set[ContentHash] = set()
+        self.providers: Callable[[Sequence[ContentHash]], AbstractAsyncContextManager[list[PeerId]]] | None = None
+        """Peers that the DHT names for contents, connected while the block lasts; without it nobody else is asked."""
         self.counters = Counters()
 
     def lost(self, content: ContentHash) -> None:
         """This blob was here and is not any more: fetch it soon."""
+        if content in self._waiting:
+            return
         try:
             self._send.send_nowait(content)
         except trio.WouldBlock:
             self.counters.add("heal.queue_full")
+        else:
+            self._waiting.add(content)
 
     async def run(self) -> None:
         """Until cancelled."""
         async for content in self._lost:
-            await self._fetch(content)
+            self._waiting.discard(content)
+            if not await self._fetch(content) and not await self._search(content):
+                _log.error("a damaged blob could not be had from any peer", content_hash=content.hex())
 
     async def with_state(self, operation: Callable[[], R]) -> R:
         """The result of ``operation``, run again after every state node that it lacked was fetched.
 
-        Raises NodeMissing once nobody has a node or too many are gone, and whatever else ``operation`` raises.
+        Raises NodeMissing once no neighbour has a node or too many are gone, and whatever else ``operation`` raises.
+        The node is then looked for in the DHT, which takes too long for a caller to wait.
         """
         for _attempt in range(NODES_MAX):
             try:
                 return operation()
             except NodeMissing as error:
                 if not await self._fetch(error.content_hash):
+                    self.lost(error.content_hash)
                     raise
             except BlobHashMismatch:
                 # The store has put the damaged bytes aside: the next try reports the node as missing, by its hash.
@@ -69,10 +82,18 @@ class Healer:
                 self.counters.add("heal.damaged")
             else:
                 return True
-        found = await self._fetcher.fetch([content], self._fetcher.peers())
+        return await self._fetch_from(content, self._fetcher.peers())
+
+    async def _search(self, content: ContentHash) -> bool:
+        if self.providers is None:
+            return False
+        async with self.providers([content]) as peers:
+            return await self._fetch_from(content, peers)
+
+    async def _fetch_from(self, content: ContentHash, peers: Sequence[PeerId]) -> bool:
+        found = await self._fetcher.fetch([content], peers) if peers else {}
         if content not in found:
             self.counters.add("heal.not_found")
-            _log.error("a damaged blob could not be had from any peer", content_hash=content.hex())
             return False
         self._blobs.put(found[content])
         self.counters.add("heal.fetched")

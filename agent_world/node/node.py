@@ -160,6 +160,7 @@ class Node:
     def _wire_up(self) -> None:
         """Everything that one part tells another."""
         self.fetcher.order = self.sources.for_content
+        self.healer.providers = self.sources.providers
         self.catch_up.order = self.sources.for_height
         self.pool.arrived = self._action_arrived
         self.catch_up.advanced = self._advanced_by_sync

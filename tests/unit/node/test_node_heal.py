@@ -1,9 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from agent_world.crypto.hashing import content_hash
 from agent_world.errors import BlobHashMismatch, DataError
@@ -102,6 +104,31 @@ async def test_what_is_reported_lost_comes_back(empty_chain: LedgerChain, autoju
 
 async def test_reports_are_bounded_and_counted(empty_chain: LedgerChain) -> None:
     made = healer(empty_chain, FakeFetcher())
-    for _ in range(QUEUE_MAX + 3):
-        made.lost(HASH)
+    for number in range(QUEUE_MAX + 3):
+        made.lost(content_hash(b"%d" % number))
+        made.lost(content_hash(b"0"))  # waits already
     assert made.counters["heal.queue_full"] == 3
+
+
+async def test_what_no_neighbour_has_is_looked_for_in_the_dht(empty_chain: LedgerChain, nursery: trio.Nursery) -> None:
+    searched: list[Sequence[ContentHash]] = []
+
+    class Fetcher(FakeFetcher):
+        async def fetch(self, wanted: Iterable[ContentHash], peers: Sequence[str]) -> dict[ContentHash, bytes]:
+            return await super().fetch(wanted, peers) if "provider" in peers else {}
+
+    @asynccontextmanager
+    async def providers(contents: Sequence[ContentHash]) -> AsyncIterator[list[str]]:
+        searched.append(contents)
+        yield ["provider"]
+
+    made = healer(empty_chain, Fetcher(DATA))
+    made.providers = providers  # type: ignore[assignment]
+    for _turn in range(2):  # it is looked for once
+        with pytest.raises(NodeMissing):
+            await made.with_state(lambda: needing(empty_chain, HASH))
+    nursery.start_soon(made.run)
+    await trio.testing.wait_all_tasks_blocked()
+    assert await made.with_state(lambda: needing(empty_chain, HASH)) == b"done"
+    assert searched == [[HASH]]
+    assert (made.counters["heal.not_found"], made.counters["heal.fetched"]) == (3, 1)

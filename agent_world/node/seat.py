@@ -104,11 +104,12 @@ class Seat:
         """Whether the next height begins after this node was started.
 
         The block before it was decided while this node took part, and proposed after the start by its own time. A
-        wall clock that was put right meanwhile counts as if it had been right at the start.
+        wall clock that was put right meanwhile counts as if it had been right at the start. Twice the drift: a proposer
+        may be ahead of the clocks of those who accept its block, and these may be ahead of this node's.
         """
         passed_ms = self._clock.now_ms() - self._started_ms
         started_wall_ms = self._clock.wall_ms() - passed_ms
-        is_new = self._ledger.timestamp_ms > started_wall_ms + self._drift_max_ms
+        is_new = self._ledger.timestamp_ms > started_wall_ms + 2 * self._drift_max_ms
         return is_new and 0 < self._ledger.height == self._decided_height
 
     def decided(self, height: int) -> None:

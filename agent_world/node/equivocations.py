@@ -122,10 +122,16 @@ class Equivocations:
                 await self._tell(waiting)
                 await self._file(proved, waiting)
             self._news = trio.Event()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._until_news, nursery.cancel_scope)
-                await self._ledger.wait_above(self._ledger.height)
-                nursery.cancel_scope.cancel()
+            if self._open:
+                await self._until_news_or_height()
+            else:
+                await self._news.wait()
+
+    async def _until_news_or_height(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._until_news, nursery.cancel_scope)
+            await self._ledger.wait_above(self._ledger.height)
+            nursery.cancel_scope.cancel()
 
     async def _until_news(self, scope: trio.CancelScope) -> None:
         await self._news.wait()

@@ -92,8 +92,11 @@ class Voting:
     def status(self) -> dict[str, Any]:
         """For ``node status``."""
         run = self._engine.run
-        place = {} if run is None else {"deciding_height": run.context.height, "round": run.round}
-        return {**self._seat.status(), "last_status": self.last_status, **place}
+        shown = {**self._seat.status(), "last_status": self.last_status}
+        if run is not None:
+            height, round_ = run.context.height, run.round
+            shown |= {"deciding_height": height, "round": round_, "expected_proposer": run.context.proposer(round_)}
+        return shown
 
     def context(self) -> HeightContext:
         """What messages are opened against: the height that the engine decides."""

@@ -107,7 +107,9 @@ COUNTED: Final = (
 )  # fmt: skip
 
 
-def run_failover(directory: Path, plan: FailoverPlan, say: Callable[[str], None] = lambda _line: None) -> FailoverReport:
+def run_failover(
+    directory: Path, plan: FailoverPlan, say: Callable[[str], None] = lambda _line: None
+) -> FailoverReport:
     """Make the swarm below ``directory``, run the plan, stop, audit the homes; raises Unavailable if it does not start."""
     spec = SwarmSpec(
         world_id=WorldId("failover"),

@@ -122,5 +122,3 @@ class Auditor:
         head = chain.head()
         if head is not None:
             found.double_signs += queries.equivocations(WorldState(head.header.state_root, blobs.get)).count
-
-

@@ -17,7 +17,7 @@ import attrs
 
 from agent_world.config import MAINNET, NodeConfig
 from agent_world.errors import Unavailable
-from agent_world.node.provision import MadeSwarm, NodeSpec, SwarmSpec, make_swarm
+from agent_world.node.provision import NodeSpec, SwarmSpec, make_swarm
 from agent_world.testing.payments import Payments
 from agent_world.testing.processes import Processes
 from agent_world.testing.promises import Audit, Auditor
@@ -110,7 +110,10 @@ COUNTED: Final = (
 def run_failover(
     directory: Path, plan: FailoverPlan, say: Callable[[str], None] = lambda _line: None
 ) -> FailoverReport:
-    """Make the swarm below ``directory``, run the plan, stop, audit the homes; raises Unavailable if it does not start."""
+    """Make the swarm below ``directory``, run the plan, stop, audit the homes.
+
+    Raises Unavailable if it does not start.
+    """
     spec = SwarmSpec(
         world_id=WorldId("failover"),
         nodes=tuple(
@@ -183,7 +186,8 @@ class _Run:
 
     def _is_linked(self, name: str) -> bool:
         status = self._processes.get(name, "/status")
-        return bool(status) and sum(bool(peer["validator"]) for peer in status["peers"]) == len(self._names) - 1
+        linked = 0 if status is None else sum(bool(peer["validator"]) for peer in status["peers"])
+        return linked == len(self._names) - 1
 
     def _height(self, names: Iterable[str]) -> int:
         """The highest committed height among these; 0 if none of them answers."""
@@ -208,9 +212,13 @@ class _Run:
         self._auditor.read_guard(victim)
         shown = self._until("the block", lambda: self._processes.get(witness, f"/blocks/{at_kill + 1}"))
         kill = Kill(
-            victim=victim, height=height, after_commit_s=round(killed_at - committed_at, 3),
-            commit_s=round(commit_s, 3), commit_round=int(shown["block"]["round"]), rejoin_s=round(self._restart(victim, others), 3),
-        )  # fmt: skip
+            victim=victim,
+            height=height,
+            after_commit_s=round(killed_at - committed_at, 3),
+            commit_s=round(commit_s, 3),
+            commit_round=int(shown["block"]["round"]),
+            rejoin_s=round(self._restart(victim, others), 3),
+        )
         self._report.kills.append(kill)
         time.sleep(self._plan.rest_s)
         return kill
@@ -236,7 +244,7 @@ class _Run:
         return rejoin_s
 
     def _has_signed(self, validator: str, above: int) -> bool:
-        """Whether any node's certificate of a higher block holds its signature; each node has a certificate of its own."""
+        """Whether the certificate of a higher block holds its signature; each node has a certificate of its own."""
         for name in self._names:
             head = self._processes.get(name, "/head")
             if head is not None and head["height"] > above and validator in head["certified_by"]:
@@ -272,6 +280,6 @@ class _Run:
         """Sum the counters of all nodes."""
         for name in self._names:
             status = self._processes.get(name, "/status")
-            for counted in COUNTED if status is not None else ():
-                amount = status["counters"].get(counted, 0)
+            for counted in COUNTED:
+                amount = 0 if status is None else status["counters"].get(counted, 0)
                 self._report.counters[counted] = self._report.counters.get(counted, 0) + amount

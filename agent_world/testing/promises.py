@@ -9,7 +9,6 @@ contradictions are in the evidence of their homes, and on record in the state.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 import attrs

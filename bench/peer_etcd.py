@@ -100,10 +100,19 @@ class Cluster:
         raise TimeoutError(f"the etcd members had no leader within {START_S} s")
 
 
+def put_request() -> bytes:
+    """One put of ENTRY as it goes over a kept connection."""
+    body = json.dumps(_entry()).encode()
+    return b"POST /v3/kv/put HTTP/1.1\r\nHost: etcd\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+def _entry() -> dict[str, str]:
+    return {"key": base64.b64encode(b"key").decode(), "value": base64.b64encode(ENTRY).decode()}
+
+
 def put(connection: http.client.HTTPConnection) -> None:
     """One put of ENTRY; raises OSError if the member does not answer, or does not succeed."""
-    entry = {"key": base64.b64encode(b"key").decode(), "value": base64.b64encode(ENTRY).decode()}
-    _post(connection, "/v3/kv/put", entry)
+    _post(connection, "/v3/kv/put", _entry())
 
 
 def _post(connection: http.client.HTTPConnection, path: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -83,10 +83,12 @@ class _Load:
         self._clients = clients
         self._payers = [_Payer(KeyPair(os.urandom(32))) for _ in range(AGENTS)]
         self._by_id = {payer.actor_id: payer for payer in self._payers}
-        for number, payer in enumerate(self._payers):
-            to = self._payers[(number + 1) % AGENTS].actor_id
-            payment = TransferResource(resource=Name("sou"), to_actor_id=to, amount=U64(1))
-            payer.actions = [self._sign(payer.key, payment, nonce + 1) for nonce in range(count // AGENTS)]
+        # In turns, as they are ordered by the time at which they were signed.
+        for nonce in range(1, count // AGENTS + 1):
+            for number, payer in enumerate(self._payers):
+                to = self._payers[(number + 1) % AGENTS].actor_id
+                payment = TransferResource(resource=Name("sou"), to_actor_id=to, amount=U64(1))
+                payer.actions.append(self._sign(payer.key, payment, nonce))
 
     def _sign(self, key: KeyPair, payload: object, nonce: int) -> bytes:
         return build_action(
@@ -112,9 +114,9 @@ class _Load:
 
     def _nonces(self, client: NodeClient) -> dict[ActorId, int]:
         """Last committed nonce by payer."""
-        entries = client.get("/state/actors", limit=4 * AGENTS)["entries"]
-        known = {ActorId(entry["key"]): int(entry["value"]["nonce"]) for entry in entries}
-        return {actor_id: nonce for actor_id, nonce in known.items() if actor_id in self._by_id}
+        entries = client.get("/state/system", limit=4 * AGENTS)["entries"]
+        values = {ActorId(entry["key"].removeprefix("actor/")): entry["value"] for entry in entries}
+        return {actor_id: int(value["nonce"]) for actor_id, value in values.items() if actor_id in self._by_id}
 
     def run(self, seconds: float) -> None:
         """Keep every payer's open actions at OPEN_PER_AGENT for so long; raises Unavailable if they run out."""

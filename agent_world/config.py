@@ -27,6 +27,9 @@ class ConsensusConfig:
     """With nothing to order, a block is made this long after the last one."""
     propose_timeout_ms: int = 1_000
     """Wait for round 0's proposal; source: three times the slowest block of `make demo` (fetch + execute)."""
+    gone_timeout_ms: int = 200
+    """Wait for round 0's proposal of a validator whose link has ended, instead of ``propose_timeout_ms`` if that is
+    longer; what it sent before its end is here by then."""
     vote_timeout_ms: int = 500
     """Wait for stragglers once votes of the required stake are there but do not agree."""
     timeout_delta_ms: int = 250
@@ -39,7 +42,7 @@ class ConsensusConfig:
     def __attrs_post_init__(self) -> None:
         for name in ("propose_timeout_ms", "vote_timeout_ms", "rebroadcast_ms", "drift_max_ms"):
             require(getattr(self, name) > 0, f"consensus.{name} must be above 0")
-        for name in ("block_interval_ms", "timeout_delta_ms", "empty_block_interval_ms"):
+        for name in ("block_interval_ms", "timeout_delta_ms", "empty_block_interval_ms", "gone_timeout_ms"):
             require(getattr(self, name) >= 0, f"consensus.{name} must not be negative")
 
 
@@ -252,8 +255,8 @@ class NodeConfig:
 MAINNET: Final = NodeConfig()
 MINIMAL: Final = NodeConfig(
     consensus=ConsensusConfig(
-        block_interval_ms=20, empty_block_interval_ms=200, propose_timeout_ms=300, vote_timeout_ms=150,
-        timeout_delta_ms=100, rebroadcast_ms=150,
+        block_interval_ms=20, empty_block_interval_ms=200, propose_timeout_ms=300, gone_timeout_ms=60,
+        vote_timeout_ms=150, timeout_delta_ms=100, rebroadcast_ms=150,
     ),
     net=NetConfig(heartbeat_s=0.2, redial_min_s=0.05, redial_max_s=0.5, hello_interval_s=0.3, request_timeout_s=5.0),
     storage=StorageConfig(pull_retry_ms=50),

@@ -28,7 +28,7 @@ import attrs
 import click
 
 from agent_world.cli.client import NodeClient
-from agent_world.config import MAINNET
+from agent_world.config import MAINNET, BatchRules
 from agent_world.errors import Unavailable
 from agent_world.node.provision import MadeSwarm, NodeSpec, SwarmSpec, free_ports, make_swarm
 from agent_world.wire.hello import Role
@@ -61,9 +61,9 @@ class OurLatencies(Latencies):
 
 def measure_ours(directory: Path, seconds: float) -> OurLatencies:
     """Our four validators for so long after the warm-up."""
-    made = _make(directory)
-    with _nodes(made) as clients:
-        _wait_height(clients, WARM_UP_HEIGHTS)
+    made = make_ours(directory)
+    with our_nodes(made) as clients:
+        wait_height(clients, WARM_UP_HEIGHTS)
         time.sleep(WARM_UP_S)
         from_ns = time.monotonic_ns()
         time.sleep(seconds)
@@ -71,7 +71,7 @@ def measure_ours(directory: Path, seconds: float) -> OurLatencies:
     taken: list[float] = []
     cpu_ms: list[float] = []
     for node in made.nodes:
-        times = [each for each in json.loads(_times_file(node.home).read_text()) if from_ns <= each[1] < to_ns]
+        times = [each for each in json.loads(times_file(node.home).read_text()) if from_ns <= each[1] < to_ns]
         taken.extend(
             (after - before) / 1e9
             for (height, before, _), (following, after, _) in itertools.pairwise(times)
@@ -84,28 +84,31 @@ def measure_ours(directory: Path, seconds: float) -> OurLatencies:
     return OurLatencies(**attrs.asdict(told), cpu_ms=round(statistics.median(cpu_ms), 2))
 
 
-def _make(directory: Path) -> MadeSwarm:
+def make_ours(directory: Path, batch: BatchRules = MAINNET.batch) -> MadeSwarm:
+    """Homes of four validators whose blocks follow each other without a pause."""
     consensus = attrs.evolve(MAINNET.consensus, block_interval_ms=0, empty_block_interval_ms=0)
     spec = SwarmSpec(
         world_id=WorldId("bench"),
         nodes=tuple(NodeSpec(name=f"v{number}", role=Role.SEQUENCER, validator=True) for number in range(MEMBERS)),
         genesis_time_ms=TimeMs(time.time_ns() // 1_000_000),
-        config=attrs.evolve(MAINNET, consensus=consensus),
+        config=attrs.evolve(MAINNET, consensus=consensus, batch=batch),
     )
     return make_swarm(directory / "swarm", spec)
 
 
-def _times_file(home: Path) -> Path:
+def times_file(home: Path) -> Path:
+    """Where ``consensus_node`` of this home writes."""
     return home.with_suffix(".times.json")
 
 
 @contextlib.contextmanager
-def _nodes(made: MadeSwarm) -> Iterator[list[NodeClient]]:
+def our_nodes(made: MadeSwarm) -> Iterator[list[NodeClient]]:
+    """The processes of these homes; at the end of the context they have written their times."""
     processes: list[subprocess.Popen[bytes]] = []
     clients = [NodeClient(node.home) for node in made.nodes]
     try:
         for node in made.nodes:
-            command = [sys.executable, "-m", "bench.consensus_node", str(node.home), str(_times_file(node.home))]
+            command = [sys.executable, "-m", "bench.consensus_node", str(node.home), str(times_file(node.home))]
             with node.home.with_suffix(".log").open("wb") as log:
                 processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
         yield clients
@@ -121,7 +124,8 @@ def _nodes(made: MadeSwarm) -> Iterator[list[NodeClient]]:
             client.close()
 
 
-def _wait_height(clients: list[NodeClient], height: int) -> None:
+def wait_height(clients: list[NodeClient], height: int) -> None:
+    """Until all have committed it; raises Unavailable after START_S."""
     deadline = time.monotonic() + START_S
     for client in clients:
         while True:
@@ -133,12 +137,13 @@ def _wait_height(clients: list[NodeClient], height: int) -> None:
             time.sleep(0.1)
 
 
-def measure_pysyncobj(directory: Path, seconds: float) -> Latencies:
-    """A pysyncobj cluster, measured by its leader."""
+def measure_pysyncobj(directory: Path, seconds: float, clients: int = 1) -> Latencies:
+    """A pysyncobj cluster, measured by its leader; ``clients`` threads put at once."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports("127.0.0.1", MEMBERS)]
+    measured = [str(seconds), str(clients)]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "bench.peer_pysyncobj", str(directory / f"journal{index}"), str(seconds), own]
+            [sys.executable, "-m", "bench.peer_pysyncobj", str(directory / f"journal{index}"), *measured, own]
             + [other for other in addresses if other != own],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

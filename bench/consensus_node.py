@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from agent_world.cli.collector import relax_collector, spare_what_stays
 from agent_world.cli.node_options import set_up_logging
 from agent_world.cli.node_run import run_until_stopped
 from agent_world.node.node import Node
@@ -32,7 +33,9 @@ def main(home: Path, times_file: Path) -> None:
             carry_on()
 
         node.voting.committed = committed
+        spare_what_stays()
 
+    relax_collector()
     set_up_logging(verbose=False, as_json=False)
     run_until_stopped(run_nodes, [load_home(home)], watch)
     times_file.write_text(json.dumps(times))

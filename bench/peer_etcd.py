@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import http.client
 import json
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from agent_world.node.provision import free_ports
 
@@ -28,68 +27,92 @@ def binary() -> str | None:
 
 def measure(directory: Path, members: int, seconds: float) -> tuple[list[float], float]:
     """Seconds of every put, and how long all took."""
-    with _cluster(directory, members) as ports:
-        leader = _leader(ports)
-        connection = http.client.HTTPConnection("127.0.0.1", leader, timeout=10)
+    with Cluster(directory, members) as cluster:
+        connection = http.client.HTTPConnection("127.0.0.1", cluster.ports[cluster.leader()], timeout=10)
         try:
             for _ in range(WARM_UP):
-                _put(connection)
+                put(connection)
             taken = []
             started = time.monotonic()
             while time.monotonic() - started < seconds:
                 before = time.monotonic()
-                _put(connection)
+                put(connection)
                 taken.append(time.monotonic() - before)
             return taken, time.monotonic() - started
         finally:
             connection.close()
 
 
-@contextlib.contextmanager
-def _cluster(directory: Path, members: int) -> Iterator[list[int]]:
-    program = binary()
-    assert program is not None
-    ports = free_ports("127.0.0.1", 2 * members)
-    clients, peers = ports[:members], ports[members:]
-    together = ",".join(f"m{index}=http://127.0.0.1:{port}" for index, port in enumerate(peers))
-    processes = []
-    try:
-        for index, (client, peer) in enumerate(zip(clients, peers, strict=True)):
-            command = [program, "--name", f"m{index}", "--data-dir", str(directory / f"m{index}"), "--log-level=error"]
-            for option in ("listen-client-urls", "advertise-client-urls"):
-                command += [f"--{option}", f"http://127.0.0.1:{client}"]
-            for option in ("listen-peer-urls", "initial-advertise-peer-urls"):
-                command += [f"--{option}", f"http://127.0.0.1:{peer}"]
-            command += ["--initial-cluster", together, "--initial-cluster-state", "new"]
-            processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        yield clients
-    finally:
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.wait()
+class Cluster:
+    """Members as processes; leaving the context kills them. All settings but the addresses are etcd's defaults."""
+
+    def __init__(self, directory: Path, members: int) -> None:
+        self._directory = directory
+        ports = free_ports("127.0.0.1", 2 * members)
+        self.ports, self._peers = ports[:members], ports[members:]
+        """Ports for clients, by member."""
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        for index in range(len(self.ports)):
+            self.start(index)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for index in self._processes:
+            self.kill(index)
+
+    def start(self, index: int) -> None:
+        """Start a member, for the first time or again with what its directory holds."""
+        program = binary()
+        assert program is not None
+        together = ",".join(f"m{other}=http://127.0.0.1:{port}" for other, port in enumerate(self._peers))
+        command = [program, "--name", f"m{index}", "--data-dir", str(self._directory / f"m{index}")]
+        for option in ("listen-client-urls", "advertise-client-urls"):
+            command += [f"--{option}", f"http://127.0.0.1:{self.ports[index]}"]
+        for option in ("listen-peer-urls", "initial-advertise-peer-urls"):
+            command += [f"--{option}", f"http://127.0.0.1:{self._peers[index]}"]
+        command += ["--initial-cluster", together, "--initial-cluster-state", "new", "--log-level=error"]
+        self._processes[index] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def kill(self, index: int) -> None:
+        """SIGKILL; returns when the process is gone."""
+        self._processes[index].kill()
+        self._processes[index].wait()
+
+    def leader(self) -> int:
+        """Which member leads; waits for one, TimeoutError if there is none."""
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            for index, port in enumerate(self.ports):
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+                try:
+                    status = _post(connection, "/v3/maintenance/status", {})
+                except OSError:
+                    continue  # not up
+                finally:
+                    connection.close()
+                if status.get("leader") and status["leader"] == status["header"]["member_id"]:
+                    return index
+            time.sleep(0.05)
+        raise TimeoutError(f"the etcd members had no leader within {START_S} s")
 
 
-def _leader(ports: list[int]) -> int:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        for port in ports:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-            try:
-                status = _post(connection, "/v3/maintenance/status", {})
-            except OSError:
-                continue  # not up yet
-            finally:
-                connection.close()
-            if status.get("leader") and status["leader"] == status["header"]["member_id"]:
-                return port
-        time.sleep(0.05)
-    raise TimeoutError(f"the etcd members had no leader within {START_S} s")
+def put_request() -> bytes:
+    """One put of ENTRY as it goes over a kept connection."""
+    body = json.dumps(_entry()).encode()
+    return b"POST /v3/kv/put HTTP/1.1\r\nHost: etcd\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
-def _put(connection: http.client.HTTPConnection) -> None:
-    entry = {"key": base64.b64encode(b"key").decode(), "value": base64.b64encode(ENTRY).decode()}
-    _post(connection, "/v3/kv/put", entry)
+def _entry() -> dict[str, str]:
+    return {"key": base64.b64encode(b"key").decode(), "value": base64.b64encode(ENTRY).decode()}
+
+
+def put(connection: http.client.HTTPConnection) -> None:
+    """One put of ENTRY; raises OSError if the member does not answer, or does not succeed."""
+    _post(connection, "/v3/kv/put", _entry())
 
 
 def _post(connection: http.client.HTTPConnection, path: str, body: dict[str, Any]) -> dict[str, Any]:

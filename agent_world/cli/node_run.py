@@ -9,6 +9,7 @@ from typing import Any
 import click
 import trio
 
+from agent_world.cli.collector import relax_collector, spare_what_stays
 from agent_world.cli.node_options import apply_options, set_up_logging
 from agent_world.errors import AgentWorldError
 from agent_world.node.settings import Topology
@@ -39,6 +40,7 @@ def command(home: Path, print_config: bool, log_json: bool, verbose: bool, **opt
     """Run a node from its home directory until Ctrl-C. Options win over node.toml; nothing is written back."""
     if options["topology"] == Topology.TRIAD_DISTRIBUTED.value and options["role"] is None:
         raise click.UsageError("--topology triad_distributed needs --role sequencer, storage or observer")
+    relax_collector()
     # Here and not above: only a command that starts a node pays for importing libp2p (D11).
     from agent_world.node.runner import load_home, run_nodes
 
@@ -47,7 +49,7 @@ def command(home: Path, print_config: bool, log_json: bool, verbose: bool, **opt
         click.echo(loaded.settings.to_toml(), nl=False)
         return
     set_up_logging(verbose=verbose, as_json=log_json)
-    run_until_stopped(run_nodes, [loaded], lambda _nodes: None)
+    run_until_stopped(run_nodes, [loaded], lambda _nodes: spare_what_stays())
 
 
 def run_until_stopped(main: Any, *arguments: Any) -> None:

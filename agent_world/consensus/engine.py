@@ -19,6 +19,7 @@ from agent_world.consensus.events import (
     EarlyReceived,
     Effect,
     Input,
+    LinkChanged,
     OwnSigned,
     ProposalReceived,
     StartHeight,
@@ -47,6 +48,8 @@ class Engine:
         self._own = own
         self._run: HeightRun | None = None
         self._early = EarlyBuffer()
+        self._gone: dict[PublicKey, int] = {}
+        """Validators whose link has ended, and the height that was being decided then."""
         self._work = False
         self._now_ms = 0
 
@@ -71,11 +74,14 @@ class Engine:
         self._now_ms = now_ms
         if isinstance(event, StartHeight):
             run = self._start(event, now_ms)
+        elif isinstance(event, LinkChanged) and (self._run is None or event.is_linked):
+            self._note_link(event)
+            return ()
         elif self._run is None:
             return (Dropped(Drop.NO_HEIGHT, type(event).__name__),)
         else:
             run = self._run
-            self._take(run, event)
+            self._take(run, event, now_ms)
         run.advance(now_ms)
         while self._begin_if_due(run, now_ms) or self._fire_due(run, now_ms):
             run.advance(now_ms)
@@ -89,7 +95,8 @@ class Engine:
             raise LocalError(f"height {context.height} started after height {self._run.context.height}")
         context.validators.require_byzantine_safe()
         entry = None if self._own is None else context.validators.by_key(self._own)
-        run = self._run = HeightRun(self._config, context, entry)
+        self._gone = {key: height for key, height in self._gone.items() if context.validators.by_key(key) is not None}
+        run = self._run = HeightRun(self._config, context, entry, self._gone)
         self._work = False
         run.timers.set(Timer.START, now_ms + self._config.block_interval_ms)
         if self._config.create_empty_blocks or context.change_pending:
@@ -100,7 +107,13 @@ class Engine:
             self._take_early(run, early)
         return run
 
-    def _take(self, run: HeightRun, event: Input) -> None:
+    def _note_link(self, event: LinkChanged) -> None:
+        if event.is_linked:
+            self._gone.pop(event.key, None)
+        else:
+            self._gone[event.key] = 0 if self._run is None else self._run.context.height
+
+    def _take(self, run: HeightRun, event: Input, now_ms: int) -> None:
         if isinstance(event, WorkAvailable):
             self._work = True
         elif isinstance(event, VoteReceived):
@@ -111,6 +124,9 @@ class Engine:
             self._keep_early(run, event.message)
         elif isinstance(event, OwnSigned):
             self._take_own(run, event.data)
+        elif isinstance(event, LinkChanged):
+            self._note_link(event)
+            run.on_gone(now_ms)
         elif isinstance(event, (BlockBuilt, BlockJudged)):
             if event.height != run.context.height:
                 run.out.append(Dropped(Drop.LATE_BLOCK, f"for height {event.height}"))
@@ -124,6 +140,9 @@ class Engine:
         if body.height != run.context.height:
             run.out.append(Dropped(Drop.STALE_HEIGHT, f"for height {body.height}"))
             return
+        # Others repeat what it has signed at the height in which it went; a later one shows that it is heard after all.
+        if self._gone.get(message.validator.public_key, body.height) < body.height:
+            del self._gone[message.validator.public_key]
         if run.own is not None and message.validator.public_key == run.own.public_key:
             step = message.vote.step if isinstance(message, VerifiedVote) else Step.PROPOSE
             if (body.round, STEP_ORDER[step]) > run.newest_signed:

@@ -11,7 +11,7 @@ from agent_world.consensus.guard import GuardState
 from agent_world.consensus.guard_records import SignRequest
 from agent_world.consensus.messages import EarlyMessage, VerifiedProposal, VerifiedVote
 from agent_world.wire.cid import ContentHash
-from agent_world.wire.ids import Hash32
+from agent_world.wire.ids import Hash32, PublicKey
 
 
 @attrs.frozen(slots=True)
@@ -83,6 +83,17 @@ class OwnSigned:
 
 
 @attrs.frozen(slots=True)
+class LinkChanged:
+    """A validator's link has ended, or it is linked again: its proposals are waited for as long as that suggests.
+
+    A hint: no safety rests on it, and a validator that was never linked needs no such input.
+    """
+
+    key: PublicKey
+    is_linked: bool
+
+
+@attrs.frozen(slots=True)
 class Wake:
     """``wake_at_ms`` has come."""
 
@@ -96,6 +107,7 @@ Input = (
     | VoteReceived
     | EarlyReceived
     | OwnSigned
+    | LinkChanged
     | Wake
 )
 

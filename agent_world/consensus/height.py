@@ -7,6 +7,8 @@ whose precommits for nil reach the required stake ends at once, since nothing ca
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from agent_world.config import ConsensusConfig
 from agent_world.consensus.certificate import build_certificate
 from agent_world.consensus.context import HeightContext
@@ -33,7 +35,7 @@ from agent_world.crypto.hashing import hash32
 from agent_world.errors import RemoteError
 from agent_world.wire import record
 from agent_world.wire.consensus import Proposal, Step, ValidatorEntry, Vote
-from agent_world.wire.ids import U32, U64, Hash32
+from agent_world.wire.ids import U32, U64, Hash32, PublicKey
 
 _NOT_BACK: bytes = b""
 """Own message that the guard has not answered yet."""
@@ -42,11 +44,19 @@ _NOT_BACK: bytes = b""
 class HeightRun:
     """One height from its start to its decision. Effects gather in ``out`` until the engine takes them."""
 
-    def __init__(self, config: ConsensusConfig, context: HeightContext, own: ValidatorEntry | None) -> None:
+    def __init__(
+        self,
+        config: ConsensusConfig,
+        context: HeightContext,
+        own: ValidatorEntry | None,
+        gone: Container[PublicKey] = frozenset(),
+    ) -> None:
         self.config = config
         self.context = context
         self.own = own
         """This node's entry while it may sign at this height; None makes it a watcher of the same rules."""
+        self.gone = gone
+        """Validators whose link has ended and that were not heard since."""
         self.book = RoundBook(context.validators)
         self.judging = JudgeBook()
         self.timers = Timers()
@@ -119,6 +129,18 @@ class HeightRun:
         elif timer is Timer.PRECOMMIT:
             self.enter_round(self.round + 1, now_ms)
 
+    def on_gone(self, now_ms: int) -> None:
+        """One more validator is gone. If it is the proposer, less time is given to its proposal, from now on.
+
+        Never more: links that come and go must not hold up a round.
+        """
+        self.timers.bring_forward(Timer.PROPOSE, now_ms + self._propose_wait_ms(self.round))
+
+    def _propose_wait_ms(self, round_: int) -> int:
+        proposer = self.context.validators.by_id(self.context.proposer(round_))
+        is_gone = proposer is not None and proposer.public_key in self.gone
+        return wait_ms(self.config, Timer.PROPOSE, round_, is_gone=is_gone)
+
     # The rules. Each returns whether it changed something.
 
     def advance(self, now_ms: int) -> None:
@@ -150,7 +172,7 @@ class HeightRun:
         self.signed = {place: data for place, data in self.signed.items() if place[0] in kept}
         self.timers.clear(Timer.START, Timer.EMPTY, Timer.PROPOSE, Timer.PREVOTE, Timer.PRECOMMIT)
         if step is Step.PROPOSE:
-            self.timers.set(Timer.PROPOSE, now_ms + wait_ms(self.config, Timer.PROPOSE, round_))
+            self.timers.set(Timer.PROPOSE, now_ms + self._propose_wait_ms(round_))
         self.timers.set(Timer.REPEAT, now_ms + self.config.rebroadcast_ms)
 
     def _decide(self) -> bool:

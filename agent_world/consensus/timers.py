@@ -31,6 +31,11 @@ class Timers:
         """Set or move a deadline."""
         self._deadlines[timer] = at_ms
 
+    def bring_forward(self, timer: Timer, at_ms: int) -> None:
+        """Make a deadline that lies ahead come at ``at_ms`` if that is sooner."""
+        if self._deadlines.get(timer, at_ms) > at_ms:
+            self._deadlines[timer] = at_ms
+
     def is_set(self, timer: Timer) -> bool:
         """Whether this deadline lies ahead."""
         return timer in self._deadlines
@@ -53,8 +58,11 @@ class Timers:
         return min(self._deadlines.values(), default=None)
 
 
-def wait_ms(config: ConsensusConfig, timer: Timer, round_: int) -> int:
+def wait_ms(config: ConsensusConfig, timer: Timer, round_: int, *, is_gone: bool = False) -> int:
     """Length of a round's wait (D4). It grows with the square of the round: every delay, also that of a busy machine,
-    is reached after few rounds, and a run of dead proposers does not cost minutes."""
+    is reached after few rounds, and a run of dead proposers does not cost minutes. The wait for a proposer that
+    ``is_gone`` is shorter and grows alike, so that being wrong about it costs rounds and never the decision."""
     base = config.propose_timeout_ms if timer is Timer.PROPOSE else config.vote_timeout_ms
+    if is_gone and timer is Timer.PROPOSE:
+        base = min(base, config.gone_timeout_ms)
     return base + config.timeout_delta_ms * round_ * (round_ + 1) // 2

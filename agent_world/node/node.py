@@ -178,6 +178,7 @@ class Node:
             self.voting.committed = self._after_height
             self.voting.behind = self._seek_block
             self.catch_up.away, self.catch_up.back = self.voting.leave, self.voting.come_back
+            self.peering.linked = self.voting.linked
             self.voting.equivocated = self.equivocations.found
 
     def _peer_came(self, peer: PeerId) -> None:

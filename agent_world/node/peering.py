@@ -63,6 +63,8 @@ class Peering:
         """Called when a peer has said its first hello on a connection."""
         self.gone: Callable[[PeerId], None] = lambda _peer: None
         """Called when the last connection to a peer has ended."""
+        self.linked: Callable[[PublicKey, bool], None] = lambda _key, _is_linked: None
+        """Called with a validator's key when its first link is proved, and when its last one has ended."""
         self.is_validator_key: Callable[[PublicKey], bool] = lambda _key: False
         """Whether a key is in the world's validator set."""
         self.refusals: OrderedDict[PeerId, str] = OrderedDict()
@@ -115,10 +117,8 @@ class Peering:
         is_new = peer not in self.hellos
         self.refusals.pop(peer, None)
         self.hellos[peer] = hello
-        if hello.validator is None:
-            self._claims.pop(peer, None)
-        else:
-            self._claims[peer] = (hello.validator.key, claim_in(hello.validator).issued_at_ms)
+        claim = None if hello.validator is None else (hello.validator.key, claim_in(hello.validator).issued_at_ms)
+        self._note_claim(peer, claim)
         self._heard_ms[peer] = self._clock.now_ms()
         self._shunned.forgive(peer)
         address = next(filter(None, (_reachable(listen, seen_as) for listen in hello.listen)), None)
@@ -132,6 +132,18 @@ class Peering:
         if is_new:
             self._newcomer_ms = self._clock.now_ms()
             self.came(peer)
+
+    def _note_claim(self, peer: PeerId, claim: tuple[PublicKey, TimeMs] | None) -> None:
+        """Which key a peer has proved last; None for none, or for a peer that is gone."""
+        before = {key for key, _issued_ms in self._claims.values()}
+        if claim is None:
+            self._claims.pop(peer, None)
+        else:
+            self._claims[peer] = claim
+        after = {key for key, _issued_ms in self._claims.values()}
+        for key in before ^ after:
+            if self.is_validator_key(key):
+                self.linked(key, key in after)
 
     def heard_of(self, peer: PeerId, address: str) -> None:
         """Somebody else than a peer names a node of this world; it is linked to if links are wanted."""
@@ -176,7 +188,7 @@ class Peering:
                         pass  # who dials for a link says the first hello; who does not may only visit for its DHT
                     case PeerDown(peer=peer):
                         self.hellos.pop(peer, None)
-                        self._claims.pop(peer, None)
+                        self._note_claim(peer, None)
                         self._heard_ms.pop(peer, None)
                         self._addresses.pop(peer, None)
                         self._written.pop(peer, None)

@@ -30,7 +30,7 @@ from agent_world.node.pool import ActionPool
 from agent_world.node.seat import Seat
 from agent_world.wire.block import WorldBlock
 from agent_world.wire.cid import ContentHash
-from agent_world.wire.ids import PeerId, TimeMs
+from agent_world.wire.ids import PeerId, PublicKey, TimeMs
 from agent_world.world.admission import SignedAction, open_action
 
 _log = structlog.get_logger("agent_world.consensus")
@@ -92,8 +92,11 @@ class Voting:
     def status(self) -> dict[str, Any]:
         """For ``node status``."""
         run = self._engine.run
-        place = {} if run is None else {"deciding_height": run.context.height, "round": run.round}
-        return {**self._seat.status(), "last_status": self.last_status, **place}
+        shown = {**self._seat.status(), "last_status": self.last_status}
+        if run is not None:
+            height, round_ = run.context.height, run.round
+            shown |= {"deciding_height": height, "round": round_, "expected_proposer": run.context.proposer(round_)}
+        return shown
 
     def context(self) -> HeightContext:
         """What messages are opened against: the height that the engine decides."""
@@ -125,6 +128,10 @@ class Voting:
         """A validator is linked: it gets this node's messages now, not with the next repeat."""
         if (run := self._engine.run) is not None:
             self._courier.show(peer, own_messages(run))
+
+    def linked(self, key: PublicKey, is_linked: bool) -> None:
+        """A validator's link has ended, or it is linked again."""
+        self._feed(events.LinkChanged(key, is_linked))
 
     def work_available(self) -> None:
         """Actions wait in the pool."""

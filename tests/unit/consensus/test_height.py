@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 from one_engine import (
     CONFIG,
+    KEYS,
     OneEngine,
     actions_of,
     block_of,
@@ -24,6 +25,7 @@ from agent_world.consensus.events import (
     Drop,
     EvidenceFound,
     JudgeBlock,
+    LinkChanged,
     Sign,
 )
 from agent_world.crypto.hashing import hash32
@@ -131,6 +133,64 @@ def test_a_silent_proposer_gets_nil_after_the_timeout_that_grows() -> None:
     while len(one.votes()) < 2:
         one.tick(1)
     assert one.now_ms - before == CONFIG.propose_timeout_ms + CONFIG.timeout_delta_ms
+
+
+def test_a_proposer_whose_link_has_ended_is_waited_for_less() -> None:
+    one = OneEngine(other_than_proposer_of(0, 1)).begin().tick(10)
+    one.feed(LinkChanged(KEYS[proposer(0)].public_key, is_linked=False)).tick(CONFIG.gone_timeout_ms - 1)
+    assert one.votes() == []
+    one.tick(1)
+    assert one.votes() == [(PREVOTE, 0, None)]
+
+
+def test_the_link_of_another_changes_nothing_in_this_round() -> None:
+    bystander = other_than_proposer_of(0, 1)
+    one = OneEngine(proposer(1)).begin().feed(LinkChanged(KEYS[bystander].public_key, is_linked=False))
+    one.tick(CONFIG.propose_timeout_ms - 1)
+    assert one.votes() == []
+
+
+def test_links_that_come_and_go_never_lengthen_a_round() -> None:
+    one = OneEngine(other_than_proposer_of(0, 1)).begin()
+    key = KEYS[proposer(0)].public_key
+    for _ in range(CONFIG.propose_timeout_ms // 50):
+        one.feed(LinkChanged(key, is_linked=True)).feed(LinkChanged(key, is_linked=False)).tick(50)
+    assert one.votes() == [(PREVOTE, 0, None)]
+
+
+def test_a_proposer_that_went_before_the_round_is_waited_for_less_and_more_in_later_rounds() -> None:
+    one = OneEngine(other_than_proposer_of(0, 1)).start()
+    one.feed(LinkChanged(KEYS[proposer(0)].public_key, is_linked=False))
+    one.feed(LinkChanged(KEYS[proposer(1)].public_key, is_linked=False))
+    one.tick(CONFIG.empty_block_interval_ms + CONFIG.gone_timeout_ms)
+    assert one.votes() == [(PREVOTE, 0, None)]
+    in_round(one, 1)
+    one.tick(CONFIG.gone_timeout_ms + CONFIG.timeout_delta_ms - 1)
+    assert len(one.votes()) == 1
+    one.tick(1)
+    assert one.votes()[1:] == [(PREVOTE, 1, None)]
+
+
+def test_a_proposer_that_is_linked_again_has_the_full_time() -> None:
+    one = OneEngine(other_than_proposer_of(0, 1))
+    key = KEYS[proposer(0)].public_key
+    one.feed(LinkChanged(key, is_linked=False)).feed(LinkChanged(key, is_linked=True))
+    one.begin().tick(CONFIG.propose_timeout_ms - 1)
+    assert one.votes() == []
+
+
+def test_a_gone_proposer_that_is_heard_at_a_later_height_has_the_full_time() -> None:
+    for height_it_went, wait_ms in ((0, CONFIG.propose_timeout_ms), (1, CONFIG.gone_timeout_ms)):
+        gone = LinkChanged(KEYS[proposer(0)].public_key, is_linked=False)
+        one = OneEngine(other_than_proposer_of(0, 1))
+        if height_it_went == 0:
+            one.feed(gone).start()
+        else:
+            one.start().feed(gone)
+        one.hear_votes(PREVOTE, 0, None, [proposer(0)]).tick(CONFIG.block_interval_ms + wait_ms - 1)
+        assert one.votes() == []
+        one.tick(1)
+        assert one.votes() == [(PREVOTE, 0, None)]
 
 
 def test_only_the_first_of_two_proposals_is_voted_on() -> None:

@@ -26,3 +26,18 @@ def test_waits_grow_with_the_square_of_the_round() -> None:
     config = attrs.evolve(CONFIG, propose_timeout_ms=300, vote_timeout_ms=150, timeout_delta_ms=100)
     assert [wait_ms(config, Timer.PROPOSE, round_) for round_ in (0, 1, 2, 5, 10)] == [300, 400, 600, 1_800, 5_800]
     assert wait_ms(config, Timer.PREVOTE, 2) == wait_ms(config, Timer.PRECOMMIT, 2) == 450
+    gone = attrs.evolve(config, gone_timeout_ms=50)
+    assert [wait_ms(gone, Timer.PROPOSE, round_, is_gone=True) for round_ in (0, 1, 10)] == [50, 150, 5_550]
+    assert wait_ms(attrs.evolve(gone, gone_timeout_ms=900), Timer.PROPOSE, 0, is_gone=True) == 300
+    assert wait_ms(gone, Timer.PREVOTE, 0, is_gone=True) == 150
+
+
+def test_a_deadline_is_brought_forward_and_never_made_or_put_off() -> None:
+    timers = Timers()
+    timers.bring_forward(Timer.PROPOSE, 10)
+    assert timers.next_ms is None
+    timers.set(Timer.PROPOSE, 20)
+    timers.bring_forward(Timer.PROPOSE, 30)
+    assert timers.next_ms == 20
+    timers.bring_forward(Timer.PROPOSE, 10)
+    assert timers.next_ms == 10

@@ -13,9 +13,11 @@ from agent_world.crypto.hashing import actor_id_of, cid_of, content_hash, hash32
 from agent_world.errors import BlobHashMismatch, ChainError, ErrorCode, HomeError, Refused
 from agent_world.node.control import BAN_BYTES_MAX, ROWS_MAX, WAIT_MS_MAX, ControlApi, serve_control
 from agent_world.testing.stack import make_key
+from agent_world.wire import record
+from agent_world.wire.action import ActionBundle
 from agent_world.wire.cid import Cid, Codec, ContentHash
 from agent_world.wire.ids import ActorId, Hash32, PeerId, peer_id_of
-from agent_world.wire.limits import BLOB_BYTES_MAX, ENVELOPE_BYTES_MAX
+from agent_world.wire.limits import BLOB_BYTES_MAX, ENVELOPE_BYTES_MAX, GOSSIP_ACTIONS_MAX
 
 ACTOR = actor_id_of(make_key("alice").public_key)
 HASH = "ab" * 32
@@ -29,6 +31,7 @@ class FakeView:
     def __init__(self) -> None:
         self.error: Exception | None = None
         self.submitted: list[bytes] = []
+        self.unwanted: bytes | None = None
         self.put: list[bytes] = []
 
     def _answer(self, **asked: Any) -> dict[str, Any]:
@@ -71,6 +74,8 @@ class FakeView:
 
     def submit(self, data: bytes) -> Hash32:
         self._answer()
+        if data == self.unwanted:
+            raise Refused(ErrorCode.BUSY, "full", rule="A12")
         self.submitted.append(data)
         return hash32(data)
 
@@ -137,6 +142,23 @@ async def test_an_action_is_handed_in(http: httpx.AsyncClient, view: FakeView) -
     response = await http.post("/actions", content=b"an action")
     assert response.json() == {"action_id": hash32(b"an action").hex()}
     assert view.submitted == [b"an action"]
+
+
+async def test_of_a_bundle_each_action_is_judged_by_itself(http: httpx.AsyncClient, view: FakeView) -> None:
+    view.unwanted = b"two"
+    bundle = ActionBundle(actions=(b"one", b"two", b"three"))
+    response = await http.post("/actions/bundle", content=record.to_bytes(bundle))
+    one, two, three = response.json()["actions"]
+    assert (one, three) == ({"action_id": hash32(b"one").hex()}, {"action_id": hash32(b"three").hex()})
+    assert (two["error"]["code"], two["error"]["rule"]) == ("ERR_BUSY", "A12")
+    assert view.submitted == [b"one", b"three"]
+
+
+async def test_a_bundle_that_is_none_or_too_long_is_refused_whole(http: httpx.AsyncClient, view: FakeView) -> None:
+    long = record.to_bytes(ActionBundle(actions=(b"",) * (GOSSIP_ACTIONS_MAX + 1)))
+    for body in (b"", b"no bundle", long):
+        assert (await http.post("/actions/bundle", content=body)).status_code == 400
+    assert view.submitted == []
 
 
 @half_read

@@ -149,6 +149,8 @@ async def test_validators_are_those_that_prove_it(tmp_path: Path, autojump_clock
         claim = ValidatorClaim(peer_id=peer(2), issued_at_ms=TimeMs(0))
         proof = sign_validator_claim(claim, GENESIS, key)
         rig.peering.is_validator_key = lambda known: known == key.public_key
+        changes: list[tuple[PublicKey, bool]] = []
+        rig.peering.linked = lambda changed, is_linked: changes.append((changed, is_linked))
         rig.add(1)
         two = rig.add(2, lambda hello: record.to_bytes(attrs.evolve(hello, validator=proof)))
         rig.link(1)
@@ -159,9 +161,11 @@ async def test_validators_are_those_that_prove_it(tmp_path: Path, autojump_clock
             peer(1): False,
             two: True,
         }
+        assert changes == [(key.public_key, True)]
         rig.hub.remove(two)
         await trio.sleep(0.5)
         assert rig.peering.validators() == []
+        assert changes == [(key.public_key, True), (key.public_key, False)]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -17,7 +17,9 @@ from agent_world.testing.node_swarm import Member
 from agent_world.testing.stack import Stack
 
 PATIENCE_S: Final = 2.0
-"""Who does not come by the step in this time is spared."""
+"""Who does not come by the step in this time is spared, and somebody else tried later."""
+TRIES: Final = 3
+"""For each step, on average; what is left then did not happen."""
 DOWN_S: Final = (0.05, 0.5, 2.0)
 """How long a dead process stays away."""
 
@@ -59,10 +61,15 @@ class Deaths:
         raise ProcessDied(f"{member.name} at {step}")
 
     async def run(self, steps: Sequence[str], victims: Callable[[], list[str]], rng: Random) -> None:
-        """Somebody dies at each step in turn, and comes back from its home."""
-        for step in steps:
+        """Somebody dies at each step in turn, and comes back from its home; where nobody came by, it is tried again."""
+        left = deque([*steps])
+        for _try in range(TRIES * len(steps)):
+            if not left:
+                return
+            step = left.popleft()
             running = victims()
             if not running:
+                left.append(step)
                 await trio.sleep(PATIENCE_S)
                 continue
             name = rng.choice(running)
@@ -72,6 +79,7 @@ class Deaths:
                 await self._died.wait()
             self._armed = None
             if patience.cancelled_caught:
+                left.append(step)
                 continue
             await self._stack.members[name]._ended.wait()
             await trio.sleep(rng.choice(DOWN_S))

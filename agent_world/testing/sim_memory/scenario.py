@@ -18,7 +18,7 @@ from trio.testing import MockClock
 
 from agent_world.config import MINIMAL, LeaseConfig, NetConfig
 from agent_world.consensus.guard import GUARD_ENTRIES_MAX
-from agent_world.crypto.hashing import hash32
+from agent_world.crypto.hashing import cid_of, hash32
 from agent_world.errors import AgentWorldError
 from agent_world.net.interface import DistributedNetwork
 from agent_world.net.memory import InMemoryNetwork
@@ -39,12 +39,16 @@ from agent_world.testing.sim_memory.seats import Seats
 from agent_world.testing.sim_memory.traitors import Traitor, TraitorNetwork
 from agent_world.testing.stack import Stack
 from agent_world.testing.swarm_clients import Clients, judge, settle, temporary_homes
+from agent_world.wire import record
+from agent_world.wire.block import WorldBlock
 from agent_world.wire.hello import Role
 from agent_world.wire.ids import PeerId, TimeMs, ValidatorId
+from agent_world.wire.limits import HEADER_BYTES_MAX, PROPOSAL_BYTES_MAX
+from agent_world.wire.signed import Signed
 
 EACH_S: Final = 2.5
 """Virtual time of one partition, and of the quiet after it."""
-EPOCH_SLOTS: Final = 8
+EPOCH_SLOTS: Final = 4
 TICK_S: Final = 0.25
 NEWCOMER: Final = "n1"
 CONFIG: Final = attrs.evolve(MINIMAL, lease=LeaseConfig(ttl_ms=5_000))
@@ -56,7 +60,10 @@ class TroubledStack(Stack):
     def __init__(self, directory: Path, plan: MemoryPlan) -> None:
         self.plan = plan
         hub = InMemoryNetwork(Random(f"hub {plan.seed}"), config=CONFIG.net)
-        nodes = (*specs(validators=plan.validators, observers=1), NodeSpec(name=NEWCOMER, role=Role.SEQUENCER, validator=False))
+        nodes = (
+            *specs(validators=plan.validators, observers=1),
+            NodeSpec(name=NEWCOMER, role=Role.SEQUENCER, validator=False),
+        )
         super().__init__(directory, nodes, hub, CONFIG, seed=plan.seed, epoch_length_slots=EPOCH_SLOTS)
         newcomer = self.members[NEWCOMER]
         newcomer.validator_key = make_key("validator", NEWCOMER, plan.seed)
@@ -80,13 +87,18 @@ class TroubledStack(Stack):
         return traitor
 
     def _another_block(self, member: Member, round_: int) -> bytes | None:
+        """Every other one states a root that its execution does not give."""
         if member.node is None:
             return None
         try:
             later = TimeMs(self.wall_ms() + 1)
-            return member.node.ledger.build(ValidatorId(member.name), round_, later, [])
+            block = member.node.ledger.build(ValidatorId(member.name), round_, later, [])
         except AgentWorldError:
             return None
+        if int(later) % 2:
+            return block
+        header = record.from_bytes(WorldBlock, block, size_max=HEADER_BYTES_MAX)
+        return record.to_bytes(attrs.evolve(header, state_root=cid_of(b"wrong")))
 
     def _hook(self, member: Member, node: Node) -> None:
         if member.name not in self.traitors:
@@ -95,8 +107,9 @@ class TroubledStack(Stack):
             node.lease.keep = True
 
     def sent(self, name: str, data: bytes) -> None:
-        """What traitors sign is nobody's concern."""
-        if name not in self.traitors:
+        """What traitors sign is nobody's concern, also where honest nodes send it on."""
+        key = record.from_bytes(Signed, data, size_max=PROPOSAL_BYTES_MAX).key
+        if name not in self.traitors and key not in {traitor.key.public_key for traitor in self.traitors.values()}:
             super().sent(name, data)
 
     @asynccontextmanager
@@ -206,7 +219,9 @@ async def _watch_leases(stack: TroubledStack) -> None:
 
 def _look_at_states(stack: TroubledStack) -> Counter[str]:
     """While all run: who is accused, what took effect twice, what has outgrown its bound, who came and went."""
-    counts: Counter[str] = Counter(terms=len(stack.terms), lies=sum(one.told for one in stack.traitors.values()))
+    counts: Counter[str] = Counter(terms=len(stack.terms))
+    for traitor in stack.traitors.values():
+        counts += traitor.told
     for name in stack.honest:
         node = stack.node(name)
         status: dict[str, Any] = node.equivocations.status()

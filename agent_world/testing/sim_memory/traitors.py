@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
 from random import Random
@@ -52,8 +53,8 @@ class Traitor:
     """Keys of validators in whose names votes are forged."""
     build: Callable[[int], bytes | None] = lambda _round: None
     """Another block for its turn in this round."""
-    told: int = 0
-    """Lies so far."""
+    told: Counter[str] = attrs.Factory(Counter)
+    """Lies so far, by their kind."""
     _twins: dict[bytes, bytes | None] = attrs.Factory(dict)
 
     def sayings(self, data: bytes, listener: str) -> tuple[bytes, ...]:
@@ -61,16 +62,16 @@ class Traitor:
         choice = Random(f"{listener} {hash32(data).hex()}").randrange(3)
         match self.treason:
             case Treason.SILENT:
+                self.told["lie.nothing"] += 1
                 return ()
             case Treason.WITHHOLD:
+                self.told["lie.withheld"] += choice == 0
                 return (data,) if choice else ()
             case Treason.DOUBLE:
                 twin = self._twin(data)
-                said = (data,) if twin is None else ((data,), (twin,), (data, twin))[choice]
-                self.told += len(said) > 1
-                return said
+                return (data,) if twin is None else ((data,), (twin,), (data, twin))[choice]
             case Treason.GARBAGE:
-                self.told += choice == 0
+                self.told["lie.noise"] += choice == 0
                 return (data, self._noise(data)) if choice == 0 else (data,)
 
     def _twin(self, data: bytes) -> bytes | None:
@@ -92,8 +93,10 @@ class Traitor:
             if block is None:
                 return None
             other = attrs.evolve(proposal, block=block, actions=())
+            self.told["lie.second_proposal"] += 1
             return sign_record(Domain.PROPOSAL, self.genesis_hash, other, self.key)
         choice = None if vote.block_hash is not None else hash32(b"nowhere")
+        self.told["lie.second_vote"] += 1
         return sign_record(Domain.VOTE, self.genesis_hash, attrs.evolve(vote, block_hash=choice), self.key)
 
     def _noise(self, data: bytes) -> bytes:
@@ -123,14 +126,14 @@ class TraitorNetwork:
     def send(self, peer: PeerId, channel: str, payload: bytes) -> bool:
         """Send; of consensus messages what a traitor makes of them."""
         sayings = self._traitor.sayings(payload, peer) if channel == CHANNEL else (payload,)
-        return all([self._inner.send(peer, channel, said) for said in sayings])
+        return all(self._inner.send(peer, channel, said) for said in sayings)
 
     def serve(self, method: str, handler: RequestHandler) -> None:
         """Answer; one that sends garbage answers so, too, every other time."""
 
         async def answer(peer: PeerId, data: bytes) -> bytes:
             if self._traitor.treason is Treason.GARBAGE and self._traitor.rng.randrange(2):
-                self._traitor.told += 1
+                self._traitor.told["lie.answer"] += 1
                 return self._traitor.rng.randbytes(40)
             return await handler(peer, data)
 

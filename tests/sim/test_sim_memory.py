@@ -8,7 +8,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from random import Random
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import trio
@@ -17,14 +20,19 @@ from agent_world.consensus import guard, messages
 from agent_world.consensus.guard_records import GuardRecord
 from agent_world.errors import RemoteError
 from agent_world.net.memory import InMemoryNetwork
+from agent_world.node.node import Node
 from agent_world.store.chain import COMMIT_STEPS
 from agent_world.store.guard import GUARD_STEPS, GuardStore
 from agent_world.testing.bus import Partition
+from agent_world.testing.node_swarm import Member, make_key
 from agent_world.testing.sim_libp2p.report import SimReport
 from agent_world.testing.sim_memory import scenario
+from agent_world.testing.sim_memory.deaths import Deaths, ProcessDied
 from agent_world.testing.sim_memory.plan import HOUR_MS, SHAPES, draw_plan
 from agent_world.testing.sim_memory.scenario import cut, simulate_memory
 from agent_world.testing.sim_memory.traitors import Treason
+from agent_world.testing.stack import Stack
+from agent_world.wire.hello import Role
 from agent_world.wire.ids import PublicKey, peer_id_of
 
 SHORT_S = 1.0
@@ -135,3 +143,22 @@ async def test_partitions_have_the_shapes_of_the_core_tier(autojump_clock: objec
         await trio.sleep(30)
         await all_send()
         assert arrived == pairs
+
+
+def test_a_process_that_died_writes_no_more_and_leaves_what_was_there(tmp_path: Path) -> None:
+    member = Member("v1", Role.SEQUENCER, tmp_path / "v1", make_key("node"), None)
+    member.home.mkdir()
+    chain = SimpleNamespace()
+    dying = Deaths(cast(Stack, None), InMemoryNetwork(Random(1)))
+    dying.hook(member, cast(Node, SimpleNamespace(ledger=SimpleNamespace(_chain=chain), seat=None)))
+    dying._armed = ("v1", "head_moved")
+    chain._fault("begun")
+    (member.home / "before").touch()
+    with pytest.raises(ProcessDied):
+        chain._fault("head_moved")
+    (member.home / "after").touch()
+    with pytest.raises(ProcessDied):
+        chain._fault("begun")  # by a task that has not been cancelled yet
+    dying._bury(member)
+    assert [path.name for path in member.home.iterdir()] == ["before"]
+    assert dying.counts == {"died.head_moved": 1}

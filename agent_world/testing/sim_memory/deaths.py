@@ -41,8 +41,14 @@ class Deaths:
     def hook(self, member: Member, node: Node) -> None:
         """Put into the persistence of a node that is about to run."""
 
+        is_dead = trio.Event()
+
         def at(step: str) -> None:
+            # Tasks that have not heard yet of the end of their process must not write on: somebody would see it.
+            if is_dead.is_set():
+                raise ProcessDied(f"{member.name} at {step}, once more")
             if self._armed == (member.name, step):
+                is_dead.set()
                 self._die(member, step)
 
         node.ledger._chain._fault = at
@@ -52,7 +58,7 @@ class Deaths:
     def _die(self, member: Member, step: str) -> None:
         self._armed = None
         self.counts[f"died.{step}"] += 1
-        # What is on disk now is what counts: while the tasks of this process end, they may still write.
+        # What is on disk now is what counts: while a process is taken down here, its tasks may still close files.
         image = _image_of(member.home)
         shutil.rmtree(image, ignore_errors=True)
         shutil.copytree(member.home, image)

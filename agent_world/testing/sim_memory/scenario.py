@@ -49,6 +49,10 @@ from agent_world.wire.signed import Signed
 EACH_S: Final = 2.5
 """Virtual time of one partition, and of the quiet after it."""
 EPOCH_SLOTS: Final = 4
+SETS_MIN: Final = 3
+"""Validator sets that a run must have had."""
+CHANGES_S: Final = 30.0
+"""Virtual time for them in the calm."""
 TICK_S: Final = 0.25
 NEWCOMER: Final = "n1"
 CONFIG: Final = attrs.evolve(MINIMAL, lease=LeaseConfig(ttl_ms=5_000))
@@ -149,6 +153,7 @@ async def _through_faults(plan: MemoryPlan, each_s: float) -> SimReport:
                 nursery.start_soon(clients.run)
                 nursery.start_soon(_watch_leases, stack)
                 await _suffer(stack, seats, rng, each_s)
+                await _see_sets_change(stack, seats)
                 clients.is_acting = False
                 await settle(stack, clients, stack.honest)
                 nursery.cancel_scope.cancel()
@@ -177,6 +182,18 @@ async def _suffer(stack: TroubledStack, seats: Seats, rng: Random, each_s: float
         nursery.cancel_scope.cancel()
     hub.set_weather(CALM)
     stack.clock_error_ms.clear()
+
+
+async def _see_sets_change(stack: TroubledStack, seats: Seats) -> None:
+    """The storm may have let no change through; in the calm, with the same traitors, there must be some."""
+    with trio.move_on_after(CHANGES_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(seats.run)
+            while len(stack.sets) < SETS_MIN:
+                await trio.sleep(TICK_S)
+            nursery.cancel_scope.cancel()
+    if len(stack.sets) < SETS_MIN:
+        stack.checker.report("seats", "all", f"{len(stack.sets)} validator sets after {CHANGES_S} calm seconds")
 
 
 def cut(hub: InMemoryNetwork, shape: Partition, peers: list[PeerId], rng: Random) -> None:
@@ -245,8 +262,12 @@ def _look_at_states(stack: TroubledStack) -> Counter[str]:
             kept = len(node.seat._guard.load().entries)
             if kept > GUARD_ENTRIES_MAX:
                 stack.checker.report("bound", name, f"the guard keeps {kept} entries")
+            if node.seat.counters["consensus.not_safe"]:
+                stack.checker.report("I12", name, "its engine asked for what its guard had to refuse")
         if len(node.pool.mempool) > CONFIG.mempool.max_actions:
             stack.checker.report("bound", name, f"{len(node.pool.mempool)} actions wait")
+    if counts["lie.noise"] and not counts["garbage_refused"]:
+        stack.checker.report("silent", "all", "garbage was sent and nobody has counted any")
     return counts + _moves(stack)
 
 

@@ -189,8 +189,7 @@ async def _see_sets_change(stack: TroubledStack, seats: Seats) -> None:
     with trio.move_on_after(CHANGES_S):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(seats.run)
-            while len(stack.sets) < SETS_MIN:
-                await trio.sleep(TICK_S)
+            await stack.until(lambda: len(stack.sets) >= SETS_MIN, "other validator sets")
             nursery.cancel_scope.cancel()
     if len(stack.sets) < SETS_MIN:
         stack.checker.report("seats", "all", f"{len(stack.sets)} validator sets after {CHANGES_S} calm seconds")

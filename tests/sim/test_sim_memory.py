@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -91,6 +93,24 @@ def test_a_broken_rule_is_noticed(
 ) -> None:
     bug(monkeypatch)
     assert invariants <= violated(simulate_memory(seed, validators=4, each_s=SHORT_S))
+
+
+def test_what_the_scenario_looks_for_itself_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    holders = itertools.count()
+    monkeypatch.setattr(scenario, "lease_of", lambda _ledger: {"term": 1, "holder_id": f"v{next(holders)}"})
+    monkeypatch.setattr(scenario, "GUARD_ENTRIES_MAX", 0)
+    monkeypatch.setattr(scenario, "SETS_MIN", 99)
+    monkeypatch.setattr(scenario, "CHANGES_S", 0.1)
+    monkeypatch.setattr(scenario, "hash32", lambda _action: bytes(32))
+    look = scenario._look_at_states
+
+    def with_more_traitors(stack: scenario.TroubledStack) -> Counter[str]:
+        stack.traitors.update(dict.fromkeys(stack.seated, stack.traitors["v4"]))
+        return look(stack)
+
+    monkeypatch.setattr(scenario, "_look_at_states", with_more_traitors)
+    expected = {"lease", "bound", "seats", "once", "third"}
+    assert violated(simulate_memory(1, validators=4, each_s=SHORT_S)) == expected
 
 
 def test_an_unsigned_vote_that_counts_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -279,6 +279,8 @@ def _moves(stack: TroubledStack) -> Counter[str]:
         stored = ledger.stored(height)
         assert stored is not None, "all heights are here"
         names = {str(entry.validator_id) for entry in stack.sets[stored.header.validators_hash].record.validators}
+        if 3 * len(names & stack.traitors.keys()) >= len(names):
+            stack.checker.report("third", "all", f"height {height} is decided by too few honest ones: {sorted(names)}")
         if before is not None and names != before:
             moves.update(epochs=1, joined=len(names - before), left=len(before - names))
         before = names

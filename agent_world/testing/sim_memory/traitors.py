@@ -24,6 +24,7 @@ from agent_world.wire.signed import Signed
 
 CONSENSUS_TOPICS: Final = (".consensus.proposal", ".consensus.attestation")
 LIED_METHODS: Final = (rpc.GET_BLOCKS, rpc.GET_WORLD_HEAD, rpc.FETCH_BLOBS)
+HONEST_VOTES: Final = 40
 TWINS_MAX: Final = 64
 """Contradictions remembered, so that a repeat contradicts in the same words; above it all are forgotten."""
 
@@ -55,6 +56,8 @@ class Traitor:
     """Another block for its turn in this round."""
     told: Counter[str] = attrs.Factory(Counter)
     """Lies so far, by their kind."""
+    _patience: int = HONEST_VOTES
+    """Votes left in which to wait for a turn to propose: after the first contradiction the seat is soon lost."""
     _twins: dict[bytes, bytes | None] = attrs.Factory(dict)
 
     def sayings(self, data: bytes, listener: str) -> tuple[bytes, ...]:
@@ -95,6 +98,9 @@ class Traitor:
             other = attrs.evolve(proposal, block=block, actions=())
             self.told["lie.second_proposal"] += 1
             return sign_record(Domain.PROPOSAL, self.genesis_hash, other, self.key)
+        if not self.told["lie.second_proposal"] and self._patience:
+            self._patience -= 1
+            return None
         choice = None if vote.block_hash is not None else hash32(b"nowhere")
         self.told["lie.second_vote"] += 1
         return sign_record(Domain.VOTE, self.genesis_hash, attrs.evolve(vote, block_hash=choice), self.key)

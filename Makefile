@@ -5,6 +5,7 @@ BIN := .venv/bin
 SEEDS ?= 50
 STACK_SEEDS ?= 2
 NODE_SEEDS ?= 5
+MEMORY_SEEDS ?= 20
 FIRST ?= 1
 
 .PHONY: help setup demo test check sim stack net bench vectors clean
@@ -35,11 +36,13 @@ check: setup ## Format, lint, types, floors, architecture
 sim: setup ## Simulation: SEEDS=50 seeds from FIRST=1
 	$(BIN)/python -m agent_world.testing.sim --seeds $(SEEDS) --first $(FIRST)
 
-stack: setup ## Simulation with real libp2p: NODE_SEEDS=5 seeds of whole nodes, STACK_SEEDS=2 of 20 hosts, and those kept
+stack: setup ## Simulation of whole nodes: MEMORY_SEEDS=20 in memory, NODE_SEEDS=5 on libp2p, STACK_SEEDS=2 of 20 hosts, and those kept
 	@$(BIN)/python -m agent_world.testing.sim_stack --kept tests/sim/stack_seeds.txt --first $(FIRST) \
+	  --scenario memory --seeds $(MEMORY_SEEDS); memory=$$?; \
+	$(BIN)/python -m agent_world.testing.sim_stack --kept tests/sim/stack_seeds.txt --first $(FIRST) \
 	  --scenario nodes --seeds $(NODE_SEEDS); nodes=$$?; \
 	$(BIN)/python -m agent_world.testing.sim_stack --kept tests/sim/stack_seeds.txt --first $(FIRST) \
-	  --scenario hosts --seeds $(STACK_SEEDS); hosts=$$?; exit $$((nodes | hosts))
+	  --scenario hosts --seeds $(STACK_SEEDS); hosts=$$?; exit $$((memory | nodes | hosts))
 
 net: setup ## Tests over real sockets only
 	$(BIN)/python -m pytest tests/net

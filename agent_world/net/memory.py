@@ -44,11 +44,19 @@ class LinkSettings:
     reorder_s: float = 0.1
     connection_loss: float = 0.0
     """A frame of a request or message breaks the connection instead of arriving."""
+    message_loss: float = 0.0
+    """A one-way message is lost alone, as one that finds its peer's queue full."""
+    stall: float = 0.0
+    """A frame is lost below the stream and sent again: it, and what comes after it, takes ``stall_s`` longer."""
+    stall_s: float = 0.2
 
     def __attrs_post_init__(self) -> None:
         require(0 <= self.delay_min_s <= self.delay_max_s, "link.delay_min_s must be between 0 and delay_max_s")
-        require(self.reorder_s >= 0, "link.reorder_s must not be negative")
-        for name in ("gossip_loss", "gossip_duplicate", "gossip_reorder", "connection_loss"):
+        for name in ("reorder_s", "stall_s"):
+            require(getattr(self, name) >= 0, f"link.{name} must not be negative")
+        for name in (
+            "gossip_loss", "gossip_duplicate", "gossip_reorder", "connection_loss", "message_loss", "stall",
+        ):  # fmt: skip
             require(0 <= getattr(self, name) <= 1, f"link.{name} must be between 0 and 1")
 
 
@@ -74,6 +82,9 @@ class InMemoryNetwork:
         self._connected: dict[Pair, int] = {}
         self._connection_numbers = itertools.count()
         self._groups: dict[PeerId, int] | None = None
+        self._apart: frozenset[Pair] = frozenset()
+        self._walls: frozenset[tuple[PeerId, PeerId]] = frozenset()
+        self._behind_walls: list[Callable[[], None]] = []
         self._schedule: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._wake = trio.Event()
@@ -81,6 +92,8 @@ class InMemoryNetwork:
         self._seen: dict[PeerId, OrderedDict[tuple[PeerId, int], None]] = {}
         self._message_numbers = itertools.count()
         self._trace = blake3()
+        self.events = 0
+        """How many things have happened between nodes."""
         self.nursery: trio.Nursery | None = None
 
     @asynccontextmanager
@@ -131,9 +144,28 @@ class InMemoryNetwork:
             if not self._reachable(*pair):
                 self.disconnect(*pair)
 
+    def part(self, pairs: Iterable[tuple[PeerId, PeerId]]) -> None:
+        """The members of these pairs do not reach each other, whoever else they reach."""
+        self._apart = frozenset(_pair(*pair) for pair in pairs)
+        for pair in sorted(self._apart & self._connected.keys()):
+            self.disconnect(*pair)
+
+    def wall(self, sources: Iterable[PeerId], targets: Iterable[PeerId]) -> None:
+        """What ``sources`` send to ``targets`` waits, as TCP has it, but for gossip, which is lost; the way back is
+        open. Connections stay, and none is made through a wall."""
+        heard = tuple(targets)
+        self._walls = frozenset((source, target) for source in sources for target in heard if source != target)
+
     def heal(self) -> None:
-        """End the partition; kept connections come back after their next try."""
-        self._groups = None
+        """End partitions and walls; kept connections come back after their next try."""
+        self._groups, self._apart, self._walls = None, frozenset(), frozenset()
+        waiting, self._behind_walls = self._behind_walls, []
+        for arrive in waiting:
+            arrive()
+
+    def set_weather(self, link: LinkSettings) -> None:
+        """Settings of all links that have none of their own."""
+        self._default_link = link
 
     def disconnect(self, a: PeerId, b: PeerId) -> None:
         """Break the connection now; whoever keeps it dials again."""
@@ -186,20 +218,32 @@ class InMemoryNetwork:
         link = self._link(a, b)
         return self.rng.uniform(link.delay_min_s, link.delay_max_s)
 
+    def loses_message(self, source: PeerId, target: PeerId) -> bool:
+        """Whether a one-way message gets lost alone."""
+        loss = self._link(source, target).message_loss
+        return loss > 0 and self.rng.random() < loss
+
     def stream(self, source: PeerId, target: PeerId, channel: str, action: Callable[[], None]) -> None:
         """Carry a frame in order on ``channel``; ``action`` runs at the target if the connection still stands then."""
-        if self.rng.random() < self._link(source, target).connection_loss:
+        link = self._link(source, target)
+        if self.rng.random() < link.connection_loss:
             self.at(self.link_delay_s(source, target), lambda: self.disconnect(source, target))
             return
         key = (source, target, channel)
         connection = self._connected.get(_pair(source, target))
         # A stream keeps its order: nothing arrives before what was sent earlier.
-        arrival = max(trio.current_time() + self.link_delay_s(source, target), self._stream_until.get(key, 0.0))
+        delay_s = self.link_delay_s(source, target)
+        if link.stall > 0 and self.rng.random() < link.stall:
+            delay_s += link.stall_s
+        arrival = max(trio.current_time() + delay_s, self._stream_until.get(key, 0.0))
         self._stream_until[key] = arrival
 
         def arrive() -> None:
             if connection is None or self._connected.get(_pair(source, target)) != connection:
                 return  # the connection broke on the way; its frames never reach the one after it
+            if (source, target) in self._walls:
+                self._behind_walls.append(arrive)
+                return
             self._record(channel, source, target)
             action()
 
@@ -219,7 +263,7 @@ class InMemoryNetwork:
             if neighbour in (came_from, message.source):
                 continue
             link = self._link(node, neighbour)
-            if self.rng.random() < link.gossip_loss:
+            if self.rng.random() < link.gossip_loss or (node, neighbour) in self._walls:
                 self._nodes[node].counters_add("gossip_lost")
                 continue
             delay_s = self.link_delay_s(node, neighbour)
@@ -259,11 +303,14 @@ class InMemoryNetwork:
         return self._links.get(_pair(a, b), self._default_link)
 
     def _reachable(self, a: PeerId, b: PeerId) -> bool:
+        if _pair(a, b) in self._apart or (a, b) in self._walls or (b, a) in self._walls:
+            return False
         if self._groups is None:
             return True
         return a in self._groups and self._groups.get(a) == self._groups.get(b)
 
     def _record(self, what: str, source: PeerId, target: PeerId) -> None:
+        self.events += 1
         self._trace.update(f"{trio.current_time():.9f} {what} {source} {target}\n".encode())
 
     async def _run(self) -> None:

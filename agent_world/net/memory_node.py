@@ -196,6 +196,9 @@ class InMemoryNode:
             self._counters.add("message_not_connected")
             return False
         self._counters.add("message_sent")
+        if self._hub.loses_message(self.peer_id, peer):
+            self._counters.add("message_lost")
+            return True
         target = self._hub.node(peer)
         self._hub.stream(self.peer_id, peer, channel, lambda: target.on_channel(self.peer_id, channel, payload))
         return True

@@ -25,12 +25,17 @@ from agent_world.testing.bus import Bus
 from agent_world.testing.bus_messages import Consensus
 from agent_world.testing.sim_node import SimNode
 from agent_world.wire import cbor, record
+from agent_world.wire.consensus import Step
 from agent_world.wire.ids import ValidatorId
 from agent_world.wire.limits import PROPOSAL_BYTES_MAX
 from agent_world.wire.signed import Signed
 
 SCHEME_MS: Final = 2_000
 """How long one scheme lasts; then everything is heard again."""
+PRECOMMITTED: Final = "guard.after"
+"""The step at which a validator has signed its precommit and has sent it to nobody."""
+BACK_MS: Final = 10
+"""After this a validator that died with its lock is up again."""
 GROUP_TRIES: Final = 30
 """Drawn groups to look for one that suits a scheme."""
 
@@ -54,6 +59,8 @@ class Scheme:
     end_ms: int
     crash_step: str | None
     """Where the first of the group to get there dies."""
+    died: set[ValidatorId] = attrs.field(factory=set)
+    """Of the others, who has died with the lock in its guard."""
 
 
 class Adversary:
@@ -67,6 +74,8 @@ class Adversary:
         self._schemes: dict[int, Scheme | None] = {}
         self._peeked: dict[bytes, tuple[int, int, str]] = {}
         self.nodes: Sequence[SimNode] = ()
+        self.ruses = False
+        """Whether schemers also forge votes of honest validators, and those who lock a block die with the lock."""
 
     def scheme_for(self, context: HeightContext) -> Scheme | None:
         """The scheme of this height, planned when the first schemer asks."""
@@ -89,12 +98,33 @@ class Adversary:
                 return False
         return True
 
+    def keeps_from(self, target: int) -> bool:
+        """Whether schemers keep from this node what others have committed, and will until its scheme is over."""
+        own, now_ms = self.nodes[target].own, self._bus.now_ms
+        lasting = [scheme for scheme in self._schemes.values() if scheme is not None and now_ms < scheme.end_ms]
+        # The watcher, too, who would tell them.
+        return self.ruses and any(scheme.kind is not Kind.SPLIT and own not in scheme.group for scheme in lasting)
+
     def crashes(self, node: SimNode, step: str) -> bool:
-        """Whether the node dies between its decision and its commit, or right after."""
+        """Whether the node dies between its decision and its commit, right after, or with its lock made durable."""
+        if step == PRECOMMITTED:
+            return self.ruses and self._dies_locked(node)
         scheme = self._schemes.get(node.height + (step == "commit.before"))
         if scheme is None or scheme.crash_step != step or node.own not in scheme.group:
             return False
         scheme.crash_step = None
+        return True
+
+    def _dies_locked(self, node: SimNode) -> bool:
+        """Whether the node has just locked what only the group may commit: it is back before it is to be turned."""
+        scheme = self._schemes.get(node.height + 1)
+        if scheme is None or scheme.kind is Kind.SPLIT or node.own is None or self._bus.now_ms >= scheme.end_ms:
+            return False
+        signed = [(entry.round, entry.step) for entry in node.state.entries_at(scheme.height)]
+        is_locked = node.state.lock is not None and signed[-1:] == [(0, Step.PRECOMMIT)]
+        if not is_locked or node.own in scheme.group or node.own in scheme.died:
+            return False
+        scheme.died.add(node.own)
         return True
 
     def _plan(self, context: HeightContext) -> Scheme | None:

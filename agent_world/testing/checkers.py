@@ -36,7 +36,8 @@ class ChainChecker:
     block names its parent; I5 a node's committed height never falls, also across restarts; I6 the chain grows once
     faults are over; I7 only blocks that execute are committed; I8 no honest validator is accused by evidence;
     I9 an honest node never doubts what it has made itself; I10 one state root a height over all nodes and restarts;
-    I11 once faults are over, what was handed in is committed at every node.
+    I11 once faults are over, what was handed in is committed at every node; I12 an honest engine never asks its guard
+    for what contradicts what it has signed, which the guard would refuse.
     """
 
     def __init__(

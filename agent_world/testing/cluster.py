@@ -10,7 +10,7 @@ from typing import Final
 import attrs
 
 from agent_world.config import ConsensusConfig
-from agent_world.testing.adversary import Adversary
+from agent_world.testing.adversary import BACK_MS, PRECOMMITTED, Adversary
 from agent_world.testing.bus import CALM, Bus, LinkFaults, Partition
 from agent_world.testing.bus_messages import Submitted
 from agent_world.testing.byzantine import InvalidNode, LiarNode, SilentNode, TwinNode, Vice, WithholdNode
@@ -58,6 +58,8 @@ class Faults:
     change_sets: bool = False
     create_empty_blocks: bool = True
     adversarial: bool = False
+    ruses: bool = False
+    """Schemers also vote in the names of honest validators without their keys, and who holds a lock dies with it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -100,6 +102,7 @@ def draw_faults(seed: int, nodes: int | None = None) -> Faults:
         change_sets=rng.randrange(5) < 2,
         create_empty_blocks=rng.randrange(2) == 0,
         adversarial=adversarial,
+        ruses=adversarial and seed // ADVERSARIAL_EVERY % 2 == 1,
     )
     if adversarial:  # other faults would only spoil the schemes
         calm = attrs.evolve(drawn_faults.links, loss_percent=0, spike_percent=0, delay_max_ms=20)
@@ -144,6 +147,8 @@ class Cluster:
             counters=self.counters,
         )
         self.adversary = Adversary(self.bus, self.rng, honest, self.counters) if faults.adversarial else None
+        if self.adversary is not None:
+            self.adversary.ruses = faults.ruses
         self.nodes = self._make_nodes(names)
         self.honest = [node for node in self.nodes if node.is_honest]
         if self.adversary is not None:
@@ -213,12 +218,15 @@ class Cluster:
     def _crashes(self, node: SimNode, step: str) -> bool:
         if not self.crashing or not node.is_honest or not node.up:
             return False
-        planned = self.crash_plan(node, step) or (self.adversary is not None and self.adversary.crashes(node, step))
+        plotted = self.adversary is not None and self.adversary.crashes(node, step)
+        planned = plotted or self.crash_plan(node, step)
         down = sum(not other.up for other in self.honest if other.own is not None)
         by_chance = self.rng.randrange(1_000) < self.faults.crash_permille and down < self.faults.down_max
         if not (planned or by_chance):
             return False
-        self.bus.after(self.rng.choice((1, 50, 400, 2_000)), lambda: None if node.up else node.start())
+        # Who is to be turned while a scheme lasts must be back in time for it.
+        down_ms = BACK_MS if plotted and step == PRECOMMITTED else self.rng.choice((1, 50, 400, 2_000))
+        self.bus.after(down_ms, lambda: None if node.up else node.start())
         return True
 
     def _cut(self) -> None:

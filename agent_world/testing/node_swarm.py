@@ -118,6 +118,8 @@ class NodeSwarm(ABC):
         self.sets = {first_set.hash: first_set}
         """Validator sets by their hash, as blocks have named them."""
         self.checker = ChainChecker(WORLD_ID, self.genesis_hash, first_set.hash, self.sets.__getitem__)
+        self.built: Callable[[Member, Node], None] = lambda _member, _node: None
+        """Told of every node that is about to run: where hooks are put."""
         self._nursery: trio.Nursery | None = None
         for member in self.members.values():
             self.make_home(member)
@@ -139,6 +141,10 @@ class NodeSwarm(ABC):
     @abstractmethod
     def sever(self, member: Member) -> None:
         """The member's process is about to be gone: nothing that it still sends may arrive."""
+
+    def sent(self, name: str, data: bytes) -> None:
+        """A member lets a consensus message out."""
+        self.checker.signed(name, data)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Self]:
@@ -233,7 +239,7 @@ class NodeSwarm(ABC):
         settings = self._settings(member)
         with Home.open(member.home, self.genesis_hash) as home:
             async with self.open_network(member, settings.config.net) as inner:
-                member.network = TappedNetwork(inner, lambda data: self.checker.signed(member.name, data))
+                member.network = TappedNetwork(inner, lambda data: self.sent(member.name, data))
                 member.node = node = Node(
                     settings,
                     self.genesis,
@@ -243,6 +249,7 @@ class NodeSwarm(ABC):
                     clock=Clock(lambda: self.wall_ms() + self.clock_error_ms.get(member.name, 0)),
                 )
                 node.large.aside = at_once
+                self.built(member, node)
                 async with self.open_dht(member, inner, node.discovery.records.rules) as dht:
                     node.discovery.join(dht, member.node_key)
                     self.checker.restarted(member.name, node.ledger.height)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import attrs
+
 from agent_world.consensus.context import HeightContext
 from agent_world.consensus.messages import VerifiedProposal
 from agent_world.crypto.hashing import hash32
@@ -9,9 +11,12 @@ from agent_world.crypto.signing import Domain, sign_record
 from agent_world.testing.adversary import Adversary, Kind, Scheme
 from agent_world.testing.bus_messages import Consensus
 from agent_world.testing.byzantine import ByzantineNode
+from agent_world.wire import record
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.consensus import Proposal, Step, Vote
 from agent_world.wire.ids import U32, U64, Hash32
+from agent_world.wire.limits import VOTE_BYTES_MAX
+from agent_world.wire.signed import Signed
 
 REPEAT_MS = 150
 """A schemer says its lies again at this interval while the scheme lasts."""
@@ -50,23 +55,35 @@ class SchemerNode(ByzantineNode):
         if isinstance(message, VerifiedProposal) and message.proposal.round == 0:
             scheme = self.scheme()
             if scheme is not None and scheme.kind is not Kind.SPLIT:
-                self.play_lock(scheme, message.block_hash)
+                self.play_lock(scheme, message.block_hash, self.engine_context())
 
-    def play_lock(self, scheme: Scheme, block_hash: Hash32) -> None:
+    def send(self, target: int, message: object) -> None:
+        """Those who are to be turned do not learn from a schemer what the group has committed."""
+        if isinstance(message, Consensus) or self.adversary is None or not self.adversary.keeps_from(target):
+            super().send(target, message)
+
+    def _goes_on(self, scheme: Scheme) -> bool:
+        """Whether to play on; with ruses also when the group has committed and taken this node along."""
+        if self.adversary is not None and self.adversary.ruses:
+            return self.around.bus.now_ms < scheme.end_ms
+        return self.scheme() is scheme and self.engine_context().height == scheme.height
+
+    def play_lock(self, scheme: Scheme, block_hash: Hash32, context: HeightContext) -> None:
         """Help the group to commit, let the others move on, and offer them another block in round 1."""
-        context = self.engine_context()
-        if self.scheme() is not scheme or context.height != scheme.height:
+        if not self._goes_on(scheme):
             return
         for inside in (True, False):
             self.tell(scheme, inside, self.vote(context, 0, Step.PREVOTE, block_hash))
             self.tell(scheme, inside, self.vote(context, 0, Step.PRECOMMIT, block_hash if inside else None))
+        self.forge(scheme, True, context, 0, block_hash)
         other = self.other_block(context, scheme)
         if context.proposer(1) == self.own:
             valid_round = 0 if scheme.kind is Kind.POLC else None
             self.tell(scheme, False, self.proposal(context, 1, other, valid_round))
         for step in (Step.PREVOTE, Step.PRECOMMIT):
             self.tell(scheme, False, self.vote(context, 1, step, hash32(other)))
-        self.later(REPEAT_MS, lambda: self.play_lock(scheme, block_hash))
+        self.forge(scheme, False, context, 1, hash32(other))
+        self.later(REPEAT_MS, lambda: self.play_lock(scheme, block_hash, context))
 
     def other_block(self, context: HeightContext, scheme: Scheme) -> bytes:
         """The same block from every schemer: fresh in round 1, or as if it were of round 0."""
@@ -85,6 +102,7 @@ class SchemerNode(ByzantineNode):
                 self.tell(scheme, inside, self.proposal(context, 0, block, None, actions))
             for step in (Step.PREVOTE, Step.PRECOMMIT):
                 self.tell(scheme, inside, self.vote(context, 0, step, hash32(block)))
+            self.forge(scheme, inside, context, 0, hash32(block))
         self.later(REPEAT_MS, lambda: self.play_split(scheme))
 
     def vote(self, context: HeightContext, round_: int, step: Step, choice: Hash32 | None) -> bytes:
@@ -93,6 +111,17 @@ class SchemerNode(ByzantineNode):
             world_id=context.world_id, height=U64(context.height), round=U32(round_), step=step, block_hash=choice
         )
         return self._signed(Domain.VOTE, vote)
+
+    def forge(self, scheme: Scheme, inside: bool, context: HeightContext, round_: int, choice: Hash32) -> None:
+        """Vote for a block in the name of every honest validator, signed with a key that is not theirs."""
+        assert self.adversary is not None
+        if not self.adversary.ruses:
+            return
+        for step in (Step.PREVOTE, Step.PRECOMMIT):
+            own = record.from_bytes(Signed, self.vote(context, round_, step, choice), size_max=VOTE_BYTES_MAX)
+            for name in sorted(self.around.honest):
+                forged = attrs.evolve(own, key=self.around.world.keys[name].public_key)
+                self.tell(scheme, inside, record.to_bytes(forged))
 
     def proposal(
         self,

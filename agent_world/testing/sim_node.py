@@ -222,8 +222,10 @@ class SimNode:
         assert self.own is not None
         try:
             permit = guard.check(self.state, request)
-        except NotSafe:
+        except NotSafe as error:
             self.around.counters["not_safe"] += 1
+            if self.is_honest:
+                self.around.checker.report("I12", self.name, str(error))
             return None
         signed = guard.sign_with_permit(permit, self.around.world.genesis_hash, self.around.world.keys[self.own])
         if permit.stored is not None:

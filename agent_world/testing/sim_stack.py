@@ -24,13 +24,18 @@ from agent_world.testing.sim_libp2p.faults import Fault, FaultPlan
 from agent_world.testing.sim_libp2p.host_scenario import simulate_hosts
 from agent_world.testing.sim_libp2p.node_scenario import NODES_MIN, simulate_nodes
 from agent_world.testing.sim_libp2p.report import SimReport
+from agent_world.testing.sim_memory.scenario import simulate_memory
 
 VIOLATIONS_EXIT: Final = 1
 """Exit code when a seed violated something, or two runs of a seed differed."""
-NODES: Final = {"hosts": 20, "nodes": NODES_MIN, "dht": 20}
-"""Scenarios, and how many take part."""
+NODES: Final = {"hosts": 20, "nodes": NODES_MIN, "dht": 20, "memory": 0}
+"""Scenarios, and how many take part; of ``memory`` the validators, 0: as many as the seed draws."""
+MEMORY_MIN: Final = 4
+"""Validators of the least world that bears a Byzantine one."""
 KINDS: Final = [kind.value for kind in Fault]
 SHORTEST_FAULT_S: Final = 1.0
+FAULT_S: Final = {"memory": 2.5}
+"""Virtual seconds of each fault, where it is not six."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -49,12 +54,14 @@ class Wanted:
             return simulate_dht(seed, nodes=self.nodes, operations=self.operations)
         if self.scenario == "nodes":
             return simulate_nodes(seed, nodes=self.nodes, plan=self.plan)
+        if self.scenario == "memory":
+            return simulate_memory(seed, validators=self.nodes, each_s=self.plan.each_s)
         return simulate_hosts(seed, nodes=self.nodes, plan=self.plan)
 
     def options(self) -> list[str]:
         """For a process of its own."""
         return [
-            "--scenario", self.scenario, "--nodes", str(self.nodes),
+            "--scenario", self.scenario, *(("--nodes", str(self.nodes)) if self.nodes else ()),
             "--operations", str(self.operations), "--fault-s", str(self.plan.each_s),
             *(part for kind in self.plan.kinds for part in ("--fault", kind.value)),
         ]  # fmt: skip
@@ -101,31 +108,38 @@ def read_kept(text: str, scenario: str) -> list[int]:
 @click.option("--seeds", default=2, show_default=True, type=click.IntRange(1), help="How many seeds to run.")
 @click.option("--first", default=1, show_default=True, type=click.IntRange(0), help="The first seed.")
 @click.option("--kept", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Seeds that run first.")
-@click.option("--nodes", type=click.IntRange(3, 500), help="How many; 6 whole nodes or 20 hosts if it is not said.")
+@click.option(
+    "--nodes",
+    type=click.IntRange(3, 500),
+    help="How many; else 6 whole nodes, 20 hosts, or as many validators in memory as the seed draws.",
+)
 @click.option("--dht", "dht_operations", default=0, type=click.IntRange(0), help="Short for --scenario dht.")
 @click.option("--operations", default=20, show_default=True, type=click.IntRange(1), help="Operations of the DHT.")
-@click.option("--fault-s", default=6.0, show_default=True, type=click.FloatRange(SHORTEST_FAULT_S), help="Each fault.")
+@click.option("--fault-s", type=click.FloatRange(SHORTEST_FAULT_S), help="Each fault; 6, or 2.5 in memory.")
 @click.option("--fault", "faults", multiple=True, type=click.Choice(KINDS), default=KINDS, help="All if none is named.")
 @click.option("--twice", is_flag=True, help="Run every seed twice and compare all that came of it.")
 @click.option("--here", is_flag=True, help="In this process, one after the other; else each run in one of its own.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a run.")
 def main(
     scenario: str, seeds: int, first: int, kept: Path | None, nodes: int | None, dht_operations: int,
-    operations: int, fault_s: float, faults: tuple[str, ...], twice: bool, here: bool, as_json: bool,
+    operations: int, fault_s: float | None, faults: tuple[str, ...], twice: bool, here: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Simulate swarms of real libp2p hosts through faults; every seed replays exactly.
 
-    hosts: gossip, requests and DHT. nodes: four validators, a storage node and observers. dht: many hosts.
+    hosts: gossip, requests and DHT. nodes: four validators, a storage node and observers. dht: many hosts. memory:
+    whole nodes without libp2p, with Byzantine validators, seats that change and deaths at every step of persistence.
     """
     scenario = "dht" if dht_operations else scenario
     wanted = Wanted(
         scenario=scenario,
         nodes=nodes or NODES[scenario],
         operations=dht_operations or operations,
-        plan=FaultPlan(kinds=tuple(map(Fault, faults)), each_s=fault_s),
+        plan=FaultPlan(kinds=tuple(map(Fault, faults)), each_s=fault_s or FAULT_S.get(scenario, 6.0)),
     )
     if scenario == "nodes" and wanted.nodes < NODES_MIN:
         raise click.UsageError(f"whole nodes are at least {NODES_MIN}")
+    if scenario == "memory" and 0 < wanted.nodes < MEMORY_MIN:
+        raise click.UsageError(f"validators in memory are at least {MEMORY_MIN}")
     try:
         before = [] if kept is None else read_kept(kept.read_text(encoding="utf-8"), scenario)
     except UsageError as error:

@@ -61,7 +61,7 @@ def test_the_seeds_cover_every_kind_of_fault() -> None:
         "silent", "twin", "invalid", "withhold", "liar", "schemer",
     }  # fmt: skip
     assert {faults.nodes for faults in drawn} == {4, 5, 6, 7}
-    for what in ("partitions", "change_sets", "create_empty_blocks", "adversarial", "crash_permille"):
+    for what in ("partitions", "change_sets", "create_empty_blocks", "adversarial", "ruses", "crash_permille"):
         assert {bool(getattr(faults, what)) for faults in drawn} == {True, False}
     for faults in drawn:
         assert 3 * len(faults.vices) < faults.nodes

@@ -92,6 +92,12 @@ def test_what_the_library_chooses_by_memory_address_is_chosen_by_number() -> Non
     assert chosen == [newer for _, newer in pairs]
 
 
+def test_whole_nodes_in_memory_are_a_scenario_of_the_same_command() -> None:
+    code, (report,) = run("--scenario", "memory", "--nodes", "4", "--fault-s", "1")
+    assert (code, report["scenario"], report["seed"], report["violations"]) == (0, "memory", 1, [])
+    assert report["nodes"] == 6  # with an observer and one who waits for a seat
+
+
 def test_runs_that_differ_are_named() -> None:
     same = {"seed": 7, "digest": "a", "counts": {"x": 1}, "cpu_s": 1.0}
     assert list(differences([same, {**same, "cpu_s": 2.0}])) == []
@@ -103,5 +109,6 @@ def test_kept_seeds_are_read_by_scenario() -> None:
     assert read_kept(text, "hosts") == [3, 9]
     kept = KEPT.read_text(encoding="utf-8")
     assert 1 in read_kept(kept, "hosts")
+    assert 2 in read_kept(kept, "memory")
     with pytest.raises(UsageError, match="line 1"):
         read_kept("hosts one\n", "hosts")

@@ -196,8 +196,88 @@ async def test_connection_loss_breaks_the_connection_and_it_comes_back(autojump_
         assert isinstance(await anext(events), PeerUp)
 
 
+async def messages_over(hub: InMemoryNetwork, one: InMemoryNode, two: InMemoryNode, count: int) -> list[int]:
+    got: list[int] = []
+
+    async def take(_peer: PeerId, payload: bytes) -> None:
+        got.append(int.from_bytes(payload, "big"))
+
+    two.on_message("votes", take)
+    for number in range(count):
+        assert one.send(two.peer_id, "votes", number.to_bytes(2, "big"))
+        await trio.sleep(0.1)
+    await trio.sleep(1)
+    return got
+
+
+async def test_a_message_may_get_lost_alone(autojump_clock: object) -> None:
+    async with line_of(2, LinkSettings(message_loss=0.25)) as (hub, (one, two)):
+        got = await messages_over(hub, one, two, 400)
+        assert 250 < len(got) < 350
+        assert got == sorted(got)
+        assert one.counters()["message_lost"] == 400 - len(got)
+        assert hub.is_connected(one.peer_id, two.peer_id)
+
+
+async def test_a_frame_sent_again_holds_up_what_comes_after_it(autojump_clock: object) -> None:
+    stalls = LinkSettings(stall=0.5, stall_s=3.0)
+    async with line_of(2, stalls) as (hub, (one, two)):
+        got = await messages_over(hub, one, two, 40)
+        await trio.sleep(3)
+        assert got == list(range(40))
+
+        async def at_once(_peer: PeerId, _payload: bytes) -> bytes:
+            return b""
+
+        two.serve("/m", at_once)
+        took = []
+        for _ in range(20):
+            started = trio.current_time()
+            await one.request(two.peer_id, "/m", b"")
+            took.append(trio.current_time() - started)
+        assert min(took) < 1
+        assert max(took) > 3
+
+
+async def test_pairs_that_are_apart_reach_each_other_by_nobody(autojump_clock: object) -> None:
+    async with line_of(3) as (hub, (one, two, three)):
+        hub.part([(two.peer_id, one.peer_id)])
+        await trio.sleep(5)
+        assert [info.peer for info in two.peers()] == [three.peer_id]
+        hub.heal()
+        await trio.sleep(CONFIG.redial_max_s + 0.1)
+        assert [info.peer for info in one.peers()] == [two.peer_id]
+
+
+async def test_what_meets_a_wall_waits_in_its_order_and_the_way_back_is_open(autojump_clock: object) -> None:
+    async with line_of(2) as (hub, (one, two)):
+        hub.wall([one.peer_id], [two.peer_id])
+        assert await messages_over(hub, two, one, 3) == [0, 1, 2]
+        got = await messages_over(hub, one, two, 3)
+        assert got == []
+        inbox = await two.subscribe(TOPIC, accept)
+        await one.publish(TOPIC, b"lost")
+        hub.heal()
+        one.send(two.peer_id, "votes", b"\x07")
+        await trio.sleep(1)
+        assert got == [0, 1, 2, 7]
+        assert inbox.drain() == []
+
+
+async def test_nobody_connects_through_a_wall(autojump_clock: object) -> None:
+    async with line_of(2) as (hub, (one, two)):
+        hub.wall([two.peer_id], [one.peer_id])
+        hub.disconnect(one.peer_id, two.peer_id)
+        await trio.sleep(5)
+        assert one.peers() == []
+        hub.heal()
+        await trio.sleep(CONFIG.redial_max_s + 0.1)
+        assert [info.peer for info in one.peers()] == [two.peer_id]
+
+
 def test_link_settings_are_checked() -> None:
-    for wrong in ({"gossip_loss": 1.1}, {"delay_min_s": 1, "delay_max_s": 0.5}, {"reorder_s": -1}):
+    for wrong in ({"gossip_loss": 1.1}, {"delay_min_s": 1, "delay_max_s": 0.5}, {"reorder_s": -1}, {"stall": -0.1},
+                  {"stall_s": -1}, {"message_loss": 2}):  # fmt: skip
         with pytest.raises(UsageError):
             LinkSettings(**wrong)
 

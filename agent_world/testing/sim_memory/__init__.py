@@ -1,0 +1,1 @@
+"""Whole nodes on the in-memory network, through faults drawn by a seed."""

@@ -94,6 +94,15 @@ class LightClient:
         is_new = best is not None and self.follower.accept(best)
         return Round(head=self.follower.head, is_new=is_new, agreeing=tuple(sorted(heads)))
 
+    async def prove_height(self, peer: PeerId, height: int) -> ProvedBlock:
+        """The block of a height, shown by one peer and proved by what it has shown before.
+
+        Raises RemoteError for what is not proved, Refused, Ignored as ``round`` judges them, and Fork.
+        """
+        if self.follower.head is None or self.follower.tip(peer).height < height:
+            await self._head_of(peer)
+        return await self._shown(peer, height)
+
     async def state_value(self, state_root: Cid, namespace: Label, key: bytes) -> cbor.Value | None:
         """What the state under a verified root holds under ``key``, None if it is proved to hold nothing.
 
@@ -173,11 +182,15 @@ class LightClient:
     async def _show_again(self, peer: PeerId, height: int, heads: dict[PeerId, ProvedBlock | None]) -> None:
         head = heads.pop(peer)
         with self._judging(peer):
-            bundle = await self._peers.block(peer, height)
-            shown = self.follower.prove(peer, bundle.block, bundle.certificate)
-            if shown.block.height != height:
-                raise RemoteError("B5", f"shows height {shown.block.height} when asked for {height}")
+            await self._shown(peer, height)
             heads[peer] = head
+
+    async def _shown(self, peer: PeerId, height: int) -> ProvedBlock:
+        bundle = await self._peers.block(peer, height)
+        shown = self.follower.prove(peer, bundle.block, bundle.certificate)
+        if shown.block.height != height:
+            raise RemoteError("B5", f"shows height {shown.block.height} when asked for {height}")
+        return shown
 
     def _judging(self, peer: PeerId) -> _Judging:
         return _Judging(lambda error: self._judge(peer, error))

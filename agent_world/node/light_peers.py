@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -15,15 +15,32 @@ from agent_world.handlers.membership import open_boundaries
 from agent_world.net.interface import DistributedNetwork
 from agent_world.wire import record, rpc
 from agent_world.wire.blob import FetchBlobRequest
-from agent_world.wire.block import BlockBundle, GetBlockRequest
+from agent_world.wire.block import (
+    BlockBundle,
+    GetBlockRequest,
+    GetJournalSegmentRequest,
+    GetJournalSegmentResponse,
+    GetReceiptSegmentRequest,
+    GetReceiptSegmentResponse,
+)
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.genesis import Genesis
 from agent_world.wire.head import CertifiedHead, GetWorldHeadRequest, WorldHead
 from agent_world.wire.hello import PROTOCOL_VERSIONS, Hello, Role
-from agent_world.wire.ids import U64, PeerId
+from agent_world.wire.ids import U64, ActorId, Hash32, PeerId
 from agent_world.wire.limits import RPC_BODY_BYTES_MAX
 from agent_world.wire.membership import EpochBoundary, GetBoundariesRequest
+from agent_world.wire.submit import (
+    GetActorRequest,
+    GetActorResponse,
+    GetReceiptRequest,
+    GetReceiptResponse,
+    SubmitActionRequest,
+    SubmitActionResponse,
+)
 from agent_world.world.genesis import genesis_hash, genesis_head
+
+T = TypeVar("T")
 
 CONNECT_S: Final = 10.0
 """Longest wait for a connection, redials included."""
@@ -111,3 +128,32 @@ class LightPeers:
         """Content by its hash; raises RemoteError for other bytes, Refused."""
         request = record.to_bytes(FetchBlobRequest(content_hash=content))
         return open_blob(await self._network.request(peer, rpc.FETCH_BLOB, request), content)
+
+    async def receipt_segment(self, peer: PeerId, height: int) -> GetReceiptSegmentResponse:
+        """Where the receipts of a height are; raises RemoteError, Refused."""
+        request = GetReceiptSegmentRequest(world_id=self._world_id, from_event_id=None, height=U64(height))
+        return await self._ask(peer, rpc.GET_RECEIPT_SEGMENT, request, GetReceiptSegmentResponse)
+
+    async def journal_segment(self, peer: PeerId, from_event_id: int) -> GetJournalSegmentResponse:
+        """Where the journal is from an event on; raises RemoteError, Refused."""
+        request = GetJournalSegmentRequest(world_id=self._world_id, from_event_id=U64(from_event_id), height=None)
+        return await self._ask(peer, rpc.GET_JOURNAL_SEGMENT, request, GetJournalSegmentResponse)
+
+    async def submit(self, peer: PeerId, action: bytes) -> Hash32:
+        """Hand in an encoded signed action; raises RemoteError, Refused with the rule that it breaks."""
+        request = SubmitActionRequest(action=action)
+        return (await self._ask(peer, rpc.SUBMIT_ACTION, request, SubmitActionResponse)).action_id
+
+    async def receipt(self, peer: PeerId, action_id: Hash32) -> GetReceiptResponse:
+        """What the peer says became of an action; raises RemoteError, Refused while it is not committed there."""
+        request = GetReceiptRequest(world_id=self._world_id, action_id=action_id)
+        return await self._ask(peer, rpc.GET_RECEIPT, request, GetReceiptResponse)
+
+    async def actor(self, peer: PeerId, actor_id: ActorId) -> GetActorResponse:
+        """What the peer says of an actor's nonces; raises RemoteError, Refused for one it does not know."""
+        request = GetActorRequest(world_id=self._world_id, actor_id=actor_id)
+        return await self._ask(peer, rpc.GET_ACTOR, request, GetActorResponse)
+
+    async def _ask(self, peer: PeerId, method: str, request: object, kind: type[T]) -> T:
+        answer = await self._network.request(peer, method, record.to_bytes(request))
+        return record.from_bytes(kind, answer, size_max=RPC_BODY_BYTES_MAX)

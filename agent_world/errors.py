@@ -15,6 +15,7 @@ AgentWorldError
 ├── NotSafe               the vote guard refuses a signature that could contradict an earlier one exit 71
 ├── RemoteError           a peer broke the protocol; ``rule`` names the README rule               exit 76
 │   └── DecodeError       bytes that are not what they claim to be
+├── ForkProved            two certified blocks of one height: a third of the stake or more is faulty  exit 79
 ├── Ignored               a message is not for now: stale, early or already known; nobody's fault       exit 75
 ├── Refused               a request was refused, with a code of ``ErrorCode``                     exit 75/69
 └── Unavailable           nobody could be asked, or nobody answered in time                       exit 75
@@ -144,6 +145,18 @@ class RemoteError(AgentWorldError):
 
 class DecodeError(RemoteError):
     """Bytes that are not the strict encoding of what they claim to be."""
+
+
+class ForkProved(AgentWorldError):
+    """The right validator sets have certified two blocks for one ``height``: no head can be believed."""
+
+    exit_code = 79
+    wire_code = ErrorCode.STATE_MISMATCH
+
+    def __init__(self, height: int, detail: str) -> None:
+        super().__init__(f"FORK at height {height}: {detail}")
+        self.height = height
+        self.detail = detail
 
 
 class Ignored(AgentWorldError):

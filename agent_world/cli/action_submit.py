@@ -12,7 +12,7 @@ from typing import Any, Final
 import attrs
 import click
 
-from agent_world.cli.client import NodeClient, home_option
+from agent_world.cli.client import NodeClient
 from agent_world.cli.output import json_option, show, show_rows
 from agent_world.crypto.hashing import actor_id_of, hash32
 from agent_world.crypto.keys import KeyPair
@@ -22,12 +22,12 @@ from agent_world.wire import record
 from agent_world.wire.action import PAYLOADS
 from agent_world.wire.block import Outcome
 from agent_world.wire.cid import Cid
-from agent_world.wire.ids import Hash32, Label, WorldId
+from agent_world.wire.ids import ActorId, Hash32, Label, WorldId
 from agent_world.world.admission import build_action
 
 REJECTED_EXIT: Final = 69
 """With --wait: an action is in a block, but a rule of the world refused it (as a refusal of the node)."""
-_WAIT_MS = 30_000
+WAIT_S: Final = 30.0
 """How long --wait waits for one receipt."""
 _ROOM_S = 60.0
 """How long an action is handed in again while the pool has no room for it."""
@@ -47,32 +47,40 @@ class Wanted:
 
 
 class Signer:
-    """Signs actions for a world, counting each actor's nonces from what the node says once."""
+    """Signs actions for a world, counting each actor's nonces from where it is told to begin."""
 
-    def __init__(self, node: NodeClient) -> None:
-        status = node.get("/status")
-        self._world_id = WorldId(status["world_id"])
-        self._genesis_hash = Hash32(bytes.fromhex(status["genesis_hash"]))
-        self._node = node
+    def __init__(self, world_id: WorldId, genesis_hash: Hash32) -> None:
+        self._world_id = world_id
+        self._genesis_hash = genesis_hash
         self._keys: dict[Path, KeyPair] = {}
-        self._nonces: dict[Path, int] = {}
+        self._nonces: dict[ActorId, int] = {}
+
+    def new_actor(self, wanted: Wanted) -> ActorId | None:
+        """Whose next nonce has to be told with ``begin`` before this is signed; raises HomeError for the key file."""
+        if wanted.key_file not in self._keys:
+            self._keys[wanted.key_file] = keyfile.read(wanted.key_file)
+        actor_id = actor_id_of(self._keys[wanted.key_file].public_key)
+        return None if actor_id in self._nonces else actor_id
+
+    def begin(self, actor_id: ActorId, next_nonce: int) -> None:
+        """The actor's first nonce here."""
+        self._nonces[actor_id] = next_nonce
 
     def sign(self, wanted: Wanted) -> bytes:
         """The encoded signed action; raises UsageError naming what is wrong with the input."""
-        if wanted.key_file not in self._keys:
-            key = self._keys[wanted.key_file] = keyfile.read(wanted.key_file)
-            actor = self._node.get(f"/actors/{actor_id_of(key.public_key)}")
-            self._nonces[wanted.key_file] = actor["next_nonce"] + actor["pending"]
-        nonce = self._nonces[wanted.key_file]
-        self._nonces[wanted.key_file] += 1
-        return build_action(
-            self._keys[wanted.key_file],
+        key = self._keys[wanted.key_file]
+        actor_id = actor_id_of(key.public_key)
+        nonce = self._nonces[actor_id]
+        data = build_action(
+            key,
             self._genesis_hash,
             self._world_id,
             payload_record(wanted),
             nonce=nonce,
             timestamp_ms=time.time_ns() // 1_000_000,
         )
+        self._nonces[actor_id] += 1
+        return data
 
 
 def payload_record(wanted: Wanted) -> object:
@@ -129,26 +137,52 @@ def _wanted(line: str, default_key: Path | None, source: str) -> Wanted:
 @click.option("--file", "jsonl", type=click.Path(path_type=Path, dir_okay=False), help="JSONL file, an action a line.")
 @click.option("--key", "key_file", type=click.Path(path_type=Path, dir_okay=False), help="Key file that signs.")
 @click.option("--wait", is_flag=True, help="Wait until each action is committed and print its receipt.")
-@home_option
+@click.option("--home", type=click.Path(path_type=Path, file_okay=False), envvar="AGENT_WORLD_HOME",
+              help="Home directory of the node (or AGENT_WORLD_HOME).")  # fmt: skip
+@click.option("--bootstrap", multiple=True, metavar="MULTIADDR",
+              help="Without a node: a peer to hand them to, ending in /p2p/PEER_ID; give several.")  # fmt: skip
+@click.option("--genesis", "genesis_file", type=click.Path(path_type=Path, dir_okay=False),
+              help="With --bootstrap: the world's genesis.toml.")  # fmt: skip
 @json_option
 def command(**options: Any) -> None:
-    """Sign one action (--kind, --payload) or a file of them (--file) and hand them to the node.
+    """Sign one action (--kind, --payload) or a file of them (--file) and hand them to a node.
+
+    That is the node of --home, or peers of a swarm (--bootstrap, --genesis) by an agent who has no node: then --wait
+    believes nobody, and shows what the action did by the certified block that it is in.
 
     With --wait the exit code is 69 if a rule of the world rejected any of them; its receipt says why.
     """
     wanted = _inputs(options["kind"], options["payload"], options["jsonl"], options["key_file"])
-    rows: list[dict[str, Any]] = []
-    with NodeClient(options["home"]) as node:
-        signer = Signer(node)
-        for item in wanted:
-            data = signer.sign(item)
-            rows.append(_submitted(node, data, item))
-        if options["wait"]:
-            for row in rows:
-                row.update(receipt_of(node, row["action_id"]))
+    if options["bootstrap"]:
+        if options["genesis_file"] is None:
+            raise UsageError("--bootstrap needs --genesis, the genesis.toml of the world that the peers are of")
+        # Here and not above: only this way of handing in pays for importing libp2p (D11).
+        from agent_world.cli.action_swarm import submit_to_swarm
+
+        rows = submit_to_swarm(wanted, options["bootstrap"], options["genesis_file"], wait=options["wait"])
+    elif options["home"] is None:
+        raise UsageError("name a node by --home, or peers of a swarm by --bootstrap and --genesis")
+    else:
+        rows = _submit_to_node(wanted, options["home"], wait=options["wait"])
     _print(rows, wait=options["wait"], as_json=options["as_json"])
     if any(row.get("outcome") == Outcome.REJECTED for row in rows):
         sys.exit(REJECTED_EXIT)
+
+
+def _submit_to_node(wanted: list[Wanted], home: Path, *, wait: bool) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    with NodeClient(home) as node:
+        status = node.get("/status")
+        signer = Signer(WorldId(status["world_id"]), Hash32(bytes.fromhex(status["genesis_hash"])))
+        for item in wanted:
+            if (actor_id := signer.new_actor(item)) is not None:
+                actor = node.get(f"/actors/{actor_id}")
+                signer.begin(actor_id, actor["next_nonce"] + actor["pending"])
+            rows.append(_submitted(node, signer.sign(item), item))
+        if wait:
+            for row in rows:
+                row.update(receipt_of(node, row["action_id"]))
+    return rows
 
 
 def _inputs(kind: str | None, payload: str | None, jsonl: Path | None, key_file: Path | None) -> list[Wanted]:
@@ -190,7 +224,7 @@ def _post(node: NodeClient, data: bytes) -> Any:
 
 def receipt_of(node: NodeClient, action_id: str) -> dict[str, Any]:
     """The receipt once the action is committed; raises Refused (ERR_TIMEOUT) if that takes too long."""
-    answer: dict[str, Any] = node.get(f"/receipts/{action_id}", wait_ms=_WAIT_MS)
+    answer: dict[str, Any] = node.get(f"/receipts/{action_id}", wait_ms=int(WAIT_S * 1000))
     return answer
 
 

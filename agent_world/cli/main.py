@@ -39,6 +39,7 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
         "events": "world_events",
         "verify": "world_verify",
         "replay": "world_replay",
+        "light": "world_light",
     },
     "blob": {"get": "blob_get", "put": "blob_put"},
 }
@@ -58,7 +59,7 @@ _GROUP_HELP: Final = {
     "guard": "Carry the vote guard of a stopped node, or make it anew.",
     "lease": "See and move the lease of the world's single writer.",
     "action": "Sign actions and hand them to a node.",
-    "world": "Look at the world through a node, or verify a home.",
+    "world": "Look at the world through a node, verify a home, or verify the head of a swarm without one.",
     "blob": "Put content into a node's store and get it out.",
 }
 INTERRUPTED_EXIT: Final = 130

@@ -44,7 +44,7 @@ def trust_block(world_id: WorldId, genesis_hash: Hash32, boundary: EpochBoundary
 
     Its certificate is not looked at: the hash is the trust. Raises RemoteError (G2, G3, G5).
     """
-    block = _open_block(boundary.block)
+    block = open_block(boundary.block)
     if hash32(boundary.block) != block_hash or block.world_id != world_id:
         raise RemoteError("G3", "the block is not the trusted one")
     return _head_of(block, block_hash, genesis_hash, _named_set(block, boundary.validators))
@@ -55,7 +55,7 @@ def check_head(trusted: TrustedHead, block: bytes, certificate: bytes) -> WorldB
 
     Raises OtherSet (G4) if another set has decided it, RemoteError for what is wrong.
     """
-    header = _open_block(block)
+    header = open_block(block)
     # [REJECT] G3: of this world, and above.
     if header.world_id != trusted.world_id or header.height <= trusted.height or header.slot <= trusted.slot:
         raise RemoteError("G3", f"height {header.height} of {header.world_id} is not above {trusted.height}")
@@ -87,13 +87,23 @@ def follow(trusted: TrustedHead, block: bytes, certificate: bytes) -> TrustedHea
 def cross(trusted: TrustedHead, boundary: EpochBoundary) -> TrustedHead:
     """The head that a boundary's block is, with the set that takes over; raises RemoteError, OtherSet as above."""
     header = check_head(trusted, boundary.block, boundary.certificate)
+    # [REJECT] G7: another set takes over. Ordinary blocks would fill up what is kept of boundaries.
+    if header.next_validators_hash == trusted.validators.hash:
+        raise RemoteError("G7", f"no other set takes over after height {header.height}")
     validators = _named_set(header, boundary.validators)
     return _head_of(header, hash32(boundary.block), trusted.genesis_hash, validators)
 
 
 def height_of(boundary: EpochBoundary) -> int:
     """Height of a boundary's block, not checked any further; raises DecodeError (G2)."""
-    return _open_block(boundary.block).height
+    return open_block(boundary.block).height
+
+
+def start_of(world_id: WorldId, genesis_hash: Hash32, validators: ValidatorSet) -> TrustedHead:
+    """The genesis as a head: its hash is the hash of block 0, its set decides height 1."""
+    return TrustedHead(
+        world_id=world_id, genesis_hash=genesis_hash, height=0, block_hash=genesis_hash, slot=0, validators=validators
+    )
 
 
 def _head_of(block: WorldBlock, block_hash: Hash32, genesis_hash: Hash32, validators: ValidatorSet) -> TrustedHead:
@@ -107,7 +117,8 @@ def _head_of(block: WorldBlock, block_hash: Hash32, genesis_hash: Hash32, valida
     )
 
 
-def _open_block(data: bytes) -> WorldBlock:
+def open_block(data: bytes) -> WorldBlock:
+    """A block, not checked any further; raises DecodeError (G2)."""
     # [REJECT] G2: strict records.
     try:
         return record.from_bytes(WorldBlock, data, size_max=HEADER_BYTES_MAX)

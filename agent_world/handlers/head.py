@@ -12,10 +12,27 @@ from agent_world.net.interface import Verdict
 from agent_world.wire import record
 from agent_world.wire.block import WorldBlock
 from agent_world.wire.head import CertifiedHead, GetWorldHeadRequest
-from agent_world.wire.ids import PeerId
+from agent_world.wire.ids import PeerId, WorldId
 from agent_world.wire.limits import CERTIFICATE_BYTES_MAX, HEADER_BYTES_MAX
 
 _HEAD_BYTES_MAX = CERTIFICATE_BYTES_MAX + 2 * HEADER_BYTES_MAX
+
+
+def open_certified(data: bytes, world_id: WorldId) -> CertifiedHead:
+    """A head that fits its block, its certificate not looked at yet; raises RemoteError."""
+    certified = record.from_bytes(CertifiedHead, data, size_max=_HEAD_BYTES_MAX)
+    head = certified.head
+    # [REJECT] H1: the head is of this world.
+    if head.world_id != world_id:
+        raise RemoteError("H1", f"a head of world {head.world_id!r}")
+    if head.height == 0:
+        return certified
+    block = record.from_bytes(WorldBlock, certified.block, size_max=HEADER_BYTES_MAX)
+    # [REJECT] H2: the head repeats its block.
+    told = (block.world_id, block.height, hash32(certified.block), block.state_root, block.timestamp_ms)
+    if told != (head.world_id, head.height, head.block_hash, head.state_root, head.timestamp_ms):
+        raise RemoteError("H2", f"the head of height {head.height} differs from its block")
+    return certified
 
 
 class HeadHandler:
@@ -29,18 +46,8 @@ class HeadHandler:
 
     def open_head(self, data: bytes) -> CertifiedHead:
         """A head that is certified, or of height 0; raises RemoteError, or OtherSet for a set not proved yet."""
-        certified = record.from_bytes(CertifiedHead, data, size_max=_HEAD_BYTES_MAX)
+        certified = open_certified(data, self._chain.world_id)
         head = certified.head
-        # [REJECT] H1: the head is of this world.
-        if head.world_id != self._chain.world_id:
-            raise RemoteError("H1", f"a head of world {head.world_id!r}")
-        if head.height == 0:
-            return certified
-        block = record.from_bytes(WorldBlock, certified.block, size_max=HEADER_BYTES_MAX)
-        # [REJECT] H2: the head repeats its block.
-        told = (block.world_id, block.height, hash32(certified.block), block.state_root, block.timestamp_ms)
-        if told != (head.world_id, head.height, head.block_hash, head.state_root, head.timestamp_ms):
-            raise RemoteError("H2", f"the head of height {head.height} differs from its block")
         # [REJECT] H3: the certificate commits that block.
         if head.height > self._chain.height:
             self._chain.check_head(certified.block, certified.certificate, head.height)

@@ -180,6 +180,9 @@ class CatchUp:
         answer = await self._network.request(peer, rpc.GET_BOUNDARIES, record.to_bytes(request))
         new = self._ledger.light.cross(self._ledger.trusted(), open_boundaries(answer))
         self.counters.add("sync.boundaries", new)
+        # A boundary is certified too and worth fetching: of more of them than are kept no head could be proved.
+        self.heads.raise_to(self._ledger.light.tip(self._ledger.trusted()).height)
+        self._poke.set()
         return new
 
     async def _wait_until_behind(self) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from agent_world.consensus.light import TrustedHead, check_head, cross, height_of
+from agent_world.crypto.hashing import hash32
+from agent_world.errors import RemoteError
 from agent_world.wire.block import WorldBlock
 from agent_world.wire.membership import EpochBoundary
 
@@ -35,7 +37,11 @@ class LightChain:
         """
         self._forget_below(own)
         below = next((head for head in reversed(self._crossed) if head.height < height), own)
-        return check_head(below, block, certificate)
+        found = check_head(below, block, certificate)
+        # [REJECT] G8: at the height of a boundary that is proved it is that block.
+        if any(head.height == height and head.block_hash != hash32(block) for head in self._crossed):
+            raise RemoteError("G8", f"another block of height {height} than the boundary that is proved")
+        return found
 
     def cross(self, own: TrustedHead, boundaries: Iterable[EpochBoundary]) -> int:
         """Go over boundaries in order; how many were new. Raises RemoteError or OtherSet at the first that is wrong."""
@@ -51,5 +57,11 @@ class LightChain:
         return new
 
     def _forget_below(self, own: TrustedHead) -> None:
-        if self._crossed and self._crossed[0].height <= own.height:
-            self._crossed = [head for head in self._crossed if head.height > own.height]
+        passed = [head for head in self._crossed if head.height <= own.height]
+        if not passed:
+            return
+        # Where the own chain has gone another way, nothing above follows from it: it is asked for again.
+        is_on_the_way = passed[-1].validators == own.validators and all(
+            head.block_hash == own.block_hash for head in passed if head.height == own.height
+        )
+        self._crossed = self._crossed[len(passed) :] if is_on_the_way else []

@@ -72,6 +72,23 @@ def test_three_processes_find_each_other_from_the_sequencers_address(triad: Tria
         assert triad.swarm.linked_to(name) == set(ROLES) - {name}
 
 
+def test_an_agent_without_a_node_hands_in_at_peers_and_has_it_proved(triad: Triad, tmp_path: Path) -> None:
+    key, file = KeyPair(bytes(range(32))), tmp_path / "nomad.key"
+    keyfile.write(file, key)
+    register = RegisterAgent(name=Name("Nomad"), public_key=key.public_key, registration_quota=U64(0))
+    assert settle(triad.swarm.client("storage"), triad.authority.sign(register)).outcome == "applied"
+    ran = run_command(
+        "action", "submit", "--kind", "agent.move", "--payload", '{"x_cm": 1, "y_cm": 2, "z_cm": 3}',
+        "--key", str(file), "--wait", "--json", "--genesis", str(triad.made.nodes[0].home / "genesis.toml"),
+        *(word for node in triad.made.nodes[:2] for word in ("--bootstrap", node.multiaddr)),
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    shown = json.loads(ran.stdout)
+    assert (shown["outcome"], shown["code"], shown["event_count"]) == ("applied", "ok", 1)
+    assert shown["events"][0]["payload"] == {"x_cm": 1, "y_cm": 2, "z_cm": 3, "actor_id": actor_id_of(key.public_key)}
+    assert ran.stderr == ""
+
+
 def test_content_reaches_the_storage_node_and_outlives_its_author(triad: Triad) -> None:
     data = b"what the observer knows" * 1_000
     swarm = triad.swarm

@@ -204,3 +204,14 @@ def test_an_answer_for_another_action_is_not_believed(submit: Callable[..., Any]
     ran = submit("--kind", "resource.grant", "--payload", json.dumps(GRANT), "--key", key)
     assert ran.code == 69
     assert "another action" in ran.err
+
+
+def test_where_to_hand_in_has_to_be_named(run: Callable[..., Any], key: str) -> None:
+    action = ("--kind", "resource.grant", "--payload", json.dumps(GRANT), "--key", key)
+    ran = run("action", "submit", *action)
+    assert (ran.code, "--bootstrap" in ran.err, "--home" in ran.err) == (64, True, True)
+    peer = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWN1BT9q8rVsjPn6TjXmrrd8HxEM65weadT2q9GMR7h5MY"
+    ran = run("action", "submit", "--bootstrap", peer, *action)
+    assert (ran.code, "--genesis" in ran.err) == (64, True)
+    ran = run("action", "submit", "--bootstrap", peer, "--genesis", "none.toml", *action)
+    assert (ran.code, "none.toml cannot be read" in ran.err) == (64, True)

@@ -189,8 +189,8 @@ def take_sets_from_slots(monkeypatch: pytest.MonkeyPatch) -> None:
                 self.rounds[round_] = rounds.Round(by_slot.of_round(self.context, round_).validators)
             return self.rounds[round_]
 
-    def begin(self: height.HeightRun, config: Any, context: HeightContext, own: Any) -> None:
-        made(self, config, context, own)
+    def begin(self: height.HeightRun, config: Any, context: HeightContext, *rest: Any) -> None:
+        made(self, config, context, *rest)
         self.book = Book(context.validators)
         self.book.context = context
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -36,7 +37,7 @@ class Verified:
 @asynccontextmanager
 async def open_peers(genesis: Genesis, addresses: Iterable[tuple[PeerId, str]]) -> AsyncIterator[LightPeers]:
     """Peers over libp2p, from a host that listens nowhere and whose key is forgotten with it."""
-    async with Libp2pNetwork.open(NetConfig(listen=()), KeyPair.generate()) as network:
+    async with Libp2pNetwork.open(NetConfig(listen=()), KeyPair(os.urandom(32))) as network:
         yield LightPeers(network, genesis, addresses)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 import trio
@@ -24,6 +24,7 @@ from agent_world.world.state import WorldState
 from agent_world.world.trie import NodeMissing
 from agent_world.world.trie_proof import PROOF_BLOBS_MAX
 
+R = TypeVar("R")
 PEER_S: Final = 120.0
 """Longest time for one peer in a round; what it has proved stays, and the next round goes on from there."""
 
@@ -139,23 +140,22 @@ class LightClient:
 
     async def _head_of(self, peer: PeerId) -> ProvedBlock | None:
         certified, follower = await self._peers.head(peer), self.follower
-        while True:
-            try:
-                proved = follower.prove_head(peer, certified)
-            except OtherSet:
-                if not await self._cross(peer):
-                    height = certified.head.height
-                    raise RemoteError(
-                        "G4", f"shows height {height} and no boundary to the set that decides it"
-                    ) from None
-            else:
-                break
+        proved = await self._led_to(peer, lambda: follower.prove_head(peer, certified))
         if proved is None and certified.head.height < follower.start.height:
             raise Ignored("H4", f"is at height {certified.head.height}, below the trusted one")
         while proved is not None and follower.successor(proved) is None:
             if not await self._cross(peer):
                 raise RemoteError("G5", f"does not show the set that takes over after height {proved.block.height}")
         return proved
+
+    async def _led_to(self, peer: PeerId, prove: Callable[[], R]) -> R:
+        """The result of ``prove``, with the peer's boundaries crossed as long as a set on the way is not proved."""
+        while True:
+            try:
+                return prove()
+            except OtherSet as error:
+                if not await self._cross(peer):
+                    raise RemoteError("G4", f"{error.detail}, and no boundary that leads to it is shown") from None
 
     async def _cross(self, peer: PeerId) -> int:
         boundaries = await self._peers.boundaries(peer, self.follower.tip(peer).height + 1)
@@ -174,7 +174,7 @@ class LightClient:
         head = heads.pop(peer)
         with self._judging(peer):
             bundle = await self._peers.block(peer, height)
-            shown = self.follower.prove(peer, bundle.block, bundle.certificate)
+            shown = await self._led_to(peer, lambda: self.follower.prove(peer, bundle.block, bundle.certificate))
             if shown.block.height != height:
                 raise RemoteError("B5", f"shows height {shown.block.height} when asked for {height}")
             heads[peer] = head
@@ -215,7 +215,7 @@ def reason_of(error: AgentWorldError) -> PassedOver:
             return PassedOver(Fault.LIED, str(error), error.rule)
         case Refused(rule="N1" | "N2"):
             return PassedOver(Fault.FOREIGN, error.message)
-        case Ignored():
+        case Ignored() | Refused(rule="B5"):
             return PassedOver(Fault.BEHIND, str(error))
         case _:
             return PassedOver(Fault.UNREACHABLE, str(error))

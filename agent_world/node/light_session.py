@@ -70,7 +70,7 @@ class LightSession:
     @property
     def passed_over(self) -> dict[PeerId, str]:
         """Whose word did not count, and why, as of the last round."""
-        found = {**self._start.passed_over, **self._client.passed_over}
+        found = {**self._start.liars, **self._client.passed_over}
         return {peer: str(why) for peer, why in sorted(found.items())}
 
     async def look(self, state_key: tuple[Label, bytes] | None, *, patient: bool) -> Verified | None:

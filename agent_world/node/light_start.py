@@ -11,7 +11,7 @@ from agent_world.consensus.light import TrustedHead, height_of, open_block, star
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.hashing import hash32
 from agent_world.errors import AgentWorldError, RemoteError, UsageError
-from agent_world.node.light_client import PassedOver, blame, reason_of
+from agent_world.node.light_client import Fault, PassedOver, blame, reason_of
 from agent_world.node.light_peers import LightPeers
 from agent_world.wire import record
 from agent_world.wire.block import WorldBlock
@@ -32,8 +32,8 @@ class Start:
     head: TrustedHead
     data: bytes | None
     """The encoded block; None for the genesis."""
-    passed_over: dict[PeerId, PassedOver] = attrs.Factory(dict)
-    """Who was asked for the block and did not have it, or showed another."""
+    liars: dict[PeerId, PassedOver] = attrs.Factory(dict)
+    """Who was asked for the block and showed another; they are not asked again."""
 
     @property
     def block(self) -> WorldBlock | None:
@@ -71,11 +71,14 @@ async def find_start(peers: LightPeers, genesis: Genesis, height: int, block_has
             boundary = EpochBoundary(block=data, certificate=b"", validators=validators)
             head = trust_block(genesis.world_id, genesis_hash(genesis), boundary, block_hash)
         except AgentWorldError as error:
-            passed_over[peer] = reason_of(error)
+            passed_over[peer] = why = reason_of(error)
+            if why.fault is Fault.LIED:
+                peers.forget(peer)
             continue
         if head.height != height:
             raise UsageError(f"the block {block_hash.hex()} is of height {head.height}, not {height}")
-        return Start(head=head, data=data, passed_over=passed_over)
+        liars = {peer: why for peer, why in passed_over.items() if why.fault is Fault.LIED}
+        return Start(head=head, data=data, liars=liars)
     raise blame(passed_over)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final
 
 import attrs
 import trio
@@ -24,7 +24,6 @@ from agent_world.world.state import WorldState
 from agent_world.world.trie import NodeMissing
 from agent_world.world.trie_proof import PROOF_BLOBS_MAX
 
-R = TypeVar("R")
 PEER_S: Final = 120.0
 """Longest time for one peer in a round; what it has proved stays, and the next round goes on from there."""
 
@@ -140,22 +139,16 @@ class LightClient:
 
     async def _head_of(self, peer: PeerId) -> ProvedBlock | None:
         certified, follower = await self._peers.head(peer), self.follower
-        proved = await self._led_to(peer, lambda: follower.prove_head(peer, certified))
+        # After the head, so that none that leads to it is missing; all of them, also where a set that was there before
+        # has come back and would prove the head without them.
+        while await self._cross(peer):
+            pass
+        proved = follower.prove_head(peer, certified)
         if proved is None and certified.head.height < follower.start.height:
             raise Ignored("H4", f"is at height {certified.head.height}, below the trusted one")
-        while proved is not None and follower.successor(proved) is None:
-            if not await self._cross(peer):
-                raise RemoteError("G5", f"does not show the set that takes over after height {proved.block.height}")
+        if proved is not None and follower.successor(proved) is None:
+            raise RemoteError("G5", f"does not show the set that takes over after height {proved.block.height}")
         return proved
-
-    async def _led_to(self, peer: PeerId, prove: Callable[[], R]) -> R:
-        """The result of ``prove``, with the peer's boundaries crossed as long as a set on the way is not proved."""
-        while True:
-            try:
-                return prove()
-            except OtherSet as error:
-                if not await self._cross(peer):
-                    raise RemoteError("G4", f"{error.detail}, and no boundary that leads to it is shown") from None
 
     async def _cross(self, peer: PeerId) -> int:
         boundaries = await self._peers.boundaries(peer, self.follower.tip(peer).height + 1)
@@ -174,7 +167,7 @@ class LightClient:
         head = heads.pop(peer)
         with self._judging(peer):
             bundle = await self._peers.block(peer, height)
-            shown = await self._led_to(peer, lambda: self.follower.prove(peer, bundle.block, bundle.certificate))
+            shown = self.follower.prove(peer, bundle.block, bundle.certificate)
             if shown.block.height != height:
                 raise RemoteError("B5", f"shows height {shown.block.height} when asked for {height}")
             heads[peer] = head
@@ -210,7 +203,7 @@ class _Judging:
 def reason_of(error: AgentWorldError) -> PassedOver:
     """What an error of asking a peer says about the peer."""
     match error:
-        # Of Ignored only this one: a set that the peer's own boundaries do not lead to.
+        # Of Ignored only this one is a fault: the peer's own boundaries do not lead to the set.
         case OtherSet() | RemoteError():
             return PassedOver(Fault.LIED, str(error), error.rule)
         case Refused(rule="N1" | "N2"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Final
 
 import attrs
@@ -90,21 +89,23 @@ async def _set_after(peers: LightPeers, peer: PeerId, genesis: Genesis, block: W
     high, size = int(block.height), FIRST_WINDOW
     while high > 0:
         low = max(1, high - size + 1)
-        async for validators in _sets_between(peers, peer, low, high):
-            if hash32(validators) == block.next_validators_hash:
-                return validators
+        found = await _set_between(peers, peer, block.next_validators_hash, low, high)
+        if found is not None:
+            return found
         high, size = low - 1, size * 4
     raise RemoteError("G5", f"does not show the set that decides after height {block.height}")
 
 
-async def _sets_between(peers: LightPeers, peer: PeerId, low: int, high: int) -> AsyncIterator[bytes]:
+async def _set_between(peers: LightPeers, peer: PeerId, wanted: Hash32, low: int, high: int) -> bytes | None:
     while low <= high:
-        found = await peers.boundaries(peer, low)
-        for boundary in found:
+        boundaries = await peers.boundaries(peer, low)
+        for boundary in boundaries:
+            if hash32(boundary.validators) == wanted:
+                return boundary.validators
             height = height_of(boundary)
             if height < low:
                 raise RemoteError("G3", f"shows a boundary at height {height} when asked from {low} on")
             low = height + 1
-            yield boundary.validators
-        if not found:
-            return
+        if not boundaries:
+            return None
+    return None

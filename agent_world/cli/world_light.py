@@ -11,6 +11,7 @@ import attrs
 import click
 import trio
 
+from agent_world.cli.node_options import set_up_logging
 from agent_world.cli.output import json_option, show
 from agent_world.errors import UsageError
 from agent_world.net.address import parse_peer
@@ -67,6 +68,7 @@ def command(genesis_file: Path, follow: bool, every: float, **options: Any) -> N
     # Here and not above: only commands that open a host pay for importing libp2p (D11).
     from agent_world.cli.node_run import run_until_stopped
 
+    set_up_logging(verbose=False, as_json=False)
     run_until_stopped(_verify, wanted, every if follow else None)
 
 

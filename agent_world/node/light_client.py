@@ -148,22 +148,15 @@ class LightClient:
 
     async def _head_of(self, peer: PeerId) -> ProvedBlock | None:
         certified, follower = await self._peers.head(peer), self.follower
-        while True:
-            try:
-                proved = follower.prove_head(peer, certified)
-            except OtherSet:
-                if not await self._cross(peer):
-                    height = certified.head.height
-                    raise RemoteError(
-                        "G4", f"shows height {height} and no boundary to the set that decides it"
-                    ) from None
-            else:
-                break
+        # After the head, so that none that leads to it is missing; all of them, also where a set that was there before
+        # has come back and would prove the head without them.
+        while await self._cross(peer):
+            pass
+        proved = follower.prove_head(peer, certified)
         if proved is None and certified.head.height < follower.start.height:
             raise Ignored("H4", f"is at height {certified.head.height}, below the trusted one")
-        while proved is not None and follower.successor(proved) is None:
-            if not await self._cross(peer):
-                raise RemoteError("G5", f"does not show the set that takes over after height {proved.block.height}")
+        if proved is not None and follower.successor(proved) is None:
+            raise RemoteError("G5", f"does not show the set that takes over after height {proved.block.height}")
         return proved
 
     async def _cross(self, peer: PeerId) -> int:
@@ -223,12 +216,12 @@ class _Judging:
 def reason_of(error: AgentWorldError) -> PassedOver:
     """What an error of asking a peer says about the peer."""
     match error:
-        # Of Ignored only this one: a set that the peer's own boundaries do not lead to.
+        # Of Ignored only this one is a fault: the peer's own boundaries do not lead to the set.
         case OtherSet() | RemoteError():
             return PassedOver(Fault.LIED, str(error), error.rule)
         case Refused(rule="N1" | "N2"):
             return PassedOver(Fault.FOREIGN, error.message)
-        case Ignored():
+        case Ignored() | Refused(rule="B5"):
             return PassedOver(Fault.BEHIND, str(error))
         case _:
             return PassedOver(Fault.UNREACHABLE, str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -36,7 +37,7 @@ class Verified:
 @asynccontextmanager
 async def open_peers(genesis: Genesis, addresses: Iterable[tuple[PeerId, str]]) -> AsyncIterator[LightPeers]:
     """Peers over libp2p, from a host that listens nowhere and whose key is forgotten with it."""
-    async with Libp2pNetwork.open(NetConfig(listen=()), KeyPair.generate()) as network:
+    async with Libp2pNetwork.open(NetConfig(listen=()), KeyPair(os.urandom(32))) as network:
         yield LightPeers(network, genesis, addresses)
 
 
@@ -69,7 +70,7 @@ class LightSession:
     @property
     def passed_over(self) -> dict[PeerId, str]:
         """Whose word did not count, and why, as of the last round."""
-        found = {**self._start.passed_over, **self._client.passed_over}
+        found = {**self._start.liars, **self._client.passed_over}
         return {peer: str(why) for peer, why in sorted(found.items())}
 
     async def look(self, state_key: tuple[Label, bytes] | None, *, patient: bool) -> Verified | None:

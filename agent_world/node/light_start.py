@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Final
 
 import attrs
@@ -11,7 +10,7 @@ from agent_world.consensus.light import TrustedHead, height_of, open_block, star
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.hashing import hash32
 from agent_world.errors import AgentWorldError, RemoteError, UsageError
-from agent_world.node.light_client import PassedOver, blame, reason_of
+from agent_world.node.light_client import Fault, PassedOver, blame, reason_of
 from agent_world.node.light_peers import LightPeers
 from agent_world.wire import record
 from agent_world.wire.block import WorldBlock
@@ -32,8 +31,8 @@ class Start:
     head: TrustedHead
     data: bytes | None
     """The encoded block; None for the genesis."""
-    passed_over: dict[PeerId, PassedOver] = attrs.Factory(dict)
-    """Who was asked for the block and did not have it, or showed another."""
+    liars: dict[PeerId, PassedOver] = attrs.Factory(dict)
+    """Who was asked for the block and showed another; they are not asked again."""
 
     @property
     def block(self) -> WorldBlock | None:
@@ -71,11 +70,14 @@ async def find_start(peers: LightPeers, genesis: Genesis, height: int, block_has
             boundary = EpochBoundary(block=data, certificate=b"", validators=validators)
             head = trust_block(genesis.world_id, genesis_hash(genesis), boundary, block_hash)
         except AgentWorldError as error:
-            passed_over[peer] = reason_of(error)
+            passed_over[peer] = why = reason_of(error)
+            if why.fault is Fault.LIED:
+                peers.forget(peer)
             continue
         if head.height != height:
             raise UsageError(f"the block {block_hash.hex()} is of height {head.height}, not {height}")
-        return Start(head=head, data=data, passed_over=passed_over)
+        liars = {peer: why for peer, why in passed_over.items() if why.fault is Fault.LIED}
+        return Start(head=head, data=data, liars=liars)
     raise blame(passed_over)
 
 
@@ -87,21 +89,23 @@ async def _set_after(peers: LightPeers, peer: PeerId, genesis: Genesis, block: W
     high, size = int(block.height), FIRST_WINDOW
     while high > 0:
         low = max(1, high - size + 1)
-        async for validators in _sets_between(peers, peer, low, high):
-            if hash32(validators) == block.next_validators_hash:
-                return validators
+        found = await _set_between(peers, peer, block.next_validators_hash, low, high)
+        if found is not None:
+            return found
         high, size = low - 1, size * 4
     raise RemoteError("G5", f"does not show the set that decides after height {block.height}")
 
 
-async def _sets_between(peers: LightPeers, peer: PeerId, low: int, high: int) -> AsyncIterator[bytes]:
+async def _set_between(peers: LightPeers, peer: PeerId, wanted: Hash32, low: int, high: int) -> bytes | None:
     while low <= high:
-        found = await peers.boundaries(peer, low)
-        for boundary in found:
+        boundaries = await peers.boundaries(peer, low)
+        for boundary in boundaries:
+            if hash32(boundary.validators) == wanted:
+                return boundary.validators
             height = height_of(boundary)
             if height < low:
                 raise RemoteError("G3", f"shows a boundary at height {height} when asked from {low} on")
             low = height + 1
-            yield boundary.validators
-        if not found:
-            return
+        if not boundaries:
+            return None
+    return None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 import trio
+from changing import EPOCH, change_turns, until_set
 
 from agent_world.config import MINIMAL, LeaseConfig
 from agent_world.crypto.hashing import hash32
@@ -15,44 +16,8 @@ from agent_world.handlers.consensus import CHANNEL
 from agent_world.node.validator_views import ValidatorControl
 from agent_world.testing.stack import WORLD_ID, Stack, open_stack, specs
 from agent_world.testing.stack_actions import balances, trade
-from agent_world.wire.consensus import Step, ValidatorEntry, Vote
-from agent_world.wire.ids import U32, U64, Hash32, ValidatorId
-from agent_world.wire.membership import ChangeKind, MembershipApproval, MembershipChange
-
-EPOCH = 8
-
-
-def remove(name: str) -> MembershipChange:
-    return MembershipChange(
-        kind=ChangeKind.REMOVE, validators=(), removed=(ValidatorId(name),), with_lease=False, reason=None
-    )
-
-
-def add_back(stack: Stack, name: str, stake: int = 100) -> MembershipChange:
-    key = stack.members[name].validator_key
-    assert key is not None
-    entry = ValidatorEntry(validator_id=ValidatorId(name), public_key=key.public_key, stake=U64(stake))
-    return MembershipChange(kind=ChangeKind.ADD, validators=(entry,), removed=(), with_lease=False, reason=None)
-
-
-async def decide(stack: Stack, change: MembershipChange, *voters: str) -> None:
-    """The first files, the others approve; the change must be made."""
-    first, *others = voters
-    filed = await ValidatorControl(stack.node(first)).file(change)
-    assert filed["code"] == "ok", filed
-    approval = MembershipApproval(change_id=Hash32(filed["action_id"]), approve=True)
-    for name in others:
-        answer = await ValidatorControl(stack.node(name)).file(approval)
-        assert answer["code"] in ("ok", "change_unknown"), answer  # unknown once the others have decided it
-
-
-def deciding(stack: Stack, name: str) -> list[str]:
-    """Who decides this node's next height."""
-    return [entry.validator_id for entry in stack.node(name).ledger.validators.record.validators]
-
-
-async def until_set(stack: Stack, expected: list[str], *at: str) -> None:
-    await stack.until(lambda: all(deciding(stack, name) == expected for name in at), f"the set {expected}")
+from agent_world.wire.consensus import Step, Vote
+from agent_world.wire.ids import U32, U64
 
 
 async def test_ten_epochs_with_another_set_in_each(tmp_path: Path, autojump_clock: object) -> None:
@@ -60,14 +25,7 @@ async def test_ten_epochs_with_another_set_in_each(tmp_path: Path, autojump_cloc
         for name in ("v1", "v2", "v3", "v4", "o1"):
             await stack.start(name)
         await trade(stack, "v1", "o1")
-        everybody = ["v1", "v2", "v3", "v4"]
-        for turn in range(5):
-            leaver = everybody[turn % 4]
-            rest = [name for name in everybody if name != leaver]
-            await decide(stack, remove(leaver), *rest)
-            await until_set(stack, rest, *everybody, "o1")
-            await decide(stack, add_back(stack, leaver), *rest)
-            await until_set(stack, everybody, *everybody, "o1")
+        await change_turns(stack, range(5), "o1")
         await stack.start("o2")  # it knows the set of the genesis only
         await stack.until_height(stack.top())
         assert stack.agree()

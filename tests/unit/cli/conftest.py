@@ -50,7 +50,7 @@ def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
 @pytest.fixture(autouse=True)
 def _logging_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set-up of logging is for a process of its own: it would bind every logger to this test's captured stderr."""
-    for module in ("node_run", "node_triad"):
+    for module in ("node_run", "node_triad", "world_light"):
         monkeypatch.setattr(f"agent_world.cli.{module}.set_up_logging", lambda **_options: None)
 
 

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from agent_world.consensus.certificate import build_certificate
-from agent_world.consensus.light import OtherSet, TrustedHead, check_head, cross, follow, trust_block
+from agent_world.consensus.light import OtherSet, TrustedHead, check_head, cross, follow, start_of, trust_block
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.hashing import cid_of, hash32
 from agent_world.crypto.keys import KeyPair
@@ -88,9 +88,7 @@ def boundary(height: int) -> EpochBoundary:
 
 
 def start() -> TrustedHead:
-    return TrustedHead(
-        world_id=WORLD, genesis_hash=GENESIS, height=0, block_hash=GENESIS, slot=0, validators=ValidatorSet(SETS[0])
-    )
+    return start_of(WORLD, GENESIS, ValidatorSet(SETS[0]))
 
 
 def test_height_by_height_from_genesis_to_the_tip_through_ten_epochs() -> None:
@@ -154,6 +152,7 @@ OTHER_NEXT = changed(2, next_validators_hash=ValidatorSet(set_of("evil")).hash)
         validators=record.to_bytes(SETS[1])))),
     ("G5", lambda: cross(start(), attrs.evolve(
         boundary(EPOCH), validators=record.to_bytes(set_of("v1", numerator=1))))),
+    ("G7", lambda: cross(start(), boundary(1))),
 ])  # fmt: skip
 def test_what_a_liar_hands_over_is_refused(rule: str, attempt: Callable[[], object]) -> None:
     with pytest.raises(RemoteError) as caught:

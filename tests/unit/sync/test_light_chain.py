@@ -126,3 +126,31 @@ def test_boundaries_that_the_own_chain_has_passed_are_passed_over() -> None:
     chain = LightChain()
     assert chain.cross(own(20, 2), [boundary(0), boundary(1), boundary(2)]) == 1
     assert chain.tip(own(20, 2)).height == 30
+
+
+def test_at_the_height_of_a_proved_boundary_no_other_block_is_a_head() -> None:
+    chain = crossed(2)
+    assert chain.check_head(own(), boundary(0).block, boundary(0).certificate, 10).height == 10
+    for epoch, height in ((0, 10), (1, 20)):
+        other = block(height, epoch, epoch)
+        with pytest.raises(RemoteError) as caught:
+            chain.check_head(own(), other, certificate(other, height, epoch), height)
+        assert caught.value.rule == "G8"
+
+
+def test_ordinary_blocks_do_not_use_up_the_room_for_boundaries() -> None:
+    chain = LightChain()
+    data = block(5, 0, 0)
+    plain = EpochBoundary(block=data, certificate=certificate(data, 5, 0), validators=record.to_bytes(only(0)))
+    with pytest.raises(RemoteError) as caught:
+        chain.cross(own(), [plain])
+    assert caught.value.rule == "G7"
+    assert chain.tip(own()) == own()
+
+
+def test_where_the_own_chain_has_gone_another_way_the_boundaries_above_are_dropped() -> None:
+    same = attrs.evolve(own(10, 1), block_hash=hash32(boundary(0).block))
+    assert crossed(3).tip(same).height == 30
+    other_block = attrs.evolve(same, block_hash=hash32(b"another block of height 10"))
+    assert crossed(3).tip(other_block) == other_block
+    assert crossed(3).tip(own(12, 7)) == own(12, 7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from random import SystemRandom
@@ -47,6 +48,8 @@ def submit_to_swarm(
 async def _submit(
     wanted: Sequence[Wanted], genesis: Genesis, addresses: Sequence[tuple[PeerId, str]], rows: list[Any], wait: bool
 ) -> None:
+    # A peer that cannot be reached is named by the error, if nobody else can be.
+    logging.getLogger("libp2p").setLevel(logging.CRITICAL)
     signer = Signer(genesis.world_id, genesis_hash(genesis))
     async with open_peers(genesis, addresses) as peers:
         client = AgentClient(peers, LightClient(peers, start_at_genesis(genesis).head), SystemRandom())

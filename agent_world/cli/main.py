@@ -22,7 +22,7 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
         "rollback": "node_rollback",
         "reset": "node_reset",
     },
-    "peer": {"list": "peer_list", "ban": "peer_ban", "unban": "peer_unban"},
+    "peer": {"list": "peer_list", "ban": "peer_ban", "unban": "peer_unban", "ask": "peer_ask"},
     "validator": {
         "list": "validator_list",
         "propose": "validator_propose",

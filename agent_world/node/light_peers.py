@@ -132,28 +132,29 @@ class LightPeers:
     async def receipt_segment(self, peer: PeerId, height: int) -> GetReceiptSegmentResponse:
         """Where the receipts of a height are; raises RemoteError, Refused."""
         request = GetReceiptSegmentRequest(world_id=self._world_id, from_event_id=None, height=U64(height))
-        return await self._ask(peer, rpc.GET_RECEIPT_SEGMENT, request, GetReceiptSegmentResponse)
+        return await self.ask(peer, rpc.GET_RECEIPT_SEGMENT, request, GetReceiptSegmentResponse)
 
     async def journal_segment(self, peer: PeerId, from_event_id: int) -> GetJournalSegmentResponse:
         """Where the journal is from an event on; raises RemoteError, Refused."""
         request = GetJournalSegmentRequest(world_id=self._world_id, from_event_id=U64(from_event_id), height=None)
-        return await self._ask(peer, rpc.GET_JOURNAL_SEGMENT, request, GetJournalSegmentResponse)
+        return await self.ask(peer, rpc.GET_JOURNAL_SEGMENT, request, GetJournalSegmentResponse)
 
     async def submit(self, peer: PeerId, action: bytes) -> Hash32:
         """Hand in an encoded signed action; raises RemoteError, Refused with the rule that it breaks."""
         request = SubmitActionRequest(action=action)
-        return (await self._ask(peer, rpc.SUBMIT_ACTION, request, SubmitActionResponse)).action_id
+        return (await self.ask(peer, rpc.SUBMIT_ACTION, request, SubmitActionResponse)).action_id
 
     async def receipt(self, peer: PeerId, action_id: Hash32) -> GetReceiptResponse:
         """What the peer says became of an action; raises RemoteError, Refused while it is not committed there."""
         request = GetReceiptRequest(world_id=self._world_id, action_id=action_id)
-        return await self._ask(peer, rpc.GET_RECEIPT, request, GetReceiptResponse)
+        return await self.ask(peer, rpc.GET_RECEIPT, request, GetReceiptResponse)
 
     async def actor(self, peer: PeerId, actor_id: ActorId) -> GetActorResponse:
         """What the peer says of an actor's nonces; raises RemoteError, Refused for one it does not know."""
         request = GetActorRequest(world_id=self._world_id, actor_id=actor_id)
-        return await self._ask(peer, rpc.GET_ACTOR, request, GetActorResponse)
+        return await self.ask(peer, rpc.GET_ACTOR, request, GetActorResponse)
 
-    async def _ask(self, peer: PeerId, method: str, request: object, kind: type[T]) -> T:
+    async def ask(self, peer: PeerId, method: str, request: object, kind: type[T]) -> T:
+        """What the peer answers to any request that is answered in one piece; raises RemoteError, Refused."""
         answer = await self._network.request(peer, method, record.to_bytes(request))
         return record.from_bytes(kind, answer, size_max=RPC_BODY_BYTES_MAX)

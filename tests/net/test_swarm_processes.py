@@ -89,6 +89,18 @@ def test_an_agent_without_a_node_hands_in_at_peers_and_has_it_proved(triad: Tria
     assert ran.stderr == ""
 
 
+def test_one_peer_is_asked_by_hand(triad: Triad) -> None:
+    node = triad.made.nodes[1]
+    where = ("--peer", node.multiaddr, "--genesis", str(node.home / "genesis.toml"), "--json")
+    ran = run_command("peer", "ask", "get_snapshot", *where)
+    assert ran.returncode == 0, ran.stderr
+    snapshot = json.loads(ran.stdout)
+    assert snapshot["world_id"] == "triad"
+    assert snapshot["chunks"]
+    ran = run_command("peer", "ask", "get_module_artifact", json.dumps({"wasm_hash": "00" * 32}), *where)
+    assert (ran.returncode, "ERR_NOT_FOUND" in ran.stderr) == (69, True)
+
+
 def test_content_reaches_the_storage_node_and_outlives_its_author(triad: Triad) -> None:
     data = b"what the observer knows" * 1_000
     swarm = triad.swarm

@@ -23,6 +23,8 @@ from agent_world.wire.ids import PeerId
 
 _log = structlog.get_logger("agent_world.providing")
 
+NEVER_MS: Final = 2**63 - 1
+"""Later than any clock; the largest number that the database holds."""
 REPUBLISH_MS: Final = 6 * 3_600_000
 """Between two announcements of one content; holders keep it for 48 hours."""
 RETRY_MS: Final = 30_000
@@ -45,6 +47,7 @@ class ProviderCache:
         own_id: PeerId,
         republish_interval_ms: int = REPUBLISH_MS,
     ) -> None:
+        """An interval of 0 announces everything once and never again."""
         self._dht = dht
         self._roots = roots
         self._has = has
@@ -86,7 +89,7 @@ class ProviderCache:
                 break
             published += 1
             self.counters.add("dht.provided")
-            self._roots.postpone(cid, now_ms + self._interval_ms)
+            self._roots.postpone(cid, now_ms + self._interval_ms if self._interval_ms else NEVER_MS)
         return published
 
 

@@ -19,13 +19,13 @@ ME = PeerId("me")
 
 
 class Setting:
-    def __init__(self, roots: ProvidedRoots) -> None:
+    def __init__(self, roots: ProvidedRoots, republish_interval_ms: int = 50) -> None:
         self.store = InMemoryDhtStore(RecordRules(lambda _key, _value: None, lambda _key, _values: 0))
         self.roots = roots
         self.reachable = True
         self.here: set[Cid] = {X, Y}
         dht = self.store.node(ME, is_reachable=lambda: self.reachable)
-        self.cache = ProviderCache(dht, roots, self.here.__contains__, ME, republish_interval_ms=50)
+        self.cache = ProviderCache(dht, roots, self.here.__contains__, ME, republish_interval_ms)
 
     def announced(self) -> set[Cid]:
         return {cid for cid in (X, Y) if ME in self.store.providers.get(cid.digest, ())}
@@ -50,6 +50,19 @@ async def test_own_content_is_known_and_announced_again_after_the_interval(setti
     setting.store.providers.clear()
     assert await setting.cache.republish_local(150) == 1
     assert setting.announced() == {X}
+
+
+@pytest.mark.parametrize(
+    ("interval_ms", "again"), [(100, {150: 0, 200: 1}), (100, {201: 1}), (0, {100: 0, 200: 0, 2**62: 0})]
+)
+async def test_the_interval_is_the_gate_and_none_means_never_again(
+    setting: Setting, interval_ms: int, again: dict[int, int]
+) -> None:  # T-1.10
+    once = Setting(setting.roots, interval_ms)
+    once.cache.register_local_content([X], 100)
+    assert await once.cache.republish_local(100) == 1
+    for now_ms, taken in again.items():
+        assert await once.cache.republish_local(now_ms) == taken
 
 
 async def test_own_content_hides_nobody(setting: Setting) -> None:

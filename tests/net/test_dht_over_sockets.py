@@ -124,7 +124,15 @@ async def test_a_record_that_nobody_takes_is_unavailable(networks: Any, until: A
             await dht.put_record(KEY, b"1")
 
 
-async def test_who_dials_us_enters_the_routing_table(networks: Any, until: Any) -> None:
+async def test_who_dials_us_enters_the_routing_table(
+    networks: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Identified after it was announced, and before it asks anything: only the identification tells of it then.
+    async def hears_nothing(_dht: Libp2pDht) -> None:
+        await trio.sleep_forever()
+
+    for part in ("_feed_routing_table", "_walk"):
+        monkeypatch.setattr(Libp2pDht, part, hears_nothing)
     async with networks(2, line=False) as (one, two), Libp2pDht.open(one, RULES), Libp2pDht.open(two, RULES) as dht:
         one.dial(two.peer_id, two.listen_addresses()[0])
         await until(lambda: dht._kad.routing_table.get_peer_ids(), 5)

@@ -20,7 +20,7 @@ from libp2p.pubsub.rpc_queue import RpcQueue
 from libp2p.stream_muxer.yamux.yamux import HEADER_SIZE, TYPE_WINDOW_UPDATE, YAMUX_HEADER_FORMAT
 from multiaddr import Multiaddr
 
-from agent_world.config import MINIMAL
+from agent_world.config import MINIMAL, NetConfig
 from agent_world.errors import Refused
 from agent_world.net.counters import Counters
 from agent_world.net.dht_records import RecordRules
@@ -33,6 +33,8 @@ from agent_world.net.libp2p.network import Libp2pNetwork
 from agent_world.net.libp2p.streams import LOST, framed
 from agent_world.wire.ids import PeerId
 
+LIBRARY = attrs.evolve(MINIMAL.net, faster=())
+"""With the library's own parts: the faster ones do without some of the faults."""
 TOPIC = "aw.w.head"
 KEY = "/aw/world/w/head"
 PROBE = "/aw/probe/1.0.0"
@@ -78,8 +80,9 @@ def test_deepen_queues() -> None:
     assert [queue.push(rpc_pb2.RPC()) for _ in range(1_025)] == [True] * 1_024 + [False]
 
 
-async def test_credit_in_batches(networks: Any, until: Any) -> None:
-    async with networks(2) as (one, two):
+@pytest.mark.parametrize("config", [MINIMAL.net, LIBRARY])
+async def test_credit_in_batches(networks: Any, until: Any, config: NetConfig) -> None:
+    async with networks(2, config=config) as (one, two):
         got = bytearray()
 
         async def read(stream: Any) -> None:
@@ -105,8 +108,9 @@ async def test_credit_in_batches(networks: Any, until: Any) -> None:
         assert updates <= 10  # a thousand and more otherwise
 
 
-async def test_shield_frame_writes(networks: Any, until: Any) -> None:
-    async with networks(2) as (one, two):
+@pytest.mark.parametrize("config", [MINIMAL.net, LIBRARY])
+async def test_shield_frame_writes(networks: Any, until: Any, config: NetConfig) -> None:
+    async with networks(2, config=config) as (one, two):
         reading = trio.Event()
         arrived = trio.Event()
         (slow,) = [connection.muxed_conn for connection in two.host.connections(one.peer_id)]

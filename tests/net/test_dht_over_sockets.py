@@ -166,10 +166,8 @@ async def test_one_peer_is_asked_for_what_it_knows_best(networks: Any, until: An
     async with dhts(networks, until) as (one, two, three):
         await one.put_record(KEY, b"1")
         three._kad.value_store.store.clear()
-        before = two.counters()["dht_answered"]
         assert await two.get_record(KEY, timeout_s=5, at=one._network.peer_id) == b"1"
         assert await two.get_record(KEY, timeout_s=5, at=three._network.peer_id) is None
-        assert two.counters()["dht_answered"] == before + 2
         with pytest.raises(Unavailable):
             await two.get_record(
                 KEY, timeout_s=5, at=module.PeerId("12D3KooWN1BT9q8rVsjPn6TjXmrrd8HxEM65weadT2q9GMR7h5MY")

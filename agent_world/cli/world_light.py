@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -110,6 +111,8 @@ def _place(text: str) -> tuple[Label, bytes]:
 async def _verify(wanted: _Wanted, every_s: float | None) -> None:
     from agent_world.node.light_session import LightSession, open_peers
 
+    # A peer that cannot be reached is reported once, as one that is passed over.
+    logging.getLogger("libp2p").setLevel(logging.CRITICAL)
     async with open_peers(wanted.genesis, wanted.addresses) as peers:
         session = await LightSession.begin(peers, wanted.genesis, wanted.trust, wanted.trust_source)
         warned: dict[PeerId, str] = {}

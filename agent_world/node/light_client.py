@@ -74,6 +74,11 @@ class LightClient:
         self._peers = peers
         self._fork: Fork | None = None
 
+    @property
+    def may_recover(self) -> bool:
+        """Whether a peer was passed over in the last round for what may be over in the next."""
+        return any(why.fault in (Fault.UNREACHABLE, Fault.BEHIND) for why in self.passed_over.values())
+
     async def round(self) -> Round:
         """Ask every peer for its head and compare them.
 

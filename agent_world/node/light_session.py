@@ -11,7 +11,7 @@ import attrs
 
 from agent_world.config import NetConfig
 from agent_world.crypto.keys import KeyPair
-from agent_world.errors import Unavailable
+from agent_world.errors import RemoteError, Unavailable, UsageError
 from agent_world.net.libp2p.network import Libp2pNetwork
 from agent_world.node.light_client import LightClient, Round
 from agent_world.node.light_peers import LightPeers
@@ -76,13 +76,14 @@ class LightSession:
     async def look(self, state_key: tuple[Label, bytes] | None, *, patient: bool) -> Verified | None:
         """The verified head after one more round, with the value of a key of its state if one is asked for.
 
-        Raises as ``LightClient.round``; a ``patient`` caller gets None instead when nobody can be asked for now.
+        Raises as ``LightClient.round``; a ``patient`` caller gets None instead while a peer that may be honest is only
+        out of reach or behind: liars who were found out do not end the run of those who wait for it.
         """
         try:
             found = await self._client.round()
             verified = await self._verified(found, state_key)
-        except Unavailable:
-            if not patient:
+        except (RemoteError, Unavailable, UsageError):
+            if not patient or not self._client.may_recover:
                 raise
             return None
         self.rounds += 1

@@ -122,6 +122,11 @@ async def test_more_boundaries_than_are_kept_do_not_stop_a_node(
         for name in ("v1", "v2", "v3", "v4"):
             await stack.start(name)
         await change_turns(stack, range(3))
+        # The head's set is none that the first two boundaries lead to.
+        rest = ["v1", "v2", "v3"]
+        await decide(stack, remove("v4"), *rest)
+        await until_set(stack, rest, *rest)
+        await stack.until_height(stack.top() + 1)
         monkeypatch.setattr(light_chain, "CROSSED_MAX", 2)
         await stack.start("o1")
         await stack.until_height(stack.top())

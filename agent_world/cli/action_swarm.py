@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from random import SystemRandom
@@ -11,12 +10,13 @@ from typing import Any
 import click
 
 from agent_world.cli.action_submit import WAIT_S, Signer, Wanted
+from agent_world.cli.genesis_file import read_genesis
 from agent_world.cli.node_run import run_until_stopped
-from agent_world.errors import ErrorCode, Refused, UsageError
+from agent_world.cli.without_node import open_peers
+from agent_world.errors import ErrorCode, Refused
 from agent_world.net.address import parse_peer
 from agent_world.node.agent_client import AgentClient, ProvedOutcome
 from agent_world.node.light_client import LightClient
-from agent_world.node.light_session import open_peers
 from agent_world.node.light_start import start_at_genesis
 from agent_world.wire import record
 from agent_world.wire.block import Event
@@ -24,7 +24,7 @@ from agent_world.wire.genesis import Genesis
 from agent_world.wire.ids import Hash32, PeerId
 from agent_world.wire.limits import BLOB_BYTES_MAX
 from agent_world.world.events import EVENTS
-from agent_world.world.genesis import genesis_hash, parse_genesis
+from agent_world.world.genesis import genesis_hash
 
 
 def submit_to_swarm(
@@ -34,11 +34,7 @@ def submit_to_swarm(
 
     Raises UsageError, HomeError for key files, Refused naming the input that is refused, Unavailable.
     """
-    try:
-        text = genesis_file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{genesis_file} cannot be read: {error}") from None
-    genesis = parse_genesis(text, str(genesis_file))
+    genesis = read_genesis(genesis_file)
     addresses = [parse_peer(given) for given in bootstrap]
     rows: list[dict[str, Any]] = []
     run_until_stopped(_submit, wanted, genesis, addresses, rows, wait)
@@ -48,8 +44,6 @@ def submit_to_swarm(
 async def _submit(
     wanted: Sequence[Wanted], genesis: Genesis, addresses: Sequence[tuple[PeerId, str]], rows: list[Any], wait: bool
 ) -> None:
-    # A peer that cannot be reached is named by the error, if nobody else can be.
-    logging.getLogger("libp2p").setLevel(logging.CRITICAL)
     signer = Signer(genesis.world_id, genesis_hash(genesis))
     async with open_peers(genesis, addresses) as peers:
         client = AgentClient(peers, LightClient(peers, start_at_genesis(genesis).head), SystemRandom())

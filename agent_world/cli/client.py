@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import click
+import httpcore
 import httpx
+from httpcore._backends.sync import SyncStream
 
 from agent_world.errors import ErrorCode, Refused, Unavailable, UsageError
 from agent_world.store.socket_path import answering_socket, socket_address
@@ -18,6 +21,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 CONTROL_SOCKET: Final = "control.sock"
 _TIMEOUT_S: Final = 60.0
 """Above the longest wait a command asks the node for."""
+_KEEP_S: Final = 5.0
+"""An idle connection is kept for this; source: httpx's own default."""
 
 
 def home_option(function: F) -> F:
@@ -31,6 +36,30 @@ def home_option(function: F) -> F:
     )(function)
 
 
+class _Sockets(httpcore.SyncBackend):
+    """Fault: httpcore leaves the socket open when nobody is behind its path; the collector finds it and warns."""
+
+    def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None
+    ) -> httpcore.NetworkStream:
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        made.settimeout(timeout)
+        try:
+            made.connect(path)
+        except OSError as error:
+            made.close()
+            raise httpcore.ConnectError(str(error)) from None
+        return SyncStream(made)
+
+
+class _SocketTransport(httpx.HTTPTransport):
+    """HTTP on a Unix socket; httpx takes no backend, so its pool is replaced."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(uds=path)
+        self._pool = httpcore.ConnectionPool(uds=path, keepalive_expiry=_KEEP_S, network_backend=_Sockets())
+
+
 class NodeClient:
     """One node's control API. Use as a context manager."""
 
@@ -40,7 +69,7 @@ class NodeClient:
         self._home = home
         self._socket = answering_socket(home / CONTROL_SOCKET)
         self._http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=socket_address(self._socket)),
+            transport=_SocketTransport(socket_address(self._socket)),
             base_url="http://node",
             timeout=_TIMEOUT_S,
         )

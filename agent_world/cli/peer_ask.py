@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +10,7 @@ from typing import Any, Final
 import attrs
 import click
 
+from agent_world.cli.genesis_file import read_genesis
 from agent_world.cli.output import json_option, show
 from agent_world.errors import DecodeError, UsageError
 from agent_world.net.address import parse_peer
@@ -46,7 +46,6 @@ from agent_world.wire.submit import (
     SubmitActionRequest,
     SubmitActionResponse,
 )
-from agent_world.world.genesis import parse_genesis
 
 METHODS: Final[Mapping[str, tuple[type, type]]] = {
     rpc.GET_WORLD_HEAD: (GetWorldHeadRequest, CertifiedHead),
@@ -87,10 +86,7 @@ def command(method: str, fields: str, address: str, genesis_file: Path, as_json:
     if method not in _NAMES:
         raise UsageError(f"no method {method!r}; known: {', '.join(_NAMES)}")
     asked = _NAMES[method]
-    try:
-        genesis = parse_genesis(genesis_file.read_text(encoding="utf-8"), str(genesis_file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{genesis_file} cannot be read: {error}") from None
+    genesis = read_genesis(genesis_file)
     request = request_of(METHODS[asked][0], fields, genesis)
     answers: list[Any] = []
     # Here and not above: only commands that open a host pay for importing libp2p (D11).
@@ -131,10 +127,8 @@ def _octets(value: Any) -> Any:
 
 
 async def _ask(place: tuple[PeerId, str], genesis: Genesis, method: str, request: object, answers: list[Any]) -> None:
-    from agent_world.node.light_session import open_peers
+    from agent_world.cli.without_node import open_peers
 
-    # A peer that cannot be reached is named by the error.
-    logging.getLogger("libp2p").setLevel(logging.CRITICAL)
     peer, _address = place
     async with open_peers(genesis, [place]) as peers:
         await peers.greet(peer)

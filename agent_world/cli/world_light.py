@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +11,7 @@ import attrs
 import click
 import trio
 
+from agent_world.cli.genesis_file import read_genesis, read_text
 from agent_world.cli.node_options import set_up_logging
 from agent_world.cli.output import json_option, show
 from agent_world.errors import UsageError
@@ -22,7 +22,7 @@ from agent_world.sync.trust_anchor import TrustAnchor, anchor_text, parse_anchor
 from agent_world.wire.genesis import Genesis
 from agent_world.wire.ids import Hash32, Label, PeerId
 from agent_world.wire.jsonable import jsonable
-from agent_world.world.genesis import genesis_hash, parse_genesis
+from agent_world.world.genesis import genesis_hash
 from agent_world.world.records import NAMESPACES
 
 if TYPE_CHECKING:
@@ -76,10 +76,10 @@ def command(genesis_file: Path, follow: bool, every: float, **options: Any) -> N
 def _wanted(
     genesis_file: Path, *, bootstrap: tuple[str, ...], trust: str | None, state_key: str | None, **output: Any
 ) -> _Wanted:
-    genesis = parse_genesis(_text(genesis_file), str(genesis_file))
+    genesis = read_genesis(genesis_file)
     given: tuple[int, Hash32] | TrustAnchor | None = None
     if trust is not None and trust.startswith("@"):
-        given = parse_anchor(_text(Path(trust[1:])), trust[1:])
+        given = parse_anchor(read_text(Path(trust[1:])), trust[1:])
         trust_anchor(given, genesis.world_id, genesis_hash(genesis), trust[1:])
     elif trust is not None:
         given = parse_given(trust)
@@ -93,13 +93,6 @@ def _wanted(
     )
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
-
-
 def _place(text: str) -> tuple[Label, bytes]:
     namespace, slash, key = text.partition("/")
     if namespace not in NAMESPACES or not slash or not key:
@@ -109,10 +102,9 @@ def _place(text: str) -> tuple[Label, bytes]:
 
 
 async def _verify(wanted: _Wanted, every_s: float | None) -> None:
-    from agent_world.node.light_session import LightSession, open_peers
+    from agent_world.cli.without_node import open_peers
+    from agent_world.node.light_session import LightSession
 
-    # A peer that cannot be reached is reported once, as one that is passed over.
-    logging.getLogger("libp2p").setLevel(logging.CRITICAL)
     async with open_peers(wanted.genesis, wanted.addresses) as peers:
         session = await LightSession.begin(peers, wanted.genesis, wanted.trust, wanted.trust_source)
         warned: dict[PeerId, str] = {}

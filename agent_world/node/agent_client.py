@@ -16,8 +16,8 @@ import trio
 from agent_world.crypto.hashing import hash32
 from agent_world.errors import ErrorCode, Refused, RemoteError, Unavailable
 from agent_world.net.retry import DEFAULT_RETRY, RetryPolicy, retry
+from agent_world.node.asked_peers import AskedPeers
 from agent_world.node.light_client import LightClient
-from agent_world.node.light_peers import LightPeers
 from agent_world.sync.light_follow import ProvedBlock
 from agent_world.wire import record
 from agent_world.wire.block import Event, JournalIndex, JournalSegment, JournalSegmentRef, Receipt, ReceiptList
@@ -45,7 +45,7 @@ class ProvedOutcome:
 class AgentClient:
     """Questions of one agent; ``light`` verifies what ``peers`` show."""
 
-    def __init__(self, peers: LightPeers, light: LightClient, rng: Random, policy: RetryPolicy = DEFAULT_RETRY) -> None:
+    def __init__(self, peers: AskedPeers, light: LightClient, rng: Random, policy: RetryPolicy = DEFAULT_RETRY) -> None:
         self._peers = peers
         self._light = light
         self._rng = rng

@@ -15,7 +15,7 @@ import trio
 
 from agent_world.consensus.light import OtherSet, TrustedHead
 from agent_world.errors import AgentWorldError, Ignored, Refused, RemoteError, Unavailable, UsageError
-from agent_world.node.light_peers import LightPeers
+from agent_world.node.asked_peers import AskedPeers
 from agent_world.sync.light_follow import Fork, LightFollower, ProvedBlock
 from agent_world.wire import cbor
 from agent_world.wire.cid import Cid, ContentHash
@@ -67,7 +67,7 @@ class Round:
 class LightClient:
     """Follows the chain above ``start`` by asking ``peers``."""
 
-    def __init__(self, peers: LightPeers, start: TrustedHead) -> None:
+    def __init__(self, peers: AskedPeers, start: TrustedHead) -> None:
         self.follower = LightFollower(start)
         self.passed_over: dict[PeerId, PassedOver] = {}
         """As of the last round; liars stay."""

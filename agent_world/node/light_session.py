@@ -1,20 +1,14 @@
-"""One run of the light verifier: a host with a key of its own, a trusted head, and rounds of questions from there."""
+"""One run of the light verifier: a trusted head, and rounds of questions from there."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
 
-from agent_world.config import NetConfig
-from agent_world.crypto.keys import KeyPair
 from agent_world.errors import RemoteError, Unavailable, UsageError
-from agent_world.net.libp2p.network import Libp2pNetwork
+from agent_world.node.asked_peers import AskedPeers
 from agent_world.node.light_client import LightClient, Round
-from agent_world.node.light_peers import LightPeers
 from agent_world.node.light_start import Start, find_start, start_at_genesis
 from agent_world.sync.light_follow import ProvedBlock
 from agent_world.sync.trust_anchor import TrustAnchor, trust_anchor
@@ -34,17 +28,10 @@ class Verified:
     """None for the genesis, which needs none."""
 
 
-@asynccontextmanager
-async def open_peers(genesis: Genesis, addresses: Iterable[tuple[PeerId, str]]) -> AsyncIterator[LightPeers]:
-    """Peers over libp2p, from a host that listens nowhere and whose key is forgotten with it."""
-    async with Libp2pNetwork.open(NetConfig(listen=()), KeyPair(os.urandom(32))) as network:
-        yield LightPeers(network, genesis, addresses)
-
-
 class LightSession:
     """Rounds of questions, and what they come to for people."""
 
-    def __init__(self, peers: LightPeers, genesis: Genesis, start: Start) -> None:
+    def __init__(self, peers: AskedPeers, genesis: Genesis, start: Start) -> None:
         self._client = LightClient(peers, start.head)
         self._genesis = genesis
         self._genesis_root = peers.genesis_head.state_root
@@ -54,7 +41,7 @@ class LightSession:
 
     @classmethod
     async def begin(
-        cls, peers: LightPeers, genesis: Genesis, trust: tuple[int, Hash32] | TrustAnchor | None, source: str
+        cls, peers: AskedPeers, genesis: Genesis, trust: tuple[int, Hash32] | TrustAnchor | None, source: str
     ) -> LightSession:
         """From the genesis, a kept anchor that was read from ``source``, or a block that some peer must have.
 

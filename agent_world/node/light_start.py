@@ -10,8 +10,8 @@ from agent_world.consensus.light import TrustedHead, height_of, open_block, star
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.hashing import hash32
 from agent_world.errors import AgentWorldError, RemoteError, UsageError
+from agent_world.node.asked_peers import AskedPeers
 from agent_world.node.light_client import Fault, PassedOver, blame, reason_of
-from agent_world.node.light_peers import LightPeers
 from agent_world.wire import record
 from agent_world.wire.block import WorldBlock
 from agent_world.wire.genesis import Genesis
@@ -46,7 +46,7 @@ def start_at_genesis(genesis: Genesis) -> Start:
     return Start(head=start_of(genesis.world_id, genesis_hash(genesis), validators), data=None)
 
 
-async def find_start(peers: LightPeers, genesis: Genesis, height: int, block_hash: Hash32) -> Start:
+async def find_start(peers: AskedPeers, genesis: Genesis, height: int, block_hash: Hash32) -> Start:
     """The block of this height and hash, and the set that decides after it, from the first peer that has both.
 
     Raises as ``LightClient.round`` if nobody has them.
@@ -81,7 +81,7 @@ async def find_start(peers: LightPeers, genesis: Genesis, height: int, block_has
     raise blame(passed_over)
 
 
-async def _set_after(peers: LightPeers, peer: PeerId, genesis: Genesis, block: WorldBlock) -> bytes:
+async def _set_after(peers: AskedPeers, peer: PeerId, genesis: Genesis, block: WorldBlock) -> bytes:
     """The record whose hash the block names; its hash is its proof, wherever it is found."""
     own = record.to_bytes(genesis.validators)
     if hash32(own) == block.next_validators_hash:
@@ -96,7 +96,7 @@ async def _set_after(peers: LightPeers, peer: PeerId, genesis: Genesis, block: W
     raise RemoteError("G5", f"does not show the set that decides after height {block.height}")
 
 
-async def _set_between(peers: LightPeers, peer: PeerId, wanted: Hash32, low: int, high: int) -> bytes | None:
+async def _set_between(peers: AskedPeers, peer: PeerId, wanted: Hash32, low: int, high: int) -> bytes | None:
     while low <= high:
         boundaries = await peers.boundaries(peer, low)
         for boundary in boundaries:

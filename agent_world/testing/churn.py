@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import sqlite3
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from random import Random
@@ -15,16 +14,15 @@ from typing import Any, Final
 
 import attrs
 
-from agent_world.crypto.hashing import actor_id_of, hash32
+from agent_world.crypto.hashing import hash32
 from agent_world.crypto.keys import KeyPair
 from agent_world.errors import Refused, Unavailable
 from agent_world.node.provision import MadeSwarm, NodeSpec, SwarmSpec, make_swarm
-from agent_world.store import keyfile
 from agent_world.testing.processes import Processes
+from agent_world.testing.signer import Signer
 from agent_world.wire.action import GrantResource, RegisterAgent, TransferResource
 from agent_world.wire.hello import Role
 from agent_world.wire.ids import U64, ActorId, Hash32, Name, TimeMs, WorldId
-from agent_world.world.admission import build_action
 
 PAYERS: Final = 8
 """Agents that act; each has its own row of nonces."""
@@ -147,7 +145,7 @@ class _Run:
         self._open: dict[Hash32, tuple[ActorId, int]] = {}
         """Who signed what is not known to be committed, and with which nonce."""
         self._coming: list[_Restarted] = []
-        self._payers: list[tuple[KeyPair, Iterator[int]]] = []
+        self._payers: list[Signer] = []
         self.report = ChurnReport(nodes=len(made.nodes))
 
     def start_all(self) -> None:
@@ -175,28 +173,22 @@ class _Run:
 
     def make_payers(self) -> None:
         """Agents with a purse each, committed."""
-        authority = (keyfile.read(self._made.authority_key), itertools.count(1))
-        keys = [KeyPair(os.urandom(32)) for _ in range(PAYERS)]
-        for number, key in enumerate(keys):
+        authority = Signer.authority(self._made)
+        for number in range(PAYERS):
+            payer = Signer(self._made.world_id, self._made.genesis_hash, KeyPair(os.urandom(32)))
             name = Name(f"payer-{number}")
-            self._hand_in(authority, RegisterAgent(name=name, public_key=key.public_key, registration_quota=U64(0)))
-            grant = GrantResource(resource=Name("sou"), to_actor_id=actor_id_of(key.public_key), amount=U64(PURSE))
-            self._hand_in(authority, grant)
+            self._hand_in(authority, RegisterAgent(name=name, public_key=payer.public_key, registration_quota=U64(0)))
+            self._hand_in(authority, GrantResource(resource=Name("sou"), to_actor_id=payer.actor_id, amount=U64(PURSE)))
+            self._payers.append(payer)
         self._wait("the payers are known", self._nothing_open)
-        self._payers = [(key, itertools.count(1)) for key in keys]
 
     def _nothing_open(self) -> bool:
         self._look_at_nonces()
         return not self._open
 
-    def _hand_in(self, signer: tuple[KeyPair, Iterator[int]], payload: object) -> None:
-        key, nonces = signer
-        nonce = next(nonces)
-        data = build_action(
-            key, Hash32(self._made.genesis_hash), self._made.world_id, payload,
-            nonce=nonce, timestamp_ms=time.time_ns() // 1_000_000,
-        )  # fmt: skip
-        self._open[hash32(data)] = (actor_id_of(key.public_key), nonce)
+    def _hand_in(self, signer: Signer, payload: object) -> None:
+        data = signer.sign(payload)
+        self._open[hash32(data)] = (signer.actor_id, signer.nonce)
         self._submit(data)
 
     def _submit(self, data: bytes) -> None:
@@ -229,7 +221,7 @@ class _Run:
                 self._look_at_restarted()
                 looked_at = time.monotonic()
             payer = self._payers[number % PAYERS]
-            to = actor_id_of(self._payers[(number + 1) % PAYERS][0].public_key)
+            to = self._payers[(number + 1) % PAYERS].actor_id
             self._hand_in(payer, TransferResource(resource=Name("sou"), to_actor_id=to, amount=U64(1)))
             self.report.submitted += 1
             pause_s = started + number / self._plan.actions_per_s - time.monotonic()

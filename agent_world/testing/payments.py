@@ -7,22 +7,20 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 from random import Random
 from types import TracebackType
 from typing import Final, Self
 
 import attrs
 
-from agent_world.crypto.hashing import actor_id_of, hash32
+from agent_world.crypto.hashing import hash32
 from agent_world.crypto.keys import KeyPair
 from agent_world.errors import Refused, Unavailable
 from agent_world.node.provision import MadeSwarm
-from agent_world.store import keyfile
 from agent_world.testing.processes import Processes
+from agent_world.testing.signer import Signer
 from agent_world.wire.action import GrantResource, RegisterAgent, TransferResource
 from agent_world.wire.ids import U64, Hash32, Name
-from agent_world.world.admission import build_action
 
 RESOURCE: Final = Name("sou")
 PURSE: Final = 1_000_000
@@ -47,8 +45,7 @@ class _Open:
 
 @attrs.define(slots=True)
 class _Agent:
-    key: KeyPair
-    nonces: Iterator[int] = attrs.Factory(lambda: itertools.count(1))
+    signer: Signer
     open: deque[_Open] = attrs.Factory(deque)
     looked_at: float = 0.0
 
@@ -61,12 +58,13 @@ class Payments:
     """
 
     def __init__(self, made: MadeSwarm, processes: Processes, *, agents: int, per_s: float, seed: int) -> None:
-        self._made = made
         self._processes = processes
         self._random = Random(seed)
         self._per_s = per_s
-        self._authority = _Agent(keyfile.read(made.authority_key))
-        self._agents = [_Agent(KeyPair(os.urandom(32))) for _ in range(agents)]
+        self._authority = _Agent(Signer.authority(made))
+        self._agents = [
+            _Agent(Signer(made.world_id, made.genesis_hash, KeyPair(os.urandom(32)))) for _ in range(agents)
+        ]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="payments", daemon=True)
         self.acknowledged: dict[Hash32, int] = {}
@@ -84,10 +82,10 @@ class Payments:
     def prepare(self, within_s: float) -> None:
         """Register the agents and fill their purses; raises Unavailable if that takes longer."""
         for number, agent in enumerate(self._agents):
-            public = agent.key.public_key
+            public = agent.signer.public_key
             name = Name(f"payer-{number}")
             self._hand_in(self._authority, RegisterAgent(name=name, public_key=public, registration_quota=U64(0)))
-            grant = GrantResource(resource=RESOURCE, to_actor_id=actor_id_of(public), amount=U64(PURSE))
+            grant = GrantResource(resource=RESOURCE, to_actor_id=agent.signer.actor_id, amount=U64(PURSE))
             self._hand_in(self._authority, grant)
         self.settle(within_s)
 
@@ -125,8 +123,8 @@ class Payments:
                 return
             agent = self._agents[number % len(self._agents)]
             if len(agent.open) < OPEN_MAX:
-                to = self._agents[(number + 1) % len(self._agents)].key.public_key
-                payment = TransferResource(resource=RESOURCE, to_actor_id=actor_id_of(to), amount=U64(1))
+                to = self._agents[(number + 1) % len(self._agents)].signer.actor_id
+                payment = TransferResource(resource=RESOURCE, to_actor_id=to, amount=U64(1))
                 self._hand_in(agent, payment)
             if time.monotonic() - agent.looked_at > LOOK_S:
                 self._look(agent)
@@ -134,10 +132,7 @@ class Payments:
             self._stop.wait(max(0.0, due - time.monotonic()))
 
     def _hand_in(self, agent: _Agent, payload: object) -> None:
-        data = build_action(
-            agent.key, Hash32(self._made.genesis_hash), self._made.world_id, payload,
-            nonce=next(agent.nonces), timestamp_ms=time.time_ns() // 1_000_000,
-        )  # fmt: skip
+        data = agent.signer.sign(payload)
         made = _Open(data, hash32(data))
         self._submit(made)
         agent.open.append(made)

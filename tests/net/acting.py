@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 import time
@@ -13,12 +12,11 @@ from typing import Final, Self
 import attrs
 from swarm import POLL_S, Client
 
-from agent_world.crypto.hashing import actor_id_of
 from agent_world.crypto.keys import KeyPair
 from agent_world.errors import AgentWorldError, Refused, Unavailable
+from agent_world.testing.signer import Signer
 from agent_world.wire.action import GrantResource, RegisterAgent, TransferResource
-from agent_world.wire.ids import U64, ActorId, Hash32, Name, WorldId
-from agent_world.world.admission import build_action
+from agent_world.wire.ids import U64, ActorId, Name
 
 RESOURCE: Final = Name("sou")
 PURSE: Final = 1_000_000
@@ -36,29 +34,6 @@ class Promised:
     action_id: str
     height: int
     outcome: str
-
-
-class Signer:
-    """Signs one agent's actions with rising nonces."""
-
-    def __init__(self, world_id: str, genesis_hash: bytes, key: KeyPair) -> None:
-        self._world_id = WorldId(world_id)
-        self._genesis_hash = Hash32(genesis_hash)
-        self._key = key
-        self._nonces = itertools.count(1)
-        self.actor_id = actor_id_of(key.public_key)
-        self.public_key = key.public_key
-
-    def sign(self, payload: object) -> bytes:
-        """The next action."""
-        return build_action(
-            self._key,
-            self._genesis_hash,
-            self._world_id,
-            payload,
-            nonce=next(self._nonces),
-            timestamp_ms=time.time_ns() // 1_000_000,
-        )
 
 
 def settle(client: Client, data: bytes, seconds: float = SETTLE_S) -> Promised:

@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 import pytest
-from acting import Load, Promised, Signer, make_payers, settle
+from acting import Load, Promised, make_payers, settle
 from swarm import STOP_S, Swarm, printed_nodes, run_command
 
 from agent_world.crypto.hashing import actor_id_of
@@ -27,6 +27,7 @@ from agent_world.node.provision import MadeSwarm, SwarmSpec, make_swarm, triad_n
 from agent_world.node.settings import Topology
 from agent_world.node.verify import verify_home
 from agent_world.store import keyfile
+from agent_world.testing.signer import Signer
 from agent_world.wire.action import CreateObject, RegisterAgent
 from agent_world.wire.cid import Cid
 from agent_world.wire.hello import Role
@@ -56,7 +57,7 @@ def triad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triad]:
         topology=Topology.TRIAD_DISTRIBUTED,
     )
     made = make_swarm(tmp_path_factory.mktemp("triad") / "swarm", spec)
-    authority = Signer(made.world_id, made.genesis_hash, keyfile.read(made.authority_key))
+    authority = Signer.authority(made)
     with Swarm(made.nodes) as swarm:
         swarm.start(*ROLES)
         swarm.wait_all_linked()

@@ -18,8 +18,8 @@ from agent_world.errors import ErrorCode, Refused
 from agent_world.net.interface import RequestHandler
 from agent_world.net.retry import RetryPolicy
 from agent_world.node.agent_client import AgentClient
+from agent_world.node.asked_peers import AskedPeers
 from agent_world.node.light_client import LightClient
-from agent_world.node.light_peers import LightPeers
 from agent_world.node.light_start import start_at_genesis
 from agent_world.testing.stack import Stack, make_key, open_stack, specs
 from agent_world.wire import record, rpc
@@ -41,7 +41,7 @@ async def client_of(stack: Stack, *names: str) -> AsyncIterator[AgentClient]:
         for peer in stack.peers(*(names or NAMES))
         for address in stack.hub.node(peer).listen_addresses()
     ]
-    peers = LightPeers(stack.hub.node(stranger), stack.genesis, addresses)  # type: ignore[arg-type]
+    peers = AskedPeers(stack.hub.node(stranger), stack.genesis, addresses)  # type: ignore[arg-type]
     light = LightClient(peers, start_at_genesis(stack.genesis).head)
     policy = RetryPolicy(attempts_max=4, delay_min_s=0.05, deadline_s=5)
     try:

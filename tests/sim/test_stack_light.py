@@ -14,8 +14,8 @@ from agent_world.crypto.hashing import hash32
 from agent_world.errors import RemoteError
 from agent_world.net.address import parse_peer
 from agent_world.net.interface import RequestHandler
+from agent_world.node.asked_peers import AskedPeers
 from agent_world.node.light_client import Fault, LightClient
-from agent_world.node.light_peers import LightPeers
 from agent_world.node.light_start import find_start, start_at_genesis
 from agent_world.sync import light_chain
 from agent_world.testing.stack import Stack, make_key, open_stack, specs
@@ -30,14 +30,14 @@ from agent_world.world import queries
 SYSTEM = Label("system")
 
 
-def light_peers(stack: Stack, name: str, asked: Sequence[str]) -> LightPeers:
+def asked_peers(stack: Stack, name: str, asked: Sequence[str]) -> AskedPeers:
     """A light verifier's side of the network of its own; ``name`` is for its key."""
     network = stack.hub.node(peer_id_of(make_key("light", name).public_key))
-    return LightPeers(network, stack.genesis, [parse_peer(stack.address_of(member)) for member in asked])
+    return AskedPeers(network, stack.genesis, [parse_peer(stack.address_of(member)) for member in asked])
 
 
 def light(stack: Stack, name: str, *asked: str) -> LightClient:
-    return LightClient(light_peers(stack, name, asked), start_at_genesis(stack.genesis).head)
+    return LightClient(asked_peers(stack, name, asked), start_at_genesis(stack.genesis).head)
 
 
 async def false_head(handler: RequestHandler, peer: PeerId, data: bytes) -> bytes:
@@ -103,7 +103,7 @@ async def from_a_given_block(stack: Stack) -> None:
     for height in (1, EPOCH, node.ledger.height // 2, node.ledger.height):
         stored = node.ledger.stored(height)
         assert stored is not None
-        peers = light_peers(stack, f"given {height}", ["o1", "v3"])
+        peers = asked_peers(stack, f"given {height}", ["o1", "v3"])
         start = await find_start(peers, stack.genesis, height, stored.block_hash)
         assert (start.head.height, start.head.validators.hash) == (height, stored.header.next_validators_hash)
         client = LightClient(peers, start.head)

@@ -10,7 +10,7 @@ import libp2p.pubsub.pubsub as pubsub
 import trio
 
 from agent_world.net.counters import Counters
-from agent_world.net.libp2p.library_faults import GOSSIP_QUEUE_MAX, _replace, log
+from agent_world.net.libp2p.library_faults import GOSSIP_QUEUE_MAX, log, replace_once
 from agent_world.net.seen import SeenIds
 
 
@@ -58,8 +58,8 @@ def guard_inbound_messages(
         async for forwarder, message in waiting:
             await guarded(forwarder, message)
 
-    _replace(service, "push_msg", guarded)
-    _replace(service.manager, "run_task", queue_instead)
+    replace_once(service, "push_msg", guarded)
+    replace_once(service.manager, "run_task", queue_instead)
     return work
 
 
@@ -75,14 +75,14 @@ def announce_to_new_peers(service: pubsub.Pubsub) -> None:
         if not known and queue is not None and set(service.topic_ids) != told:
             queue.push(service.get_hello_packet())
 
-    _replace(service, "_handle_new_peer", handle_and_announce)
+    replace_once(service, "_handle_new_peer", handle_and_announce)
 
 
 def take_messages_with(service: pubsub.Pubsub, take: Callable[[Any, Any], Awaitable[None]]) -> None:
     """Faults: a verdict has two values, so that who forwards what is merely stale loses its standing; a message that
     is not valid here is judged again from every neighbour; subscribers share one channel of 32, silent when full.
     """
-    _replace(service, "push_msg", take)
+    replace_once(service, "push_msg", take)
 
 
 def count_dropped_messages(router: gossipsub.GossipSub, counters: Counters) -> None:
@@ -93,13 +93,13 @@ def count_dropped_messages(router: gossipsub.GossipSub, counters: Counters) -> N
         counters.add("gossip_queue_dropped")
         handle(peer, rpc, reason)
 
-    _replace(router, "_handle_dropped_rpc", counted)
+    replace_once(router, "_handle_dropped_rpc", counted)
 
 
 def bound_seen_messages(service: pubsub.Pubsub, seen: SeenIds) -> None:
     """Fault: ids of seen messages are kept for two to three minutes however many they are, by a thread that stays."""
     service.seen_messages.stop()
-    _replace(service, "seen_messages", seen)
+    replace_once(service, "seen_messages", seen)
 
 
 def trim_statistics(router: gossipsub.GossipSub) -> None:

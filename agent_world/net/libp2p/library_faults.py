@@ -54,7 +54,7 @@ RECORD_GOOD_S: Final = 1_800.0
 """Then a record is stored again: the library forgets its addresses after two hours."""
 
 
-def _replace(owner: Any, name: str, replacement: Any) -> Any:
+def replace_once(owner: Any, name: str, replacement: Any) -> Any:
     """Put ``replacement`` into the library's place and return what was there; AttributeError if nothing was."""
     replaced = getattr(owner, name)
     setattr(owner, name, replacement)
@@ -78,7 +78,7 @@ def repair_library() -> None:
 
 def dial_without_pause() -> None:
     """Fault: a dial waits the whole 250 ms meant for a second address, even with one address and success."""
-    _replace(swarm, "_HAPPY_EYEBALLS_DELAY", 0.0)
+    replace_once(swarm, "_HAPPY_EYEBALLS_DELAY", 0.0)
 
 
 def deepen_queues() -> None:
@@ -104,7 +104,7 @@ def credit_in_batches() -> None:
             self.recv_window += increment
             await self.send_window_update(increment)
 
-    _replace(YamuxStream, "_auto_tune_and_send_window_update", credit)
+    replace_once(YamuxStream, "_auto_tune_and_send_window_update", credit)
 
 
 def shield_frame_writes() -> None:
@@ -119,7 +119,7 @@ def shield_frame_writes() -> None:
                 await self.secured_conn.write(data)
         await trio.lowlevel.checkpoint()
 
-    _replace(Yamux, "_write_frame", write_frame)
+    replace_once(Yamux, "_write_frame", write_frame)
 
 
 def bound_connection_close() -> None:
@@ -136,7 +136,7 @@ def bound_connection_close() -> None:
             await close_politely(self, error_code)
             nursery.cancel_scope.cancel()
 
-    _replace(Yamux, "close", close)
+    replace_once(Yamux, "close", close)
 
 
 def finish_connection_close() -> None:
@@ -150,7 +150,7 @@ def finish_connection_close() -> None:
         with trio.CancelScope(shield=True), trio.move_on_after(2 * CLOSE_TIME_MAX_S):
             await close_cancellable(self)
 
-    _replace(swarm_connection.SwarmConn, "close", close)
+    replace_once(swarm_connection.SwarmConn, "close", close)
 
 
 def verify_peer_record_once() -> None:
@@ -185,9 +185,9 @@ def verify_peer_record_once() -> None:
     gossiped = once(pubsub_utils.maybe_consume_signed_record)
     asked = once(kad_utils.maybe_consume_signed_record)
     for module in (pubsub, gossipsub):
-        _replace(module, "maybe_consume_signed_record", gossiped)
+        replace_once(module, "maybe_consume_signed_record", gossiped)
     for module in (kad_utils, kad_dht, kad_peer_routing, kad_provider_store, kad_value_store):
-        _replace(module, "maybe_consume_signed_record", asked)
+        replace_once(module, "maybe_consume_signed_record", asked)
 
 
 def free_inbound_slot() -> None:
@@ -202,7 +202,7 @@ def free_inbound_slot() -> None:
         await muxed.event_closed.wait()
         raise SwarmException("the inbound connection has ended")
 
-    _replace(swarm.Swarm, "upgrade_inbound_raw_conn", upgrade_and_wait)
+    replace_once(swarm.Swarm, "upgrade_inbound_raw_conn", upgrade_and_wait)
 
 
 def log_by_name() -> None:
@@ -211,7 +211,7 @@ def log_by_name() -> None:
     """
     logging.getLogger(pubsub.__name__).setLevel(logging.ERROR)
     logging.getLogger(kad_dht.__name__).setLevel(logging.ERROR)
-    _replace(swarm_connection, "logging", logging.getLogger(swarm_connection.__name__))
+    replace_once(swarm_connection, "logging", logging.getLogger(swarm_connection.__name__))
 
 
 def use_own_kad_protocol() -> None:
@@ -223,7 +223,7 @@ def use_own_kad_protocol() -> None:
         kad_provider_store,
         kad_value_store,
     ):
-        _replace(module, "PROTOCOL_ID", KAD_PROTOCOL)
+        replace_once(module, "PROTOCOL_ID", KAD_PROTOCOL)
 
 
 def guard_stream_handlers(host: Any, streams_per_peer_max: int, counters: Counters) -> None:
@@ -265,7 +265,7 @@ def stop_auto_connector(host: Any) -> None:
     async def stay_stopped() -> None:
         await trio.lowlevel.checkpoint()
 
-    _replace(host.get_network().auto_connector, "start", stay_stopped)
+    replace_once(host.get_network().auto_connector, "start", stay_stopped)
 
 
 def open_streams_without_dialling(host: Any) -> None:
@@ -280,7 +280,7 @@ def open_streams_without_dialling(host: Any) -> None:
             raise SwarmException(f"not connected to {peer}")
         return await new_stream(peer, protocols)
 
-    _replace(host, "new_stream", new_stream_if_connected)
+    replace_once(host, "new_stream", new_stream_if_connected)
 
 
 def forget_failed_dials(host: Any, peer: object) -> None:
@@ -296,7 +296,7 @@ def after_identify(host: Any, action: Callable[[Any], Awaitable[object]]) -> Non
         await identify(peer, reason=reason)
         await action(peer)
 
-    _replace(host, "_identify_peer", identify_and_tell)
+    replace_once(host, "_identify_peer", identify_and_tell)
 
 
 def stop_own_walk(dht: kad_dht.KadDHT) -> None:
@@ -305,7 +305,7 @@ def stop_own_walk(dht: kad_dht.KadDHT) -> None:
     async def stay_stopped() -> None:
         await trio.lowlevel.checkpoint()
 
-    _replace(dht, "refresh_routing_table", stay_stopped)
+    replace_once(dht, "refresh_routing_table", stay_stopped)
 
 
 def whole_seconds(duration_s: float) -> int:

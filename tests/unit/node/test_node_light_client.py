@@ -14,8 +14,8 @@ from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.hashing import hash32
 from agent_world.errors import AgentWorldError, ErrorCode, Refused, RemoteError, Unavailable, UsageError
 from agent_world.net.memory import InMemoryNetwork
+from agent_world.node.asked_peers import AskedPeers
 from agent_world.node.light_client import Fault, LightClient
-from agent_world.node.light_peers import LightPeers
 from agent_world.node.light_start import find_start, start_at_genesis
 from agent_world.sync.light_follow import Fork
 from agent_world.testing.certified_chain import EPOCH_HEIGHTS, CertifiedChain, ChainPeer, set_of_epoch
@@ -32,7 +32,7 @@ PEERS = {name: peer_id_of(make_key("served", name).public_key) for name in "abc"
 
 
 @asynccontextmanager
-async def served(**peers: ChainPeer) -> AsyncIterator[LightPeers]:
+async def served(**peers: ChainPeer) -> AsyncIterator[AskedPeers]:
     """What a light verifier of CHAIN's genesis has of these peers, in this order."""
     hub = InMemoryNetwork(Random(1))
     async with hub.open():
@@ -41,14 +41,14 @@ async def served(**peers: ChainPeer) -> AsyncIterator[LightPeers]:
             network = hub.node(PEERS[name])
             peer.serve(network)
             addresses.append((PEERS[name], network.listen_addresses()[0]))
-        yield LightPeers(hub.node(peer_id_of(make_key("light").public_key)), CHAIN.genesis, addresses)
+        yield AskedPeers(hub.node(peer_id_of(make_key("light").public_key)), CHAIN.genesis, addresses)
 
 
 def honest(chain: CertifiedChain = CHAIN) -> ChainPeer:
     return ChainPeer(chain)
 
 
-def begin(peers: LightPeers) -> LightClient:
+def begin(peers: AskedPeers) -> LightClient:
     return LightClient(peers, start_at_genesis(CHAIN.genesis).head)
 
 

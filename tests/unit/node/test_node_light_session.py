@@ -11,7 +11,7 @@ import pytest
 from agent_world.crypto.hashing import hash32
 from agent_world.errors import ErrorCode, Refused, RemoteError, Unavailable
 from agent_world.net.memory import InMemoryNetwork
-from agent_world.node.light_peers import LightPeers
+from agent_world.node.asked_peers import AskedPeers
 from agent_world.node.light_session import LightSession
 from agent_world.sync.trust_anchor import anchor_text, parse_anchor, trust_anchor
 from agent_world.testing.certified_chain import EPOCH_HEIGHTS, CertifiedChain, ChainPeer
@@ -21,7 +21,7 @@ from agent_world.wire.ids import peer_id_of
 
 
 @asynccontextmanager
-async def asked(*served: ChainPeer) -> AsyncIterator[LightPeers]:
+async def asked(*served: ChainPeer) -> AsyncIterator[AskedPeers]:
     hub = InMemoryNetwork(Random(1))
     async with hub.open():
         addresses = []
@@ -29,7 +29,7 @@ async def asked(*served: ChainPeer) -> AsyncIterator[LightPeers]:
             network = hub.node(peer_id_of(make_key("session", number).public_key))
             peer.serve(network)
             addresses.append((network.peer_id, network.listen_addresses()[0]))
-        yield LightPeers(hub.node(peer_id_of(make_key("light").public_key)), served[0].chain.genesis, addresses)
+        yield AskedPeers(hub.node(peer_id_of(make_key("light").public_key)), served[0].chain.genesis, addresses)
 
 
 def out_of_reach() -> CertifiedHead:

@@ -1,4 +1,4 @@
-"""The peers that a light verifier asks: connected, greeted and questioned. What they answer is not checked here."""
+"""Peers that are asked without a node: connected, greeted, questioned. What they answer is not checked here."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CONNECT_S: Final = 10.0
 _LOOK_EVERY_S: Final = 0.02
 
 
-class LightPeers:
+class AskedPeers:
     """Peers by their address. This side says to be an observer at the genesis, who listens nowhere."""
 
     def __init__(self, network: DistributedNetwork, genesis: Genesis, addresses: Iterable[tuple[PeerId, str]]) -> None:

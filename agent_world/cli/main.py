@@ -25,6 +25,7 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
     "peer": {"list": "peer_list", "ban": "peer_ban", "unban": "peer_unban", "ask": "peer_ask"},
     "validator": {
         "list": "validator_list",
+        "epoch": "validator_epoch",
         "propose": "validator_propose",
         "approve": "validator_approve",
         "changes": "validator_changes",

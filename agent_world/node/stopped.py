@@ -17,6 +17,7 @@ from agent_world.wire.genesis import Genesis
 from agent_world.wire.head import WorldHead
 from agent_world.wire.ids import U64, Hash32
 from agent_world.wire.limits import BLOB_BYTES_MAX
+from agent_world.wire.membership import EpochBoundary
 from agent_world.world.block import head_of
 from agent_world.world.genesis import genesis_hash, genesis_head, initial_state, parse_genesis
 from agent_world.world.state import WorldState
@@ -79,6 +80,13 @@ class StoppedHome:
     def stored(self, height: int) -> StoredBlock | None:
         """A committed block as stored; raises ChainError if it is damaged."""
         return self.chain.block(height)
+
+    def boundaries(self, from_height: int, count_max: int) -> tuple[EpochBoundary, ...]:
+        """Where other sets took over, at this height or above, ascending; raises ChainError."""
+        return tuple(
+            EpochBoundary(block=found.block, certificate=found.certificate, validators=found.validators)
+            for found in self.chain.boundaries(from_height, count_max)
+        )
 
     def receipts(self, stored: StoredBlock) -> tuple[Receipt, ...]:
         """All receipts of a block; raises DataError."""

@@ -12,6 +12,7 @@ from agent_world.config import NetConfig
 from agent_world.consensus.guard import GuardState, merge_stricter, state_of
 from agent_world.errors import BlobNotFound, DataError, DecodeError, ErrorCode, Refused, UsageError
 from agent_world.node.chain_views import ChainViews, change_rows
+from agent_world.node.epoch_report import epoch_report
 from agent_world.node.large import Stored
 from agent_world.node.lease_keeper import lease_of
 from agent_world.node.settings import build_settings, read_settings
@@ -241,6 +242,10 @@ class StoppedValidator:
     def changes(self) -> list[dict[str, Any]]:
         """The open changes of the set, oldest first."""
         return change_rows(self._stopped.state)
+
+    async def epoch(self, epoch: int | None) -> dict[str, Any]:
+        """What happened in an epoch, by default in the last one."""
+        return await epoch_report(self._stopped, self._stopped.blobs.get, epoch)
 
     def lease(self) -> dict[str, Any]:
         """Who held the lease at the last block."""

@@ -29,6 +29,10 @@ class ValidatorControlView(Protocol):
         """Open changes of the set."""
         ...
 
+    async def epoch(self, epoch: int | None) -> dict[str, Any]:
+        """What happened in an epoch."""
+        ...
+
     async def file(self, payload: object) -> dict[str, Any]:
         """Sign an action with the validator key."""
         ...
@@ -58,6 +62,8 @@ class ValidatorRoutes:
             Route("/lease", self._lease, methods=["GET"]),
             Route("/lease/acquire", self._acquire, methods=["POST"]),
             Route("/lease/release", self._release, methods=["POST"]),
+            Route("/epochs", self._epoch, methods=["GET"]),
+            Route("/epochs/{epoch}", self._epoch, methods=["GET"]),
             Route("/validators/changes", self._changes, methods=["GET"]),
             Route("/validators/changes", self._file, methods=["POST"]),
             Route("/validators/changes/{change_id}", self._approve, methods=["POST"]),
@@ -75,6 +81,12 @@ class ValidatorRoutes:
 
     async def _release(self, _request: Request) -> Response:
         return JSONResponse(jsonable(await self._view.release_lease()))
+
+    async def _epoch(self, request: Request) -> Response:
+        text = request.path_params.get("epoch")
+        if text is not None and not (text.isascii() and text.isdigit() and len(text) < 20):
+            raise Refused(ErrorCode.BAD_REQUEST, "the epoch must be an integer that is not negative")
+        return JSONResponse(jsonable(await self._view.epoch(None if text is None else int(text))))
 
     async def _changes(self, _request: Request) -> Response:
         return JSONResponse({"changes": jsonable(self._view.changes())})

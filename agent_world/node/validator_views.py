@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from agent_world.errors import ErrorCode, Refused
 from agent_world.node.chain_views import change_rows
+from agent_world.node.epoch_report import epoch_report
 from agent_world.node.filing import Filing
 from agent_world.node.lease_keeper import LeaseKeeper, lease_of
 from agent_world.node.node import Node
@@ -45,6 +46,10 @@ class ValidatorControl:
     def changes(self) -> list[dict[str, Any]]:
         """The open changes of the set, oldest first."""
         return change_rows(self._node.ledger.state)
+
+    async def epoch(self, epoch: int | None) -> dict[str, Any]:
+        """What happened in an epoch, by default in this one."""
+        return await epoch_report(self._node.ledger, self._node.blobs.get, epoch)
 
     async def file(self, payload: object) -> dict[str, Any]:
         """Have this node's validator sign an action, and wait for its block."""

@@ -61,6 +61,30 @@ async def test_two_votes_for_one_place_cost_a_validator_its_seat(tmp_path: Path,
         await stack.start("v5")
         await stack.until_height(stack.top() + 3)
         assert stack.status("v5")["validators"]["current"].keys() == set(rest)
+        await check_the_epoch_reports(stack, height)
+
+
+async def check_the_epoch_reports(stack: Stack, equivocated: int) -> None:
+    """Every height is in one report, the equivocation in the one of its epoch, the liar in no set afterwards."""
+    ledger = stack.node("v1").ledger
+    assert ledger.header is not None
+    reports = [await ValidatorControl(stack.node("v1")).epoch(epoch) for epoch in range(ledger.header.epoch + 1)]
+    assert [report["first_height"] for report in reports[1:]] == [report["last_height"] + 1 for report in reports[:-1]]
+    assert (reports[0]["first_height"], reports[-1]["last_height"]) == (1, ledger.height)
+    assert [report["is_over"] for report in reports] == [True] * (len(reports) - 1) + [False]
+    for report in reports:
+        assert sum(row["proposed"] for row in report["validators"]) == report["blocks"]
+        assert max(row["signed"] for row in report["validators"]) > 0
+        assert all(row["signed"] <= row["heights_in_set"] for row in report["validators"])
+    (found,) = [row for report in reports for row in report["equivocations"]]
+    assert (found["validator_id"], found["height"], found["loses_seat"]) == ("v5", equivocated, True)
+    (named,) = [report for report in reports if report["equivocations"]]
+    assert named["first_height"] <= found["recorded_at_height"] <= named["last_height"]
+    seated = ["v5" in {row["validator_id"] for row in report["validators"]} for report in reports]
+    # What the last block of an epoch decides counts one epoch later (D4).
+    last_seat = named["epoch"] + (found["recorded_at_height"] == named["last_height"])
+    assert seated == [report["epoch"] <= last_seat for report in reports]
+    assert [report["epoch"] for report in reports if report["sets_taking_over"]] == [last_seat]
 
 
 def prevote(stack: Stack, key: KeyPair, height: int, choice: bytes) -> bytes:

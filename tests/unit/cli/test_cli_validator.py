@@ -93,3 +93,37 @@ def test_the_lease(node: Any, run: Callable[..., Any]) -> None:
     assert (ran.code, "lease_held" in ran.err) == (69, True)
     answered(node, "/lease/release", {"code": "ok"})
     assert run("lease", "release", "--home", node.home).code == 0
+
+
+def epoch_answer(**lists: Any) -> dict[str, Any]:
+    member = {
+        "validator_id": "v1", "stake": 7, "stake_per_mille": 1000, "proposed": 4, "proposed_per_mille": 1000,
+        "signed": 3, "heights_in_set": 4,
+    }  # fmt: skip
+    empty: dict[str, Any] = {
+        name: [] for name in ("equivocations", "changes_decided", "sets_taking_over", "lease_changes")
+    }
+    return {
+        "world_id": "w", "epoch": 2, "is_over": True, "first_height": 9, "last_height": 12, "looked_at_from": 10,
+        "blocks": 3, "blocks_after_round_0": 1, "highest_round": 2, "events": 5, "validators": [member], "omitted": 0,
+        **empty, **lists,
+    }  # fmt: skip
+
+
+def test_the_report_of_an_epoch(node: Any, run: Callable[..., Any]) -> None:
+    seen = {
+        "validator_id": "v1", "kind": "double_prevote", "height": 10, "round": 0, "loses_seat": True,
+        "recorded_at_height": 11, "caused_by": CHANGE,
+    }  # fmt: skip
+    node.answers["GET /epochs/2"] = 200, epoch_answer(equivocations=[seen])
+    ran = run("validator", "epoch", 2, "--home", node.home)
+    assert ran.code == 0
+    lines = ran.out.splitlines()
+    assert lines[0] == "epoch 2: heights 9 to 12, it is over"
+    assert "from height 10 on" in lines[1]
+    assert "equivocations" in lines
+    assert "lease changes" not in lines
+    assert "double_prevote" in lines[-1]
+    node.answers["GET /epochs"] = 200, epoch_answer()
+    assert run("validator", "epoch", "--home", node.home, "--json").json == epoch_answer()
+    assert run("validator", "epoch", "-1", "--home", node.home).code == 64

@@ -41,6 +41,8 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
         "verify": "world_verify",
         "replay": "world_replay",
         "light": "world_light",
+        "save": "world_save",
+        "load": "world_load",
     },
     "blob": {"get": "blob_get", "put": "blob_put"},
 }

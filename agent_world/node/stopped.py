@@ -38,9 +38,12 @@ class StoppedHome:
     Opening needs a readable database and genesis.toml only: what is damaged beyond that is an error where it is read.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Raises HomeError if it is no home, a process runs it, or its database is damaged as a whole."""
-        self.home = Home.at_rest(path)
+    def __init__(self, path: Path, *, beside_node: bool = False) -> None:
+        """Raises HomeError if it is no home, a process runs it, or its database is damaged as a whole.
+
+        ``beside_node``: a node may run on it meanwhile; what is seen is the height committed now.
+        """
+        self.home = Home.read_only(path) if beside_node else Home.at_rest(path)
         try:
             self.genesis = read_genesis(self.home)
             self.blobs = _WithGenesis(self.home, self.genesis)

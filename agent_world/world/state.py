@@ -189,8 +189,17 @@ def _state_root(roots: Mapping[Label, Cid]) -> StateRoot:
 
 def empty_state(namespaces: Sequence[Label]) -> tuple[Cid, Blobs]:
     """State root and blobs of a state that has these namespaces and nothing in them."""
-    root, blobs = Trie(None, NodeCache(_nothing_stored)).flush()
-    data = record.to_bytes(_state_root(dict.fromkeys(namespaces, root)))
+    return state_of({namespace: {} for namespace in namespaces})
+
+
+def state_of(values: Mapping[Label, Mapping[bytes, cbor.Value | None]]) -> tuple[Cid, Blobs]:
+    """State root and blobs of the state that has exactly these entries; raises LocalError as ``Trie.update``."""
+    blobs: Blobs = {}
+    roots = {}
+    for namespace, entries in values.items():
+        roots[namespace], nodes = Trie(None, NodeCache(_nothing_stored)).update(entries).flush()
+        blobs.update(nodes)
+    data = record.to_bytes(_state_root(roots))
     blobs[cid_of(data).digest] = data
     return cid_of(data), blobs
 

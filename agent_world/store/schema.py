@@ -142,12 +142,39 @@ _GUARD_MADE: Final = (
     "CREATE TABLE guard_made (id INTEGER PRIMARY KEY CHECK (id = 1), validator_key BLOB NOT NULL) STRICT",
 )
 
+_NAMED: Final = (
+    # What people and programs want kept, by a name of their own and by a path.
+    """CREATE TABLE pins (
+        name TEXT PRIMARY KEY,
+        cid BLOB NOT NULL,
+        recursive INTEGER NOT NULL,
+        made_ms INTEGER NOT NULL,
+        expires_ms INTEGER
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX pins_by_end ON pins (expires_ms) WHERE expires_ms IS NOT NULL",
+    """CREATE TABLE file_index (
+        path TEXT PRIMARY KEY,
+        cid BLOB NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        updated_at_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+)
+
 WORLD: Final = Schema(
     application_id=0x4157_5744,
-    migrations=((*_BLOBS, *_CHAIN, *_CONTENT, *_PEERS), _DHT, _BANS, _FILES, (*_BOUNDARIES, *_EVIDENCE), _GUARD_MADE),
+    migrations=(
+        (*_BLOBS, *_CHAIN, *_CONTENT, *_PEERS),
+        _DHT,
+        _BANS,
+        _FILES,
+        (*_BOUNDARIES, *_EVIDENCE),
+        _GUARD_MADE,
+        _NAMED,
+    ),
 )
 """world.db ("AWWD"): blobs, blocks, content to pull, peers, what is announced in the DHT and what it answered,
-banned peers, where other validators took over, evidence against validators, whose vote guard this home has."""
+banned peers, where other validators took over, evidence against validators, whose vote guard this home has,
+pins, and files by their paths."""
 
 GUARD: Final = Schema(
     application_id=0x4157_4744,

@@ -215,11 +215,24 @@ class StorageConfig:
     pull_retry_ms: int = 1_000
     """Pause before the second try; doubles with every further one."""
 
+    quota_bytes: int = 10 * 1024 * limits.MIB
+    """For content that is not the chain's: what others put here, pulled or written; above it such writes are refused.
+    Source: Kubo's StorageMax, which is not enforced there unless asked for (kubo, pkc-js#225)."""
+    gc_above_percent: int = 90
+    """With more than this share of the quota used, content that nothing reaches goes without waiting for its grace."""
+    gc_period_s: float = 3_600.0
+    """Garbage is looked for this often; source: Kubo's GCPeriod."""
+    gc_grace_s: float = 3_600.0
+    """Content that nothing reaches stays this long after that was first seen."""
     snapshot_every_heights: int = 10_000
     """A storage node keeps the snapshot after every so many heights at hand and provides it; 0 keeps none."""
 
     def __attrs_post_init__(self) -> None:
         require(self.snapshot_every_heights >= 0, "storage.snapshot_every_heights must not be negative")
+        for name in ("quota_bytes", "gc_period_s"):
+            require(getattr(self, name) > 0, f"storage.{name} must be above 0")
+        require(self.gc_grace_s >= 0, "storage.gc_grace_s must not be negative")
+        require(0 < self.gc_above_percent <= 100, "storage.gc_above_percent must be in 1..100")
         require(self.pull_attempts_max > 0, "storage.pull_attempts_max must be above 0")
         require(self.pull_retry_ms > 0, "storage.pull_retry_ms must be above 0")
 

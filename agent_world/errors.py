@@ -10,6 +10,7 @@ AgentWorldError
 │   ├── BlobNotFound      no blob of that hash here
 │   ├── BlobHashMismatch  bytes do not hash to their name
 │   ├── BlobTooLarge      content above the size of one blob; it must travel as a file manifest
+│   ├── StoreFull         the quota for content that is not the chain's is used up
 │   └── ChainError        a block, certificate or root does not check out
 ├── LocalError            our own code called out of turn: a bug                                  exit 70
 ├── NotSafe               the vote guard refuses a signature that could contradict an earlier one exit 71
@@ -107,6 +108,12 @@ class BlobTooLarge(DataError):
     """More than BLOB_BYTES_MAX bytes were offered as one blob; larger content is a file manifest of chunks (D2)."""
 
     wire_code = ErrorCode.BAD_REQUEST
+
+
+class StoreFull(DataError):
+    """The quota for content that is not the chain's is used up; unpin or remove something, or raise it."""
+
+    wire_code = ErrorCode.BUSY
 
 
 class ChainError(DataError):

@@ -20,7 +20,8 @@ from agent_world.wire.limits import MIB
 def command(file: Path, home: Path, as_json: bool) -> None:
     """Store FILE, of any size, in the node's blob store and print its content hash and CID.
 
-    Up to 1 MiB it is one blob; above that its chunks are stored and a manifest names them.
+    Up to 1 MiB it is one blob; above that its chunks are stored and a manifest names them. It is pinned under its
+    CID, so that it stays until `blob unpin CID`.
     """
     with NodeClient(home) as node:
         show(node.post_stream("/content", _parts(file)), as_json=as_json)

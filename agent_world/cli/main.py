@@ -44,7 +44,14 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
         "save": "world_save",
         "load": "world_load",
     },
-    "blob": {"get": "blob_get", "put": "blob_put"},
+    "blob": {
+        "get": "blob_get",
+        "put": "blob_put",
+        "pin": "blob_pin",
+        "unpin": "blob_unpin",
+        "rm": "blob_rm",
+        "gc": "blob_gc",
+    },
 }
 _SUBGROUPS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("validator", "guard"): {

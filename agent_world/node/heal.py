@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import structlog
 import trio
 
-from agent_world.errors import BlobHashMismatch, BlobNotFound
+from agent_world.errors import BlobHashMismatch, BlobNotFound, StoreFull
 from agent_world.node.counters import Counters
 from agent_world.node.fetch import BlobFetcher
 from agent_world.store.blobs import BlobStore
@@ -95,7 +95,11 @@ class Healer:
         if content not in found:
             self.counters.add("heal.not_found")
             return False
-        self._blobs.put(found[content])
+        try:
+            self._blobs.put(found[content])
+        except StoreFull:
+            self.counters.add("heal.no_room")
+            return False
         self.counters.add("heal.fetched")
         _log.warning("a damaged blob was fetched again", content_hash=content.hex())
         return True

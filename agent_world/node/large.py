@@ -24,6 +24,7 @@ from agent_world.distfs.manifest import (
 from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, ErrorCode, Refused
 from agent_world.node.storing import Aside, OnStored, in_thread, storing, uncounted
 from agent_world.node.transfer import BlobTransfer
+from agent_world.store.blob_hold import BlobHold
 from agent_world.store.blobs import BlobStore
 from agent_world.wire.blob import FileManifest
 from agent_world.wire.cid import Cid, Codec, ContentHash
@@ -62,7 +63,14 @@ class LargeContent:
         """How files are written; a simulation sets another."""
 
     async def store(self, parts: AsyncIterator[bytes]) -> Stored:
-        """Import a stream; up to BLOB_BYTES_MAX it becomes one raw blob, above it a file manifest."""
+        """Import a stream; up to BLOB_BYTES_MAX it becomes one raw blob, above it a file manifest.
+
+        Raises StoreFull. Nothing of it is collected before the end; what is to stay longer needs a root by then.
+        """
+        with self._blobs.hold() as hold:
+            return await self._store(parts, hold)
+
+    async def _store(self, parts: AsyncIterator[bytes], hold: BlobHold) -> Stored:
         head = bytearray()
         async for part in parts:
             head += part
@@ -75,6 +83,7 @@ class LargeContent:
             for cid, blob in builder.add(bytes(head)):
                 await batches.take({cid.digest: blob})
             async for part in parts:
+                hold.renew()
                 for cid, blob in builder.add(part):
                     await batches.take({cid.digest: blob})
             last: Cid | None = None

@@ -62,7 +62,7 @@ class Ledger:
         """Actions of the height committed last by this object."""
         stored = chain.head()
         if stored is None:
-            blobs.put_many(initial_state(genesis)[1].values())
+            blobs.put_many(initial_state(genesis)[1].values(), kept=True)
         self._stored = stored
         self.head = genesis_head(genesis) if stored is None else head_of(stored.header, stored.block_hash)
         self.state = WorldState(self.head.state_root, self._nodes)

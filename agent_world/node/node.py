@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import structlog
 import trio
+from starlette.routing import Route
 
 from agent_world.crypto.keys import KeyPair
 from agent_world.errors import BlobHashMismatch, BlobNotFound
@@ -25,6 +26,7 @@ from agent_world.net.interface import DistributedNetwork, Subscription, Validato
 from agent_world.node.announce import Announcer
 from agent_world.node.catch_up import CatchUp
 from agent_world.node.clock import Clock
+from agent_world.node.collecting import Collecting
 from agent_world.node.counters import Counters
 from agent_world.node.discovery import Discovery, DiscoveryParts
 from agent_world.node.equivocations import Equivocations
@@ -37,6 +39,7 @@ from agent_world.node.ledger import Ledger
 from agent_world.node.modules import NoModules
 from agent_world.node.peer_control import PeerControl
 from agent_world.node.peering import Peering
+from agent_world.node.pinning import Pinning
 from agent_world.node.pool import ActionPool
 from agent_world.node.provider_search import ProviderSearch
 from agent_world.node.pull import Puller, PullParts
@@ -46,6 +49,7 @@ from agent_world.node.settings import NodeSettings
 from agent_world.node.snapshot_search import SnapshotSearch
 from agent_world.node.snapshots import Snapshots
 from agent_world.node.sources import Sources
+from agent_world.node.store_control import StoreRoutes
 from agent_world.node.task_status import TaskStatus
 from agent_world.node.transfer import BlobTransfer
 from agent_world.node.voting import Voting, VotingParts
@@ -56,6 +60,7 @@ from agent_world.store.content import ContentTable
 from agent_world.store.evidence import EvidenceBook
 from agent_world.store.home import Home
 from agent_world.store.peers import PeerBook
+from agent_world.store.pins import PinTable
 from agent_world.wire import rpc
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.genesis import Genesis
@@ -91,6 +96,7 @@ class Node:
         self.counters = Counters()
         self.fetcher = BlobFetcher(network, self.counters)
         self.healer = Healer(self.fetcher, self.blobs)
+        self.collecting = Collecting(home, self.blobs, self.ledger, config.storage, self.clock)
         self.large = LargeContent(self.blobs, BlobTransfer(network, self.counters))
         self.snapshots = Snapshots(self.ledger, self.blobs)
         self.peer_book = PeerBook(home, peers_max=config.net.peers_known_max, ttl_ms=int(config.net.peer_ttl_s * 1000))
@@ -101,8 +107,8 @@ class Node:
         self.content = ContentTable(home, config.storage)
         search = ProviderSearch(network, self.peering.links.is_own)
         self.sources = Sources(network, self.peering, self.fetcher, search)
-        parts = PullParts(self.ledger, self.blobs, self.content, self.fetcher, self.large, self.sources, self.clock)
-        self.puller = Puller(parts) if settings.role is Role.STORAGE else None
+        self.pinning = Pinning(PinTable(home), self.blobs, self.sources, self.clock)
+        self.puller = self._puller() if settings.role is Role.STORAGE else None
         self.equivocations = Equivocations(self.ledger, EvidenceBook(home), network)
         self.seat = None if validator_key is None else self._seat(home, validator_key)
         self.filing = None if self.seat is None else Filing(self.ledger, self.pool, self.clock, self.seat.key)
@@ -129,6 +135,10 @@ class Node:
         )
         self.snapshot_search = SnapshotSearch(network, self.sources, self.ledger.world_id)
         self._wire_up()
+
+    def _puller(self) -> Puller:
+        parts = PullParts(self.ledger, self.blobs, self.content, self.fetcher, self.large, self.sources, self.clock)
+        return Puller(parts)
 
     def _seat(self, home: Home, key: KeyPair) -> Seat:
         seat = Seat(home, key, self.ledger, self.clock, drift_max_ms=self.settings.config.consensus.drift_max_ms)
@@ -159,6 +169,7 @@ class Node:
 
     def _wire_up(self) -> None:
         """Everything that one part tells another."""
+        self.blobs.wall_ms = self.clock.wall_ms
         self.fetcher.order = self.sources.for_content
         self.healer.providers = self.sources.providers
         self.catch_up.order = self.sources.for_height
@@ -247,6 +258,10 @@ class Node:
             self.healer.lost(content)
             raise
 
+    def routes(self) -> list[Route]:
+        """Of the control API: what only a running node answers."""
+        return StoreRoutes(self.pinning, self.collecting).routes()
+
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. The network must be running already."""
         with self._stack:
@@ -262,6 +277,7 @@ class Node:
                 nursery.start_soon(self.announcer.run)
                 nursery.start_soon(self.repair.run, self.settings.config.net.heartbeat_s)
                 nursery.start_soon(self.healer.run)
+                nursery.start_soon(self.collecting.run)
                 nursery.start_soon(self.discovery.run)
                 nursery.start_soon(self.equivocations.run)
                 if self.lease is not None:

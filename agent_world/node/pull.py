@@ -16,7 +16,7 @@ import trio
 
 from agent_world.distfs.links import links_in, reachable
 from agent_world.distfs.manifest import manifest_size
-from agent_world.errors import BlobHashMismatch, BlobNotFound, ChainError, DecodeError
+from agent_world.errors import BlobHashMismatch, BlobNotFound, ChainError, DecodeError, StoreFull
 from agent_world.node.clock import Clock
 from agent_world.node.content_seeking import ContentSeeker
 from agent_world.node.counters import Counters
@@ -203,8 +203,8 @@ class Puller:
             problem = self._refuse(item, data)
             if problem is None:
                 assert data is not None, "what was not found is refused"
-                self._keep(item.cid, data)
-            elif self._is_wanted(item.cid):
+                problem = self._keep(item.cid, data)
+            if problem is not None and self._is_wanted(item.cid):
                 state = self._table.mark_failed(item.cid, problem, self._clock.wall_ms())
                 self.counters.add(f"storage.{state.value}")
 
@@ -218,7 +218,7 @@ class Puller:
         item = self._table.get(cid)
         problem = None if item is None else self._refuse(item, data)
         if problem is None:
-            self._keep(cid, data)
+            self._keep(cid, data)  # without room for it, it stays wanted
         else:
             self.counters.add("storage.provided_wrong")
             _log.warning("a provider has other content than was stated", cid=str(cid), problem=problem)
@@ -234,9 +234,18 @@ class Puller:
             return f"its creator stated {item.size_bytes} bytes, it has {size}"
         return None
 
-    def _keep(self, cid: Cid, data: bytes) -> None:
-        self._blobs.put(data)
+    def _keep(self, cid: Cid, data: bytes) -> str | None:
+        """Store it and note what it links to; why it could not be stored, or None."""
+        try:
+            self._blobs.put(data)
+        except StoreFull as error:
+            self.counters.add("storage.no_room")
+            return str(error)
         self.counters.add("storage.pulled")
+        self._note(cid, data)
+        return None
+
+    def _note(self, cid: Cid, data: bytes) -> None:
         file_size = manifest_size(cid, data)
         if file_size:
             self._table.mark_fetching(cid, file_size, self._clock.wall_ms())

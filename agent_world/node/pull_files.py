@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 import trio
 
-from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, Refused
+from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, Refused, StoreFull
 from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
 from agent_world.node.large import LargeContent
@@ -139,6 +139,9 @@ class FilePuller:
             self.counters.add("storage.wrong_file")
             _log.warning("a file's manifest does not fit its parts", cid=str(item.cid), error=str(error))
             return f"its manifest does not fit its parts: {error}"
+        except StoreFull as error:
+            self.counters.add("storage.no_room")
+            return str(error)
         except (Refused, BlobNotFound, BlobHashMismatch) as error:
             return f"its manifest is gone: {error}"
         if pulled.missing:

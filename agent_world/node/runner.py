@@ -70,7 +70,7 @@ async def run_node(loaded: LoadedHome, *, task_status: TaskStatus[Node] = trio.T
                 if loaded.settings.config.net.mdns:
                     nursery.start_soon(network.run_mdns, node.ledger.genesis_hash, node.peering.heard_of)
                 await nursery.start(
-                    partial(serve_control, NodeViews(node), ValidatorControl(node), files.control_socket)
+                    partial(serve_control, NodeViews(node), ValidatorControl(node), files.control_socket, node.routes())
                 )
                 task_status.started(node)
 

@@ -65,5 +65,5 @@ def put_back(restored: Restored, path: Path) -> int:
         for start in range(0, len(parts), BLOBS_AT_ONCE):
             group = dict(parts[start : start + BLOBS_AT_ONCE])
             missing += len(group) - len(blobs.get_many(group))
-            blobs.put_many(group.values())
+            blobs.put_many(group.values(), kept=True)
         return missing

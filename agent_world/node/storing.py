@@ -93,19 +93,26 @@ class BatchStoring:
         # What has arrived is kept, whoever is cancelled: it need not be fetched again.
         with trio.CancelScope(shield=True):
             try:
-                staged = self._blobs.stage(batch)
-                with closing(staged.write()) as waits:
-                    for wait in waits:
-                        if wait is None:
-                            await trio.lowlevel.checkpoint()
-                        else:
-                            await self._aside(wait)
-                self._blobs.commit(staged.prepared)
+                left = batch
+                while left:
+                    gone = await self._put(left)
+                    left = {key: left[key] for key in gone}
                 self._stored(sum(map(len, batch.values())))
             except AgentWorldError as error:
                 self._failed = error  # told to the next that takes or flushes
             finally:
                 self._turn.release()
+
+    async def _put(self, batch: Mapping[ContentHash, bytes]) -> frozenset[ContentHash]:
+        """Store a batch; what was removed meanwhile, since nothing reached it, is to be stored again."""
+        staged = self._blobs.stage(batch)
+        with closing(staged.write()) as waits:
+            for wait in waits:
+                if wait is None:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await self._aside(wait)
+        return self._blobs.commit(staged.prepared)
 
 
 @asynccontextmanager

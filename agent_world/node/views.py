@@ -109,7 +109,7 @@ class NodeViews(ChainViews):
     def _storage(self) -> dict[str, Any]:
         usage = self._node.blobs.usage()
         own = {} if self._node.puller is None else self._node.puller.status()
-        return {"blobs": usage.blobs, "bytes": usage.size_bytes, **own}
+        return {"blobs": usage.blobs, "bytes": usage.size_bytes, **self._node.collecting.status(), **own}
 
     def _counters(self) -> dict[str, int]:
         node = self._node
@@ -122,6 +122,7 @@ class NodeViews(ChainViews):
             node.repair.counters,
             node.catch_up.counters,
             node.healer.counters,
+            node.collecting.counters,
             node.snapshots.counters,
             node.snapshot_search.counters,
             node.equivocations.counters,
@@ -191,12 +192,17 @@ class NodeViews(ChainViews):
         return found
 
     def put_blob(self, data: bytes) -> Cid:
-        """Store a raw blob."""
-        return Cid(Codec.RAW, self._node.blobs.put(data))
+        """Store a raw blob, pinned under its CID."""
+        cid = Cid(Codec.RAW, self._node.blobs.put(data))
+        self._node.pinning.keep(cid)
+        return cid
 
     async def put_content(self, parts: AsyncIterator[bytes]) -> Stored:
-        """Store content of any size; above one blob it becomes a file manifest."""
-        return await self._node.large.store(parts)
+        """Store content of any size, pinned under its CID; above one blob it becomes a file manifest."""
+        with self._node.blobs.hold():  # until the pin is there
+            stored = await self._node.large.store(parts)
+            self._node.pinning.keep(stored.cid)
+        return stored
 
     async def content_size(self, cid: Cid, providers: Sequence[PeerId]) -> int:
         """Bytes of a blob or file, asked of these peers only, or of the connected ones if none are named."""

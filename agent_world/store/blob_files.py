@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,6 +95,10 @@ class BlobFiles:
         except OSError as error:
             raise HomeError(f"{self.path(content_hash)} cannot be read: {error.strerror}") from error
 
+    def has(self, content_hash: ContentHash) -> bool:
+        """Whether there is a file of that name."""
+        return self.path(content_hash).exists()
+
     def delete(self, content_hash: ContentHash) -> None:
         """Remove the file; nothing if there is none."""
         try:
@@ -123,16 +128,22 @@ class BlobFiles:
             path.unlink(missing_ok=True)
         return len(unfinished)
 
-    def iterate(self) -> Iterator[ContentHash]:
-        """Every blob file, ascending; other files are passed over."""
+    def iterate(self, *, older_than_s: float = 0.0) -> Iterator[ContentHash]:
+        """Every blob file of at least that age, ascending; other files are passed over."""
+        newest = time.time() - older_than_s
         if not self._blobs.is_dir():
             return
         for directory in sorted(path for path in self._blobs.iterdir() if path.is_dir()):
             for path in sorted(directory.iterdir()):
                 try:
-                    yield parse_content_hash(path.name)
+                    content_hash = parse_content_hash(path.name)
+                    is_old = not older_than_s or path.stat().st_mtime < newest
                 except DecodeError:
                     continue  # not ours: somebody else's file is left alone
+                except FileNotFoundError:
+                    continue  # removed meanwhile
+                if is_old:
+                    yield content_hash
 
     def _rename(self, written: Mapping[ContentHash, Path]) -> list[Path]:
         """Give the temporary files their names; returns the directories to be fsynced, children first."""

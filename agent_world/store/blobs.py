@@ -6,8 +6,9 @@ Bytes are verified whenever they are read, so what ``get`` returns hashes to its
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 import attrs
@@ -15,11 +16,13 @@ import attrs
 from agent_world.config import StorageConfig
 from agent_world.crypto.hashing import content_hash as hash_of
 from agent_world.crypto.hashing import verify_blob
-from agent_world.errors import BlobHashMismatch, BlobNotFound, BlobTooLarge
-from agent_world.store.blob_files import BlobFiles, Wait
+from agent_world.errors import BlobHashMismatch, BlobNotFound, BlobTooLarge, StoreFull
+from agent_world.store.blob_files import BlobFiles
+from agent_world.store.blob_hold import BlobHold
 from agent_world.store.database import Row
 from agent_world.store.durable import FaultHook, no_fault
 from agent_world.store.home import Home
+from agent_world.store.staged_blobs import PreparedBlobs, StagedBlobs
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.limits import BLOB_BYTES_MAX
 
@@ -42,6 +45,8 @@ class BlobUsage:
 
     blobs: int
     size_bytes: int
+    kept_bytes: int = 0
+    """Of these, the chain's, which count against no quota."""
 
 
 class BlobStore(Protocol):
@@ -52,15 +57,19 @@ class BlobStore(Protocol):
         ...
 
     def put_many(self, blobs: Iterable[bytes]) -> tuple[ContentHash, ...]:
-        """Store all or none, in one durable batch; hashes in the order given. Raises BlobTooLarge."""
+        """Store all or none, in one durable batch; hashes in the order given. Raises BlobTooLarge, StoreFull."""
         ...
 
     def stage(self, blobs: Mapping[ContentHash, bytes]) -> StagedBlobs:
-        """First part of a put in steps, whose waits may be in another thread. Raises BlobTooLarge."""
+        """First part of a put in steps, whose waits may be in another thread. Raises BlobTooLarge, StoreFull."""
         ...
 
-    def commit(self, prepared: PreparedBlobs) -> None:
-        """Last part: what was written exists from now on."""
+    def commit(self, prepared: PreparedBlobs) -> frozenset[ContentHash]:
+        """Last part: what was written exists from now on. What has gone since it was staged is to be staged again."""
+        ...
+
+    def hold(self) -> BlobHold:
+        """Keeps what is stored from now on until its root is."""
         ...
 
     def get(self, content_hash: ContentHash) -> bytes:
@@ -92,37 +101,6 @@ class BlobStore(Protocol):
         ...
 
 
-@attrs.frozen(slots=True)
-class PreparedBlobs:
-    """Checked blobs whose files are already durable; ``LocalCasStore.insert`` makes them exist."""
-
-    rows: tuple[tuple[ContentHash, int, bytes | None], ...]
-    """(hash, size in bytes, data or None for a file) of what is new or healed."""
-
-
-class StagedBlobs:
-    """Blobs that are not here yet, with sizes checked."""
-
-    def __init__(self, missing: Mapping[ContentHash, bytes], files: BlobFiles, inline_bytes_max: int) -> None:
-        self._missing = missing
-        self._files = files
-        self._inline_bytes_max = inline_bytes_max
-        self.prepared = PreparedBlobs(())
-
-    def write(self) -> Generator[Wait, None, None]:
-        """Check every hash and make the files durable, as ``BlobFiles.write``; then they are ``prepared``.
-
-        Raises BlobHashMismatch, HomeError.
-        """
-        for content_hash, data in self._missing.items():
-            verify_blob(data, content_hash)
-        inline_max = self._inline_bytes_max
-        yield from self._files.write({key: data for key, data in self._missing.items() if len(data) > inline_max})
-        self.prepared = PreparedBlobs(
-            tuple((key, len(data), data if len(data) <= inline_max else None) for key, data in self._missing.items())
-        )
-
-
 class LocalCasStore:
     """The BlobStore of one home."""
 
@@ -131,58 +109,116 @@ class LocalCasStore:
         config = config or StorageConfig()
         self._files = BlobFiles(home.files.blobs, home.files.quarantine, fault, bulk_sync=config.bulk_sync)
         self._inline_bytes_max = config.inline_bytes_max
+        self._quota_bytes = config.quota_bytes
+        self.wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+        """The clock of holds; that of whoever collects."""
         self._counters: Counter[str] = Counter()
         if home.writable:
             self._counters["unfinished_removed"] = self._files.remove_unfinished()
 
-    def put(self, data: bytes) -> ContentHash:
-        """Store one blob durably, healing a corrupt one of that hash; raises BlobTooLarge, HomeError (disk)."""
-        return self.put_many((data,))[0]
+    def put(self, data: bytes, *, kept: bool = False) -> ContentHash:
+        """Store one blob durably, healing a corrupt one of that hash; raises as ``put_many``."""
+        return self.put_many((data,), kept=kept)[0]
 
-    def put_many(self, blobs: Iterable[bytes]) -> tuple[ContentHash, ...]:
-        """Store all or none with one transaction; hashes in the order given; raises BlobTooLarge, HomeError."""
+    def put_many(self, blobs: Iterable[bytes], *, kept: bool = False) -> tuple[ContentHash, ...]:
+        """Store all or none with one transaction; hashes in the order given.
+
+        ``kept``: as part of the chain, which is never collected and counts against no quota. Raises BlobTooLarge,
+        StoreFull, HomeError.
+        """
         hashed = [(hash_of(data), data) for data in blobs]
-        self.commit(self.prepare(dict(hashed)))
+        left = dict(hashed)
+        while left:
+            gone = self.commit(self.prepare(left, kept=kept), kept=kept)
+            left = {key: left[key] for key in gone}
         return tuple(content_hash for content_hash, _ in hashed)
 
-    def prepare(self, blobs: Mapping[ContentHash, bytes]) -> PreparedBlobs:
+    def prepare(self, blobs: Mapping[ContentHash, bytes], *, kept: bool = False) -> PreparedBlobs:
         """First half of a put: check every hash and size, and make the files durable.
 
         A crash before ``insert`` leaves files without a row: they do not exist for any reader, and the next put of
-        the same content takes their name. Raises BlobHashMismatch, BlobTooLarge, HomeError.
+        the same content takes their name. Raises BlobHashMismatch, BlobTooLarge, StoreFull, HomeError.
         """
-        staged = self.stage(blobs)
+        staged = self.stage(blobs, kept=kept)
         for wait in staged.write():
             if wait is not None:
                 wait()
         return staged.prepared
 
-    def stage(self, blobs: Mapping[ContentHash, bytes]) -> StagedBlobs:
-        """What of these is not here yet, for ``StagedBlobs.write`` and then ``commit``; raises BlobTooLarge.
+    def stage(self, blobs: Mapping[ContentHash, bytes], *, kept: bool = False) -> StagedBlobs:
+        """What of these is not here yet, for ``StagedBlobs.write`` and then ``commit``.
 
-        Between the steps the blobs must not be deleted: their files would go, and a read would find them missing.
+        Raises BlobTooLarge, and StoreFull unless they are ``kept``.
         """
         for data in blobs.values():
             if len(data) > BLOB_BYTES_MAX:
                 raise BlobTooLarge(f"{len(data)} bytes are above the blob limit of {BLOB_BYTES_MAX}; use a manifest")
         unharmed = self._unharmed(blobs)
         missing = {key: data for key, data in blobs.items() if key not in unharmed}
-        return StagedBlobs(missing, self._files, self._inline_bytes_max)
+        if missing and not kept:
+            self._check_quota(missing)
+        return StagedBlobs(missing, unharmed, self._files, self._inline_bytes_max)
 
-    def commit(self, prepared: PreparedBlobs) -> None:
-        """Make prepared blobs exist, in a transaction of their own."""
-        if prepared.rows:
-            with self._database.transaction():
-                self.insert(prepared)
+    def _check_quota(self, missing: Mapping[ContentHash, bytes]) -> None:
+        lost = {row[0] for row in self._database.query("SELECT content_hash FROM kept_lost LIMIT ?", (_PAGE_ROWS,))}
+        more_bytes = sum(len(data) for key, data in missing.items() if key not in lost)
+        if not more_bytes:
+            return
+        usage = self.usage()
+        used = usage.size_bytes - usage.kept_bytes
+        if used + more_bytes > self._quota_bytes:
+            self._counters["refused_full"] += 1
+            raise StoreFull(
+                f"{more_bytes} bytes more would be above the quota: {used} of {self._quota_bytes} bytes are used;"
+                " unpin or remove content, or raise storage.quota_bytes"
+            )
 
-    def insert(self, prepared: PreparedBlobs) -> None:
-        """Second half of a put, inside the caller's transaction: from its commit on the blobs exist."""
+    def commit(self, prepared: PreparedBlobs, *, kept: bool = False) -> frozenset[ContentHash]:
+        """Make prepared blobs exist, in a transaction of their own; returns what has gone, as ``insert``."""
+        if not prepared.rows and not kept and not self._has_candidates():
+            return frozenset(prepared.present) - self.has_many(prepared.present)
+        with self._database.transaction():
+            return self.insert(prepared, kept=kept)
+
+    def insert(self, prepared: PreparedBlobs, *, kept: bool = False) -> frozenset[ContentHash]:
+        """Second half of a put, inside the caller's transaction: from its commit on the blobs exist.
+
+        Returns those that were removed since they were prepared, by a collection here or in another process: they
+        do not exist, and are to be prepared again.
+        """
+        rows = [(*row, int(kept)) for row in prepared.rows if row[2] is not None or self._files.has(row[0])]
         self._database.execute_many(
-            "INSERT INTO blobs VALUES (?, ?, ?) ON CONFLICT (content_hash) DO UPDATE SET"
-            " size_bytes = excluded.size_bytes, data = excluded.data",
-            prepared.rows,
+            "INSERT INTO blobs (content_hash, size_bytes, data, kept) VALUES (?, ?, ?, ?) ON CONFLICT (content_hash)"
+            " DO UPDATE SET size_bytes = excluded.size_bytes, data = excluded.data, kept = max(kept, excluded.kept)",
+            rows,
         )
-        self._counters["stored"] += len(prepared.rows)
+        named = [*(row[0] for row in prepared.rows), *prepared.present]
+        keys = [(key,) for key in named]
+        if kept and prepared.present:
+            self._database.execute_many("UPDATE blobs SET kept = 1 WHERE content_hash = ? AND kept = 0", keys)
+        if self._has_candidates():
+            self._database.execute_many("DELETE FROM gc_candidates WHERE content_hash = ?", keys)
+        if self._database.query("SELECT 1 FROM kept_lost LIMIT 1"):
+            self._keep_again(keys)
+        self._counters["stored"] += len(rows)
+        if len(rows) == len(named):
+            return frozenset()
+        return frozenset(named) - self.has_many(named)
+
+    def _has_candidates(self) -> bool:
+        return bool(self._database.query("SELECT 1 FROM gc_candidates LIMIT 1"))
+
+    def _keep_again(self, keys: list[tuple[ContentHash]]) -> None:
+        """What was the chain's before it was damaged is so again."""
+        self._database.execute_many(
+            "UPDATE blobs SET kept = 1 WHERE content_hash = ? AND content_hash IN (SELECT content_hash FROM kept_lost)",
+            keys,
+        )
+        self._database.execute_many("DELETE FROM kept_lost WHERE content_hash = ?", keys)
+
+    def hold(self) -> BlobHold:
+        """A hold on whatever is stored or found here from its beginning on; for imports whose root comes last."""
+        return BlobHold(self._database, self.wall_ms)
 
     def discard(self, content_hashes: Iterable[ContentHash]) -> None:
         """Let these blobs be absent, inside the caller's transaction, in which ``insert`` writes them anew.
@@ -231,7 +267,7 @@ class LocalCasStore:
 
     def usage(self) -> BlobUsage:
         """Number and bytes of all blobs; costs one row."""
-        rows = self._database.query("SELECT blobs, size_bytes FROM blob_usage")
+        rows = self._database.query("SELECT blobs, size_bytes, kept_bytes FROM blob_usage")
         return BlobUsage(*rows[0])
 
     def iterate(self, after: ContentHash | None = None) -> Iterator[ContentHash]:
@@ -261,16 +297,37 @@ class LocalCasStore:
             self._files.delete(content_hash)
         return removed
 
-    def remove_orphan_files(self) -> int:
-        """Remove files that no row names, left by a crash between file and row; returns how many."""
-        orphans = [content_hash for content_hash in self._files.iterate() if not self._is_file(content_hash)]
+    def sweep(self, content_hashes: Iterable[ContentHash]) -> int:
+        """Remove all, inside the caller's transaction; returns how many were there.
+
+        The files go before the commit: after it another process may write one of the same content under that name.
+        A crash in between leaves rows without files, of blobs that nothing reached; a read finds them out.
+        """
+        wanted = list(content_hashes)
+        removed = self._database.execute_many("DELETE FROM blobs WHERE content_hash = ?", [(h,) for h in wanted])
+        for content_hash in wanted:
+            self._files.delete(content_hash)
+        self._counters["swept"] += removed
+        return removed
+
+    def remove_orphan_files(self, *, older_than_s: float = 0.0) -> int:
+        """Remove files that no row names, left by a crash between file and row; returns how many.
+
+        Those made since then stay, by the file system's clock: their rows may be on the way.
+        """
+        orphans = [
+            content_hash
+            for content_hash in self._files.iterate(older_than_s=older_than_s)
+            if not self._is_file(content_hash)
+        ]
         for content_hash in orphans:
             self._files.delete(content_hash)
         self._counters["orphans_removed"] += len(orphans)
         return len(orphans)
 
     def counters(self) -> Mapping[str, int]:
-        """Since start: stored, corrupt, healed, file_missing, quarantine_dropped, unfinished_removed, orphans_removed.
+        """Since start: stored, corrupt, healed, file_missing, quarantine_dropped, unfinished_removed, orphans_removed,
+        swept, refused_full.
 
         Every name counts blobs or files; names that never happened are absent.
         """
@@ -311,6 +368,11 @@ class LocalCasStore:
     def _forget(self, content_hash: ContentHash) -> None:
         if not self._database.read_only:
             with self._database.transaction():
+                self._database.execute(
+                    "INSERT OR IGNORE INTO kept_lost"
+                    " SELECT content_hash FROM blobs WHERE content_hash = ? AND kept = 1",
+                    (content_hash,),
+                )
                 self._database.execute("DELETE FROM blobs WHERE content_hash = ?", (content_hash,))
 
     def _unharmed(self, offered: Mapping[ContentHash, bytes]) -> frozenset[ContentHash]:

@@ -12,11 +12,12 @@ from typing import Any, Final
 import attrs
 
 from agent_world.crypto.hashing import hash32
-from agent_world.errors import ChainError, DecodeError, LocalError
+from agent_world.errors import ChainError, DecodeError, HomeError, LocalError
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.database import Database, Row
 from agent_world.store.durable import FaultHook, no_fault
 from agent_world.store.home import Home
+from agent_world.store.staged_blobs import PreparedBlobs
 from agent_world.wire import record
 from agent_world.wire.block import WorldBlock
 from agent_world.wire.cid import ContentHash
@@ -185,7 +186,7 @@ class ChainStore:
                 [(header.height,) for header, _ in headers],
             )
             self._fault("discarded")
-            self._blobs.insert(self._blobs.prepare(blobs))
+            self._put(self._blobs.prepare(blobs, kept=True))
             self._fault("blobs_inserted")
             for committed, (header, _) in zip(heights, headers, strict=True):
                 self._derive(committed, header)
@@ -274,10 +275,10 @@ class ChainStore:
 
     def _store(self, committed: CommittedHeight, header: WorldBlock, block_hash: Hash32) -> None:
         # Files first, rows after: a crash in between leaves files that nobody can see.
-        prepared = self._blobs.prepare(committed.blobs)
+        prepared = self._blobs.prepare(committed.blobs, kept=True)
         with self._database.transaction():
             self._fault("begun")
-            self._blobs.insert(prepared)
+            self._put(prepared)
             self._fault("blobs_inserted")
             first, last = committed.events or (None, None)
             self._database.execute(
@@ -297,6 +298,11 @@ class ChainStore:
             )
             self._fault("head_moved")
         self._fault("committed")
+
+    def _put(self, prepared: PreparedBlobs) -> None:
+        """Inside a transaction, and without a pause since they were prepared."""
+        if self._blobs.insert(prepared, kept=True):
+            raise HomeError("blobs were removed while a block was stored: another program writes to this home")
 
     def _insert_receipts(self, committed: CommittedHeight, height: int) -> None:
         # An action id takes effect at most once (I-9), so a second row for one is a bug and undoes the commit.

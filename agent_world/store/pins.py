@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import attrs
@@ -38,13 +38,17 @@ class PinTable:
 
     def put(self, pin: Pin) -> None:
         """Set a pin, in the place of one of the same name; raises UsageError for a name that is none."""
-        if not 0 < len(pin.name.encode()) <= NAME_BYTES_MAX or not pin.name.isprintable():
-            raise UsageError(f"a pin's name has 1 to {NAME_BYTES_MAX} bytes, all of them printable")
+        self.put_all((pin,))
+
+    def put_all(self, pins: Iterable[Pin]) -> None:
+        """Set all or none."""
+        rows = []
+        for pin in pins:
+            if not pin.name.isprintable() or not 0 < len(pin.name.encode()) <= NAME_BYTES_MAX:
+                raise UsageError(f"a pin's name has 1 to {NAME_BYTES_MAX} bytes, all of them printable")
+            rows.append((pin.name, pin.cid.to_bytes(), int(pin.recursive), pin.made_ms, pin.expires_ms))
         with self._database.transaction():
-            self._database.execute(
-                "INSERT OR REPLACE INTO pins VALUES (?, ?, ?, ?, ?)",
-                (pin.name, pin.cid.to_bytes(), int(pin.recursive), pin.made_ms, pin.expires_ms),
-            )
+            self._database.execute_many("INSERT OR REPLACE INTO pins VALUES (?, ?, ?, ?, ?)", rows)
 
     def remove(self, name: str) -> bool:
         """Whether there was a pin of that name."""

@@ -160,6 +160,48 @@ _NAMED: Final = (
     ) STRICT, WITHOUT ROWID""",
 )
 
+_COLLECTION: Final = (
+    # kept = 1: what a commit of the chain has stored, which no collection looks at. Of rows that were here before
+    # nobody knows, so they stay.
+    "ALTER TABLE blobs ADD COLUMN kept INTEGER NOT NULL DEFAULT 1",
+    "CREATE INDEX blobs_not_kept ON blobs (content_hash) WHERE kept = 0",
+    "ALTER TABLE blob_usage ADD COLUMN kept_bytes INTEGER NOT NULL DEFAULT 0",
+    "UPDATE blob_usage SET kept_bytes = size_bytes",
+    "DROP TRIGGER blob_added",
+    "DROP TRIGGER blob_changed",
+    "DROP TRIGGER blob_removed",
+    """CREATE TRIGGER blob_added AFTER INSERT ON blobs BEGIN
+        UPDATE blob_usage SET blobs = blobs + 1, size_bytes = size_bytes + NEW.size_bytes,
+        kept_bytes = kept_bytes + NEW.kept * NEW.size_bytes;
+    END""",
+    """CREATE TRIGGER blob_changed AFTER UPDATE OF size_bytes, kept ON blobs BEGIN
+        UPDATE blob_usage SET size_bytes = size_bytes - OLD.size_bytes + NEW.size_bytes,
+        kept_bytes = kept_bytes - OLD.kept * OLD.size_bytes + NEW.kept * NEW.size_bytes;
+    END""",
+    """CREATE TRIGGER blob_removed AFTER DELETE ON blobs BEGIN
+        UPDATE blob_usage SET blobs = blobs - 1, size_bytes = size_bytes - OLD.size_bytes,
+        kept_bytes = kept_bytes - OLD.kept * OLD.size_bytes;
+    END""",
+    # Parts of the chain that were damaged: kept again when they are healed.
+    "CREATE TABLE kept_lost (content_hash BLOB PRIMARY KEY) STRICT, WITHOUT ROWID",
+    # What no root reached when it was last looked, and since when.
+    "CREATE TABLE gc_candidates (content_hash BLOB PRIMARY KEY, since_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    # Roots that came after a collection has begun to mark, from whatever process.
+    "CREATE TABLE gc_state (id INTEGER PRIMARY KEY CHECK (id = 1), marking INTEGER NOT NULL) STRICT",
+    "INSERT INTO gc_state VALUES (1, 0)",
+    "CREATE TABLE gc_new_roots (cid BLOB PRIMARY KEY) STRICT, WITHOUT ROWID",
+    """CREATE TRIGGER pin_is_root AFTER INSERT ON pins WHEN (SELECT marking FROM gc_state)
+        BEGIN INSERT OR IGNORE INTO gc_new_roots VALUES (NEW.cid); END""",
+    """CREATE TRIGGER file_is_root AFTER INSERT ON file_index WHEN (SELECT marking FROM gc_state)
+        BEGIN INSERT OR IGNORE INTO gc_new_roots VALUES (NEW.cid); END""",
+    """CREATE TRIGGER changed_file_is_root AFTER UPDATE OF cid ON file_index WHEN (SELECT marking FROM gc_state)
+        BEGIN INSERT OR IGNORE INTO gc_new_roots VALUES (NEW.cid); END""",
+    """CREATE TRIGGER content_is_root AFTER INSERT ON content WHEN (SELECT marking FROM gc_state)
+        BEGIN INSERT OR IGNORE INTO gc_new_roots VALUES (NEW.cid); END""",
+    # Imports whose root comes last; what came after the oldest has begun is not swept.
+    "CREATE TABLE gc_holds (id INTEGER PRIMARY KEY, since_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL) STRICT",
+)
+
 WORLD: Final = Schema(
     application_id=0x4157_5744,
     migrations=(
@@ -170,11 +212,12 @@ WORLD: Final = Schema(
         (*_BOUNDARIES, *_EVIDENCE),
         _GUARD_MADE,
         _NAMED,
+        _COLLECTION,
     ),
 )
 """world.db ("AWWD"): blobs, blocks, content to pull, peers, what is announced in the DHT and what it answered,
 banned peers, where other validators took over, evidence against validators, whose vote guard this home has,
-pins, and files by their paths."""
+pins, files by their paths, and what collecting garbage has found."""
 
 GUARD: Final = Schema(
     application_id=0x4157_4744,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -37,6 +38,16 @@ class Staged:
         yield None
 
 
+class Hold(contextlib.AbstractContextManager["Hold"]):
+    """Nothing is collected here."""
+
+    def renew(self) -> None:
+        pass
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
+
 class Held(dict[ContentHash, bytes]):
     """What LargeContent asks of a store, in memory."""
 
@@ -58,8 +69,12 @@ class Held(dict[ContentHash, bytes]):
     def stage(self, blobs: Mapping[ContentHash, bytes]) -> Staged:
         return Staged(blobs)
 
-    def commit(self, prepared: Mapping[ContentHash, bytes]) -> None:
+    def commit(self, prepared: Mapping[ContentHash, bytes]) -> frozenset[ContentHash]:
         self.put_many(prepared.values())
+        return frozenset()
+
+    def hold(self) -> Hold:
+        return Hold()
 
     def get_blob(self, digest: ContentHash) -> bytes:
         if digest not in self:

@@ -183,12 +183,12 @@ def test_any_blob_that_is_gone_is_found(home: Path, change: Callable[..., int]) 
         else:
             assert isinstance(digest, bytes)
             assert digest.hex() in findings(report)
-        change("INSERT INTO blobs VALUES (?, ?, ?)", digest, size_bytes, data)
+        change("INSERT INTO blobs VALUES (?, ?, ?, 0)", digest, size_bytes, data)
     assert verify_home(home).ok
 
 
 def test_a_damaged_blob_that_nothing_refers_to_is_found(home: Path, change: Callable[..., int]) -> None:
-    change("INSERT INTO blobs VALUES (?, 3, ?)", bytes(32), b"odd")
+    change("INSERT INTO blobs VALUES (?, 3, ?, 0)", bytes(32), b"odd")
     (problem,) = verify_home(home).problems
     assert problem.height is None
     assert "no verified block refers to it" in problem.detail

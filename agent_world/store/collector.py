@@ -1,0 +1,327 @@
+"""Garbage: what no root reaches, found and removed in small steps, beside writers and without a lock over all (D9).
+
+Why nothing that is reachable goes:
+
+- Marks come before the sweep, and every root that appears after marking has begun is noted by a trigger in its own
+  transaction, from whatever process. A sweep removes a batch in one transaction that first marks what was noted, so
+  at its commit every root in the database has been followed.
+- A sweep removes only rows of ``gc_candidates``: what no root reached at some earlier time. Storing a blob again takes
+  it off that table, in the transaction that relies on it; what that transaction no longer finds is stored anew.
+- What is stored before its root, such as the chunks of a long import, is under a hold: candidates that are not older
+  than the oldest hold stay. So does everything that has not been a candidate for the time of grace.
+- What the chain has committed is not a candidate at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import attrs
+
+from agent_world.distfs.links import links_in
+from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, ErrorCode, HomeError, Refused
+from agent_world.store.blobs import LocalCasStore
+from agent_world.store.home import Home
+from agent_world.wire.cid import Cid, Codec, ContentHash
+
+PAGE_ROWS: Final = 512
+"""Rows of a table that are read or written at a time."""
+READ_AT_ONCE: Final = 16
+"""Blobs read for their links in one step; about 2 ms."""
+SWEEP_AT_ONCE: Final = 128
+"""Blobs removed in one transaction, in which no other writer gets a turn."""
+LATE_READS_MAX: Final = 256
+"""Blobs read inside a sweep's transaction for roots that came meanwhile; with more to read it gives up its turn."""
+
+
+@attrs.frozen(slots=True)
+class Garbage:
+    """Blobs and their bytes."""
+
+    items: int = 0
+    size_bytes: int = 0
+
+    def plus(self, items: int, size_bytes: int) -> Garbage:
+        """With so many more."""
+        return Garbage(self.items + items, self.size_bytes + size_bytes)
+
+
+class _TooMuch(Exception):
+    """More to mark than a transaction should wait for."""
+
+
+class Collector:
+    """One collection of one home: ``mark``, ``note``, then ``sweep``. Generators yield after each small step."""
+
+    def __init__(self, home: Home, blobs: LocalCasStore, live_roots: Callable[[], Iterable[Cid]] = tuple) -> None:
+        """``live_roots`` are those that no table names, such as the state after the last block."""
+        self._database = home.database
+        self._lock_path = home.files.path / "gc.lock"
+        self._blobs = blobs
+        self._live_roots = live_roots
+        self.missing = 0
+        """Linked content that is not here, or is damaged: it was met while marking."""
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One collection of a home at a time, over all processes; raises Refused (ERR_BUSY), HomeError."""
+        try:
+            lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise HomeError(f"{self._lock_path} cannot be opened: {error.strerror}") from None
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise Refused(ErrorCode.BUSY, "garbage is being collected already") from None
+            try:
+                yield
+            finally:
+                self._end()
+        finally:
+            os.close(lock)
+
+    def _end(self) -> None:
+        with self._database.transaction():
+            self._database.execute("UPDATE gc_state SET marking = 0")
+            self._database.execute("DELETE FROM gc_new_roots")
+        for table in ("gc_marks", "gc_order"):
+            self._database.execute(f"DROP TABLE IF EXISTS temp.{table}")
+
+    def mark(self, now_ms: int) -> Iterator[None]:
+        """Follow every root; afterwards ``is_marked`` tells what is reached."""
+        with self._database.transaction():
+            self._database.execute("UPDATE gc_state SET marking = 1")
+            self._database.execute("DELETE FROM gc_new_roots")
+            self._database.execute("DELETE FROM gc_holds WHERE until_ms <= ?", (now_ms,))
+        self._database.execute("DROP TABLE IF EXISTS temp.gc_marks")
+        self._database.execute("CREATE TEMP TABLE gc_marks (content_hash BLOB PRIMARY KEY) WITHOUT ROWID")
+        for _, cid, recursive in self._named_roots(now_ms):
+            yield from self._walk([cid], recursive=recursive)
+
+    def _named_roots(self, now_ms: int) -> Iterator[tuple[str, Cid, bool]]:
+        """Every root: what people know it by, and whether what it links to is kept too."""
+        yield from (("the state of the world", cid, True) for cid in self._live_roots())
+        pins = "SELECT name, cid, recursive FROM pins WHERE coalesce(expires_ms > ?, 1) AND name > ? ORDER BY name"
+        for name, cid, recursive in self._pages(pins, "", now_ms):
+            yield f"pin {name!r}", cid, bool(recursive)
+        for path, cid, _ in self._pages("SELECT path, cid, 1 FROM file_index WHERE path > ? ORDER BY path", ""):
+            yield f"file {path!r}", cid, True
+        for _, cid, _ in self._pages("SELECT cid, cid, 1 FROM content WHERE cid > ? ORDER BY cid", b""):
+            yield "the world, whose content this node keeps,", cid, True
+
+    def _pages(self, sql: str, after: object, *before: object) -> Iterator[tuple[str, Cid, int]]:
+        """Rows (key, cid, number), read in pages: the tables may change meanwhile."""
+        while True:
+            rows = self._database.query(f"{sql} LIMIT {PAGE_ROWS}", (*before, after))
+            yield from ((key, Cid.from_bytes(cid), number) for key, cid, number in rows)
+            if len(rows) < PAGE_ROWS:
+                return
+            after = rows[-1][0]
+
+    def _walk(self, stack: list[Cid], *, recursive: bool = True, reads_max: int | None = None) -> Iterator[None]:
+        """Mark these and all below that is not marked; raises _TooMuch after ``reads_max`` reads."""
+        reads = 0
+        while stack:
+            cid = stack.pop()
+            new = self._database.execute("INSERT OR IGNORE INTO temp.gc_marks VALUES (?)", (cid.digest,))
+            if not new or not recursive or cid.codec is Codec.RAW:
+                continue
+            if reads == reads_max:
+                self._database.execute("DELETE FROM temp.gc_marks WHERE content_hash = ?", (cid.digest,))
+                raise _TooMuch
+            reads += 1
+            below = self._below(cid)
+            raw = [(link.digest,) for link in below if link.codec is Codec.RAW]
+            self._database.execute_many("INSERT OR IGNORE INTO temp.gc_marks VALUES (?)", raw)
+            stack += [link for link in below if link.codec is not Codec.RAW]
+            if reads % READ_AT_ONCE == 0:
+                yield
+        yield
+
+    def _below(self, cid: Cid) -> list[Cid]:
+        try:
+            return links_in(cid, self._blobs.get(cid.digest))
+        except (BlobNotFound, BlobHashMismatch):
+            self.missing += 1
+        except DecodeError:
+            pass  # anybody may call any bytes dag-cbor: those that are not reach nothing
+        return []
+
+    def is_marked(self, content_hash: ContentHash) -> bool:
+        """Whether a root reaches it, as of ``mark``."""
+        return bool(self._database.query("SELECT 1 FROM temp.gc_marks WHERE content_hash = ?", (content_hash,)))
+
+    def unreachable(self) -> Iterator[tuple[ContentHash, int]]:
+        """Hash and bytes of what is stored, not the chain's, and not marked; ascending, read in pages."""
+        after = b""
+        while True:
+            rows = self._database.query(
+                "SELECT content_hash, size_bytes FROM blobs WHERE kept = 0 AND content_hash > ? AND content_hash NOT IN"
+                " (SELECT content_hash FROM temp.gc_marks) ORDER BY content_hash LIMIT ?",
+                (after, PAGE_ROWS),
+            )
+            yield from rows
+            if len(rows) < PAGE_ROWS:
+                return
+            after = rows[-1][0]
+
+    def note(self, now_ms: int) -> Iterator[Garbage]:
+        """Remember since when nothing reaches what is unreachable now; the last yield is all of it."""
+        found = Garbage()
+        page: list[tuple[ContentHash, int]] = []
+        for content_hash, size_bytes in self.unreachable():
+            page.append((content_hash, now_ms))
+            found = found.plus(1, size_bytes)
+            if len(page) == PAGE_ROWS:
+                self._note(page)
+                page.clear()
+                yield found
+        self._note(page)
+        yield from self._forget_reached(found)
+        yield found
+
+    def _note(self, rows: list[tuple[ContentHash, int]]) -> None:
+        if rows:
+            with self._database.transaction():
+                self._database.execute_many("INSERT OR IGNORE INTO gc_candidates VALUES (?, ?)", rows)
+
+    def _forget_reached(self, found: Garbage) -> Iterator[Garbage]:
+        """What is reached again, or gone, is a candidate no more."""
+        after = b""
+        while True:
+            rows = self._database.query(
+                "SELECT content_hash, content_hash IN (SELECT content_hash FROM temp.gc_marks) OR content_hash NOT IN"
+                " (SELECT content_hash FROM blobs) FROM gc_candidates WHERE content_hash > ? ORDER BY 1 LIMIT ?",
+                (after, PAGE_ROWS),
+            )
+            with self._database.transaction():
+                self._database.execute_many(
+                    "DELETE FROM gc_candidates WHERE content_hash = ?", [(key,) for key, is_over in rows if is_over]
+                )
+            yield found
+            if len(rows) < PAGE_ROWS:
+                return
+            after = rows[-1][0]
+
+    def due(self, now_ms: int, grace_ms: int) -> Garbage:
+        """What ``sweep`` would remove now."""
+        self._order(now_ms, grace_ms)
+        rows = self._database.query("SELECT count(*), coalesce(sum(size_bytes), 0) FROM temp.gc_order")
+        return Garbage(*rows[0])
+
+    def sweep(self, now_ms: int, grace_ms: int, *, down_to_bytes: int | None = None) -> Iterator[Garbage]:
+        """Remove candidates of at least this age, the oldest first; yields what went in each step.
+
+        ``down_to_bytes``: stop once all blobs that are not the chain's together have no more than this.
+        """
+        self._order(now_ms, grace_ms)
+        after = 0
+        while True:
+            rows = self._database.query(
+                "SELECT seq, content_hash, size_bytes FROM temp.gc_order WHERE seq > ? ORDER BY seq LIMIT ?",
+                (after, SWEEP_AT_ONCE),
+            )
+            if down_to_bytes is not None:
+                rows = _enough(rows, self._foreign_bytes() - down_to_bytes)
+            if not rows:
+                return
+            try:
+                with self._database.transaction():
+                    self._mark_late(LATE_READS_MAX)
+                    removed = self._remove(rows)
+            except _TooMuch:
+                yield from (Garbage() for _ in self._mark_late_roots(None))
+                continue
+            after = rows[-1][0]
+            yield removed
+
+    def remove(self, content_hash: ContentHash) -> bool:
+        """After ``mark``: remove one blob whatever its age, unless something reaches it or an import is under way.
+
+        Whether it went.
+        """
+        with self._database.transaction():
+            self._mark_late(LATE_READS_MAX)
+            if self._database.query("SELECT 1 FROM gc_holds") or not self._is_garbage(content_hash):
+                return False
+            self._blobs.sweep([content_hash])
+            self._database.execute("DELETE FROM gc_candidates WHERE content_hash = ?", (content_hash,))
+        return True
+
+    def _is_garbage(self, content_hash: ContentHash) -> bool:
+        found = self._database.query("SELECT 1 FROM blobs WHERE content_hash = ? AND kept = 0", (content_hash,))
+        return bool(found) and not self.is_marked(content_hash)
+
+    def holders(self, content_hash: ContentHash, now_ms: int) -> Iterator[str | None]:
+        """What reaches it, for people; None after each root that does not."""
+        if self._database.query("SELECT 1 FROM blobs WHERE content_hash = ? AND kept = 1", (content_hash,)):
+            yield "it is part of the chain"
+        if self._database.query("SELECT 1 FROM gc_holds WHERE until_ms > ?", (now_ms,)):
+            yield "an import is under way, and may need it"
+        self._database.execute("DELETE FROM temp.gc_marks")
+        for name, cid, recursive in self._named_roots(now_ms):
+            for _ in self._walk([cid], recursive=recursive):
+                yield None
+            if self.is_marked(content_hash):
+                yield f"{name} reaches it"
+
+    def _remove(self, rows: list[tuple[int, ContentHash, int]]) -> Garbage:
+        size_of = {content_hash: size_bytes for _, content_hash, size_bytes in rows}
+        marks = ", ".join("?" * len(size_of))
+        going = [
+            key
+            for (key,) in self._database.query(
+                f"SELECT content_hash FROM blobs WHERE content_hash IN ({marks}) AND kept = 0 AND content_hash IN"
+                " (SELECT content_hash FROM gc_candidates) AND content_hash NOT IN"
+                " (SELECT content_hash FROM temp.gc_marks)",
+                tuple(size_of),
+            )
+        ]
+        self._blobs.sweep(going)
+        self._database.execute_many("DELETE FROM gc_candidates WHERE content_hash = ?", [(key,) for key in going])
+        return Garbage(len(going), sum(size_of[key] for key in going))
+
+    def _mark_late(self, reads_max: int) -> None:
+        for _ in self._mark_late_roots(reads_max):
+            pass
+
+    def _mark_late_roots(self, reads_max: int | None) -> Iterator[None]:
+        """Follow the roots that came since ``mark`` began."""
+        rows = self._database.query("SELECT cid FROM gc_new_roots")
+        late = [Cid.from_bytes(row[0]) for row in rows]
+        yield from self._walk([*late, *self._live_roots()], reads_max=reads_max)
+        self._database.execute_many("DELETE FROM gc_new_roots WHERE cid = ?", [(cid.to_bytes(),) for cid in late])
+
+    def _order(self, now_ms: int, grace_ms: int) -> None:
+        held = self._database.query("SELECT min(since_ms) FROM gc_holds WHERE until_ms > ?", (now_ms,))[0][0]
+        newest = now_ms - grace_ms if held is None else min(now_ms - grace_ms, held - 1)
+        self._database.execute("DROP TABLE IF EXISTS temp.gc_order")
+        self._database.execute(
+            "CREATE TEMP TABLE gc_order (seq INTEGER PRIMARY KEY, content_hash BLOB, size_bytes INTEGER)"
+        )
+        self._database.execute(
+            "INSERT INTO temp.gc_order (content_hash, size_bytes) SELECT c.content_hash, b.size_bytes"
+            " FROM gc_candidates c JOIN blobs b ON b.content_hash = c.content_hash"
+            " WHERE c.since_ms <= ? AND b.kept = 0 ORDER BY b.rowid",
+            (newest,),
+        )
+
+    def _foreign_bytes(self) -> int:
+        usage = self._blobs.usage()
+        return usage.size_bytes - usage.kept_bytes
+
+
+def _enough(rows: list[tuple[int, ContentHash, int]], excess: int) -> list[tuple[int, ContentHash, int]]:
+    """The first of these that together have at least ``excess`` bytes."""
+    chosen = []
+    for row in rows:
+        if excess <= 0:
+            break
+        chosen.append(row)
+        excess -= row[2]
+    return chosen

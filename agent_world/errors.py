@@ -10,6 +10,7 @@ AgentWorldError
 │   ├── BlobNotFound      no blob of that hash here
 │   ├── BlobHashMismatch  bytes do not hash to their name
 │   ├── BlobTooLarge      content above the size of one blob; it must travel as a file manifest
+│   ├── FileMissing       the file index has no such path
 │   ├── StoreFull         the quota for content that is not the chain's is used up
 │   └── ChainError        a block, certificate or root does not check out
 ├── LocalError            our own code called out of turn: a bug                                  exit 70
@@ -17,6 +18,7 @@ AgentWorldError
 ├── RemoteError           a peer broke the protocol; ``rule`` names the README rule               exit 76
 │   └── DecodeError       bytes that are not what they claim to be
 ├── ForkProved            two certified blocks of one height: a third of the stake or more is faulty  exit 79
+├── FileConflict          a file is not what a change on condition expected                       exit 69
 ├── Ignored               a message is not for now: stale, early or already known; nobody's fault       exit 75
 ├── Refused               a request was refused, with a code of ``ErrorCode``                     exit 75/69
 └── Unavailable           nobody could be asked, or nobody answered in time                       exit 75
@@ -108,6 +110,25 @@ class BlobTooLarge(DataError):
     """More than BLOB_BYTES_MAX bytes were offered as one blob; larger content is a file manifest of chunks (D2)."""
 
     wire_code = ErrorCode.BAD_REQUEST
+
+
+class FileMissing(DataError):
+    """The file index has no such path, or what it names is not stored here."""
+
+    wire_code = ErrorCode.NOT_FOUND
+
+
+class FileConflict(AgentWorldError):
+    """A file was to be changed on a condition that does not hold; ``current`` is the hash that is there, or None."""
+
+    exit_code = 69
+    wire_code = ErrorCode.STATE_MISMATCH
+
+    def __init__(self, path: str, current: bytes | None, detail: str) -> None:
+        now = "nothing" if current is None else current.hex()
+        super().__init__(f"{path}: {detail} (now {now}); read it again and repeat the change")
+        self.path = path
+        self.current = current
 
 
 class StoreFull(DataError):

@@ -79,7 +79,7 @@ def _checked(parts: Iterator[bytes], cid: Cid) -> Iterator[bytes]:
 
 def _deliver(parts: Iterator[bytes], output: Path | None, digest: ContentHash, *, as_json: bool) -> None:
     if output is not None:
-        size = _write_new(output, parts)
+        size = write_new(output, parts)
         show({"content_hash": digest, "size_bytes": size, "file": str(output)}, as_json=as_json)
     elif as_json:
         data = b"".join(parts)
@@ -89,7 +89,7 @@ def _deliver(parts: Iterator[bytes], output: Path | None, digest: ContentHash, *
             sys.stdout.buffer.write(part)
 
 
-def _write_new(output: Path, parts: Iterator[bytes]) -> int:
+def write_new(output: Path, parts: Iterator[bytes]) -> int:
     """Write a file that must not exist; nothing is left of it if the parts end in an error. Returns its size."""
     size = 0
     try:

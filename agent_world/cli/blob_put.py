@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from agent_world.cli.client import NodeClient, home_option
+from agent_world.cli.file_parts import file_parts
 from agent_world.cli.output import json_option, show
-from agent_world.errors import UsageError
-from agent_world.wire.limits import MIB
 
 
 @click.command("put")
@@ -23,14 +21,5 @@ def command(file: Path, home: Path, as_json: bool) -> None:
     Up to 1 MiB it is one blob; above that its chunks are stored and a manifest names them. It is pinned under its
     CID, so that it stays until `blob unpin CID`.
     """
-    with NodeClient(home) as node:
-        show(node.post_stream("/content", _parts(file)), as_json=as_json)
-
-
-def _parts(file: Path) -> Iterator[bytes]:
-    try:
-        with file.open("rb") as source:
-            while part := source.read(MIB):
-                yield part
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error}") from None
+    with NodeClient(home) as node, file_parts(file, quiet=as_json) as parts:
+        show(node.post_stream("/content", parts), as_json=as_json)

@@ -86,7 +86,7 @@ class NodeClient:
         """Let go of the connection."""
         self._http.close()
 
-    def get(self, path: str, **query: Any) -> Any:
+    def get(self, path: str, /, **query: Any) -> Any:
         """GET a JSON value."""
         return self._send("GET", path, params={k: v for k, v in query.items() if v is not None}).json()
 
@@ -95,7 +95,7 @@ class NodeClient:
         return self._send("GET", path).content
 
     @contextmanager
-    def get_stream(self, path: str, **query: Any) -> Iterator[Iterator[bytes]]:
+    def get_stream(self, path: str, /, **query: Any) -> Iterator[Iterator[bytes]]:
         """GET raw bytes of any size, in parts."""
         with self._explained(), self._http.stream("GET", path, params=query) as response:
             if not response.is_success:
@@ -103,9 +103,10 @@ class NodeClient:
                 raise _refused(response)
             yield response.iter_bytes()
 
-    def post_stream(self, path: str, parts: Iterator[bytes]) -> Any:
+    def post_stream(self, path: str, parts: Iterator[bytes], /, **query: Any) -> Any:
         """POST raw bytes of any size, get a JSON value."""
-        return self._send("POST", path, content=parts).json()
+        given = {key: value for key, value in query.items() if value is not None}
+        return self._send("POST", path, content=parts, params=given).json()
 
     def post_json(self, path: str, value: Any) -> Any:
         """POST a JSON value, get a JSON value."""

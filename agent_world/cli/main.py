@@ -44,6 +44,18 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
         "save": "world_save",
         "load": "world_load",
     },
+    "fs": {
+        "write": "fs_write",
+        "cat": "fs_cat",
+        "ls": "fs_ls",
+        "stat": "fs_stat",
+        "rm": "fs_rm",
+        "cp": "fs_cp",
+        "sync": "fs_sync",
+        "audit": "fs_audit",
+        "export": "fs_export",
+        "import": "fs_import",
+    },
     "blob": {
         "get": "blob_get",
         "put": "blob_put",
@@ -70,6 +82,7 @@ _GROUP_HELP: Final = {
     "lease": "See and move the lease of the world's single writer.",
     "action": "Sign actions and hand them to a node.",
     "world": "Look at the world through a node, verify a home, or verify the head of a swarm without one.",
+    "fs": "Files by their paths: write on condition, mirror folders, carry a whole index to another node.",
     "blob": "Put content into a node's store and get it out.",
 }
 INTERRUPTED_EXIT: Final = 130

@@ -15,8 +15,12 @@ from agent_world.node.counters import Counters
 from agent_world.node.ledger import Ledger
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.collector import Collector, Garbage
+from agent_world.store.file_audit import Audit
+from agent_world.store.file_index import FileIndex
 from agent_world.store.home import Home
+from agent_world.store.pins import PinTable
 from agent_world.wire.cid import ContentHash
+from agent_world.wire.jsonable import jsonable
 
 _log = structlog.get_logger("agent_world.storage")
 
@@ -24,6 +28,8 @@ LOOK_EVERY_S: Final = 10.0
 """Pause between two looks at the quota; costs one row."""
 TRY_AGAIN_S: Final = 60.0
 """Above the watermark with nothing to free, the store is walked no more often than this."""
+AUDIT_STEPS: Final = 16
+"""Between two chances for other tasks: most are a row of a table."""
 ORPHAN_FILES_S: Final = 3_600.0
 """Files without a row are removed at this age: an import writes them before their rows."""
 
@@ -130,6 +136,18 @@ class Collecting:
                 self.counters.add("gc.evicted", step.items)
                 await trio.lowlevel.checkpoint()
         return freed
+
+    async def audit(self, index: FileIndex) -> dict[str, Any]:
+        """``FileIndexAuditReport`` for JSON; raises Refused (ERR_BUSY) while another process collects."""
+        async with self._one_at_a_time:
+            collector = Collector(self._home, self._blobs, lambda: (self._ledger.head.state_root,))
+            with collector.alone():
+                audit = Audit(index, PinTable(self._home), self._blobs, collector)
+                for number, _ in enumerate(audit.steps(self._clock.wall_ms())):
+                    if number % AUDIT_STEPS == 0:
+                        await trio.lowlevel.checkpoint()
+        found: dict[str, Any] = jsonable(attrs.asdict(audit.report))
+        return {**found, "is_clean": audit.report.is_clean}
 
     async def remove(self, content: ContentHash) -> int:
         """Remove one blob that nothing reaches; its bytes.

@@ -31,7 +31,9 @@ from agent_world.node.counters import Counters
 from agent_world.node.discovery import Discovery, DiscoveryParts
 from agent_world.node.equivocations import Equivocations
 from agent_world.node.fetch import BlobFetcher
+from agent_world.node.files import NodeFiles
 from agent_world.node.filing import Filing
+from agent_world.node.fs_control import FsRoutes
 from agent_world.node.heal import Healer
 from agent_world.node.large import LargeContent
 from agent_world.node.lease_keeper import LeaseKeeper
@@ -52,12 +54,14 @@ from agent_world.node.sources import Sources
 from agent_world.node.store_control import StoreRoutes
 from agent_world.node.task_status import TaskStatus
 from agent_world.node.transfer import BlobTransfer
+from agent_world.node.tree_fetch import TreeFetcher
 from agent_world.node.voting import Voting, VotingParts
 from agent_world.store.bans import BanBook
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.chain import ChainStore
 from agent_world.store.content import ContentTable
 from agent_world.store.evidence import EvidenceBook
+from agent_world.store.file_index import FileIndex
 from agent_world.store.home import Home
 from agent_world.store.peers import PeerBook
 from agent_world.store.pins import PinTable
@@ -107,7 +111,7 @@ class Node:
         self.content = ContentTable(home, config.storage)
         search = ProviderSearch(network, self.peering.links.is_own)
         self.sources = Sources(network, self.peering, self.fetcher, search)
-        self.pinning = Pinning(PinTable(home), self.blobs, self.sources, self.clock)
+        self.files = self._files(home)
         self.puller = self._puller() if settings.role is Role.STORAGE else None
         self.equivocations = Equivocations(self.ledger, EvidenceBook(home), network)
         self.seat = None if validator_key is None else self._seat(home, validator_key)
@@ -135,6 +139,14 @@ class Node:
         )
         self.snapshot_search = SnapshotSearch(network, self.sources, self.ledger.world_id)
         self._wire_up()
+
+    def _files(self, home: Home) -> NodeFiles:
+        trees = TreeFetcher(self.blobs, self.sources, self.large, self.fetcher.peers, self.clock)
+        self.pinning = Pinning(PinTable(home), self.blobs, trees, self.clock)
+        index = FileIndex(home, self.blobs)
+        files = NodeFiles(index, self.blobs, self.large, trees, self.pinning, self.collecting)
+        files.peers = self.fetcher.peers
+        return files
 
     def _puller(self) -> Puller:
         parts = PullParts(self.ledger, self.blobs, self.content, self.fetcher, self.large, self.sources, self.clock)
@@ -260,7 +272,7 @@ class Node:
 
     def routes(self) -> list[Route]:
         """Of the control API: what only a running node answers."""
-        return StoreRoutes(self.pinning, self.collecting).routes()
+        return [*StoreRoutes(self.pinning, self.collecting).routes(), *FsRoutes(self.files).routes()]
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. The network must be running already."""

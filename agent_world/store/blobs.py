@@ -113,7 +113,7 @@ class LocalCasStore:
         self.wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
         """The clock of holds; that of whoever collects."""
         self._counters: Counter[str] = Counter()
-        if home.writable:
+        if home.writable and not home.is_shared:  # what others are writing is not unfinished
             self._counters["unfinished_removed"] = self._files.remove_unfinished()
 
     def put(self, data: bytes, *, kept: bool = False) -> ContentHash:

@@ -103,6 +103,8 @@ class Home:
         self.files = files
         self.database = database
         self.writable = lock is not None
+        self.is_shared = False
+        """Other processes write to it too."""
         self.genesis_hash = database.genesis_hash
         self._lock = lock
 
@@ -157,6 +159,23 @@ class Home:
             os.close(lock)
             raise
         return cls(files, database, lock)
+
+    @classmethod
+    def shared(cls, path: Path, genesis_hash: Hash32 | None = None) -> Home:
+        """Open its store for reading and writing beside other processes that do the same; no node runs meanwhile.
+
+        Each process, and each thread, has a Home of its own. Raises HomeError as ``open``.
+        """
+        files = _require_home(path)
+        lock = _acquire(files.lock, fcntl.LOCK_SH)
+        try:
+            database = Database.open(files.world_db, schema.WORLD, genesis_hash)
+        except BaseException:
+            os.close(lock)
+            raise
+        home = cls(files, database, lock)
+        home.is_shared = True
+        return home
 
     @classmethod
     def at_rest(cls, path: Path) -> Home:
@@ -275,15 +294,16 @@ def _flock(lock: int, kind: int, path: Path) -> None:
         raise HomeError(f"{path.parent} is in use by another process ({holder}); stop it first") from None
 
 
-def _acquire(path: Path) -> int:
-    """An exclusive lock that the system frees when the process ends, however it ends; returns its descriptor."""
+def _acquire(path: Path, kind: int = fcntl.LOCK_EX) -> int:
+    """A lock that the system frees when the process ends, however it ends; returns its descriptor."""
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise HomeError(f"{path} cannot be opened: {error.strerror}; check that you may write there") from None
-    _flock(lock, fcntl.LOCK_EX, path)
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"pid {os.getpid()}\n".encode(), 0)
+    _flock(lock, kind, path)
+    if kind == fcntl.LOCK_EX:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"pid {os.getpid()}\n".encode(), 0)
     return lock
 
 

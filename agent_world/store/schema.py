@@ -186,18 +186,19 @@ _COLLECTION: Final = (
     "CREATE TABLE kept_lost (content_hash BLOB PRIMARY KEY) STRICT, WITHOUT ROWID",
     # What no root reached when it was last looked, and since when.
     "CREATE TABLE gc_candidates (content_hash BLOB PRIMARY KEY, since_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID",
-    # Roots that came after a collection has begun to mark, from whatever process.
+    # Roots that came after a collection has begun to mark, from whatever process. EXCEPT and not OR IGNORE: in a trigger
+    # the outer statement's way with conflicts counts, and an upsert has it fail.
     "CREATE TABLE gc_state (id INTEGER PRIMARY KEY CHECK (id = 1), marking INTEGER NOT NULL) STRICT",
     "INSERT INTO gc_state VALUES (1, 0)",
     "CREATE TABLE gc_new_roots (cid BLOB PRIMARY KEY) STRICT, WITHOUT ROWID",
     """CREATE TRIGGER pin_is_root AFTER INSERT ON pins WHEN (SELECT marking FROM gc_state)
-        BEGIN INSERT OR IGNORE INTO gc_new_roots VALUES (NEW.cid); END""",
+        BEGIN INSERT INTO gc_new_roots SELECT NEW.cid EXCEPT SELECT cid FROM gc_new_roots; END""",
     """CREATE TRIGGER file_is_root AFTER INSERT ON file_index WHEN (SELECT marking FROM gc_state)
-        BEGIN INSERT OR IGNORE INTO gc_new_roots VALUES (NEW.cid); END""",
+        BEGIN INSERT INTO gc_new_roots SELECT NEW.cid EXCEPT SELECT cid FROM gc_new_roots; END""",
     """CREATE TRIGGER changed_file_is_root AFTER UPDATE OF cid ON file_index WHEN (SELECT marking FROM gc_state)
-        BEGIN INSERT OR IGNORE INTO gc_new_roots VALUES (NEW.cid); END""",
+        BEGIN INSERT INTO gc_new_roots SELECT NEW.cid EXCEPT SELECT cid FROM gc_new_roots; END""",
     """CREATE TRIGGER content_is_root AFTER INSERT ON content WHEN (SELECT marking FROM gc_state)
-        BEGIN INSERT OR IGNORE INTO gc_new_roots VALUES (NEW.cid); END""",
+        BEGIN INSERT INTO gc_new_roots SELECT NEW.cid EXCEPT SELECT cid FROM gc_new_roots; END""",
     # Imports whose root comes last; what came after the oldest has begun is not swept.
     "CREATE TABLE gc_holds (id INTEGER PRIMARY KEY, since_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL) STRICT",
 )

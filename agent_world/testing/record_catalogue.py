@@ -14,6 +14,7 @@ from agent_world.wire import (
     consensus,
     directory,
     evidence,
+    file_index,
     genesis,
     head,
     hello,
@@ -86,6 +87,12 @@ CATALOGUE: Final[dict[str, tuple[type, ...]]] = {
         blob.FetchBlobsResponse,
         blob.BlobRef,
         blob.FileManifest,
+    ),
+    "file_index": (
+        file_index.FileMetadata,
+        file_index.FileIndexPage,
+        file_index.FileIndexManifest,
+        file_index.FileIndexManifestRef,
     ),
     "event": (
         block.GetJournalSegmentRequest,
@@ -179,6 +186,8 @@ SIZE_MAX: Final[dict[str, int]] = {
     "FetchBlobResponse": limits.RPC_BODY_BYTES_MAX,
     "FetchBlobsResponse": limits.RPC_BODY_BYTES_MAX,
     "FileManifest": limits.BLOB_BYTES_MAX,
+    "FileIndexPage": limits.BLOB_BYTES_MAX,
+    "FileIndexManifest": limits.BLOB_BYTES_MAX,
     "SnapshotManifest": limits.RPC_BODY_BYTES_MAX,
     "StatePack": limits.CHUNK_BYTES,
 }

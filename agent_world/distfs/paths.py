@@ -1,0 +1,33 @@
+"""Paths of the file index: relative, of segments between single slashes, never above their beginning."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from agent_world.errors import UsageError
+
+PATH_BYTES_MAX: Final = 1_024
+"""In UTF-8."""
+
+
+def normalise(path: str) -> str:
+    """The one form of a path: ``.`` and repeated slashes left out. Idempotent; raises UsageError.
+
+    Refused: empty, absolute, with ``..`` anywhere, without a real segment, longer than PATH_BYTES_MAX, with a NUL or
+    anything that is not UTF-8.
+    """
+    if path.startswith("/"):
+        raise UsageError(f"path {path[:80]!r} is absolute; paths of the index are relative")
+    segments = [segment for segment in path.split("/") if segment not in ("", ".")]
+    if ".." in segments:
+        raise UsageError(f"path {path[:80]!r} goes upwards; '..' has no place in the index")
+    if not segments:
+        raise UsageError(f"path {path[:80]!r} names no file")
+    joined = "/".join(segments)
+    try:
+        size = len(joined.encode())
+    except UnicodeEncodeError:
+        raise UsageError(f"path {path[:80]!r} is not UTF-8") from None
+    if "\0" in joined or size > PATH_BYTES_MAX:
+        raise UsageError(f"path {path[:80]!r} has a NUL, or more than {PATH_BYTES_MAX} bytes")
+    return joined

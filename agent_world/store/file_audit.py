@@ -1,0 +1,98 @@
+"""Whether index, pins and blobs fit each other (F4), and removing what nothing reaches (F5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+
+from agent_world.distfs.manifest import chunks_in
+from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError
+from agent_world.store.blobs import LocalCasStore
+from agent_world.store.collector import Collector
+from agent_world.store.file_index import FileIndex
+from agent_world.store.pins import PinTable
+from agent_world.wire.cid import Cid, Codec, ContentHash
+
+HASHES_MAX: Final = 10_000
+"""Hashes that a list of a report has at most; ``omitted`` counts the rest."""
+
+
+@attrs.define(slots=True, kw_only=True)
+class FileIndexAuditReport:
+    """Fields and their meaning: the reference system, F4."""
+
+    total_indexed_files: int = 0
+    total_pins: int = 0
+    missing_file_blob_hashes: list[ContentHash] = attrs.Factory(list)
+    """Parts of indexed files that are not here, ascending."""
+    dangling_pin_hashes: list[ContentHash] = attrs.Factory(list)
+    """Pinned and not here."""
+    orphan_blob_hashes: list[ContentHash] = attrs.Factory(list)
+    """Here, not the chain's, and reached by no root: neither file nor pin nor the world."""
+    orphan_bytes: int = 0
+    omitted: int = 0
+
+    @property
+    def is_clean(self) -> bool:
+        """Nothing is missing, dangling or left over."""
+        return not (self.missing_file_blob_hashes or self.dangling_pin_hashes or self.orphan_blob_hashes)
+
+
+class Audit:
+    """One audit in steps, so that a node can do other things between them."""
+
+    def __init__(self, index: FileIndex, pins: PinTable, blobs: LocalCasStore, collector: Collector) -> None:
+        """``collector`` must be ``alone``."""
+        self._index = index
+        self._pins = pins
+        self._blobs = blobs
+        self._collector = collector
+        self.report = FileIndexAuditReport()
+
+    def steps(self, now_ms: int) -> Iterator[None]:
+        """Run to the end; then the report is whole."""
+        report = self.report
+        yield from self._collector.mark(now_ms)
+        missing: set[ContentHash] = set()
+        for file in self._index.list_files():
+            report.total_indexed_files += 1
+            missing.update(self._missing(file.content))
+            yield
+        dangling: set[ContentHash] = set()
+        for pin in self._pins.iterate():
+            report.total_pins += 1
+            if not self._blobs.has(pin.cid.digest):
+                dangling.add(pin.cid.digest)
+            yield
+        for content_hash, size_bytes in self._collector.unreachable():
+            self._list(report.orphan_blob_hashes, content_hash)
+            report.orphan_bytes += size_bytes
+            yield
+        for found, listed in ((missing, report.missing_file_blob_hashes), (dangling, report.dangling_pin_hashes)):
+            for content_hash in sorted(found):
+                self._list(listed, content_hash)
+
+    def _list(self, listed: list[ContentHash], content_hash: ContentHash) -> None:
+        if len(listed) < HASHES_MAX:
+            listed.append(content_hash)
+        else:
+            self.report.omitted += 1
+
+    def _missing(self, cid: Cid) -> list[ContentHash]:
+        """Of a file: the manifest or node that cannot be read, or the chunks that are not here. Chunks are not read."""
+        if cid.codec is Codec.RAW:
+            return [] if self._blobs.has(cid.digest) else [cid.digest]
+        asked: list[Cid] = [cid]
+
+        def get(link: Cid) -> bytes:
+            asked.append(link)
+            return self._blobs.get(link.digest)
+
+        try:
+            chunks = [span.cid.digest for span in chunks_in(cid, get, 0, 2**64)]
+        except (BlobNotFound, BlobHashMismatch, DecodeError):
+            return [asked[-1].digest]
+        here = self._blobs.has_many(chunks)
+        return [digest for digest in chunks if digest not in here]

@@ -1,0 +1,230 @@
+"""Files by their paths: a table over content that is never overwritten, changed by compare-and-set (F1 to F3).
+
+A change is one transaction: the condition, the blobs and the row. So it is atomic across threads with a database each,
+and across processes. What another process has removed since a blob was found here is stored again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import Final, TypeAlias
+
+from agent_world.crypto.hashing import cid_of, content_hash
+from agent_world.distfs.manifest import ManifestBuilder, assemble
+from agent_world.distfs.paths import normalise
+from agent_world.errors import DecodeError, FileConflict, FileMissing, HomeError
+from agent_world.store.blobs import LocalCasStore
+from agent_world.store.database import Row
+from agent_world.store.durable import FaultHook, no_fault
+from agent_world.store.home import Home
+from agent_world.store.staged_blobs import PreparedBlobs
+from agent_world.wire.cid import Cid, Codec, ContentHash
+from agent_world.wire.file_index import FileMetadata
+from agent_world.wire.ids import U64, TimeMs
+from agent_world.wire.limits import BLOB_BYTES_MAX, MIB
+
+PAGE_ROWS: Final = 512
+BATCH_BYTES: Final = 8 * MIB
+"""Of a large file, stored in one go."""
+
+
+class Expect(Enum):
+    """Conditions that are no hash."""
+
+    NOTHING_THERE = "nothing there"
+    """The path must not exist."""
+
+
+Expected: TypeAlias = "ContentHash | Expect | None"
+"""What must be at a path before it is changed; None: whatever it is."""
+
+
+class FileIndex:
+    """The index of one home. Paths are normalised; every method raises UsageError for what is none."""
+
+    def __init__(self, home: Home, blobs: LocalCasStore, *, fault: FaultHook = no_fault) -> None:
+        self._database = home.database
+        self._blobs = blobs
+        self._fault = fault
+
+    def write_file(self, path: str, data: bytes) -> FileMetadata:
+        """Put a file there, whatever was; raises StoreFull, HomeError."""
+        return self.write_file_if_match(path, None, data)
+
+    def write_file_if_match(self, path: str, expected: Expected, data: bytes) -> FileMetadata:
+        """Put a file there if ``expected`` is there now; else nothing is written, no blob either.
+
+        Raises FileConflict with the hash that is there, StoreFull, HomeError.
+        """
+        path = normalise(path)
+        self._require(path, expected)
+        cid, blobs = _blobs_of(data)
+        with self._blobs.hold():
+            for batch in _batches(blobs):
+                self._blobs.put_many(batch)
+            small = {cid.digest: blobs[-1]}
+            while True:
+                prepared = self._blobs.prepare(small)
+                found = self._set(path, expected, cid, len(data), prepared)
+                if found is not None:
+                    return found
+
+    def check(self, path: str, expected: Expected) -> None:
+        """Raises FileConflict if ``expected`` is not there now, before much is stored for a write."""
+        self._require(normalise(path), expected)
+
+    def put_content(self, path: str, expected: Expected, cid: Cid, size_bytes: int) -> FileMetadata:
+        """Put a file there whose content is stored already, under a hold or reached by a root.
+
+        Raises FileConflict, and FileMissing if its blob, or the manifest, is not here.
+        """
+        path = normalise(path)
+        found = self._set(path, expected, cid, size_bytes, PreparedBlobs((), (cid.digest,)))
+        if found is None:
+            raise FileMissing(f"{cid}, which is to be {path}, is not stored here")
+        return found
+
+    def copy(self, source: str, path: str, expected: Expected = None) -> FileMetadata:
+        """Put what is at ``source`` also there; no content moves. Raises FileMissing, FileConflict."""
+        with self._database.transaction():
+            found = self.need(source)
+            return self.put_content(path, expected, found.content, found.size_bytes)
+
+    def _set(
+        self, path: str, expected: Expected, cid: Cid, size_bytes: int, prepared: PreparedBlobs
+    ) -> FileMetadata | None:
+        """The change in its transaction; None if a blob has gone since it was prepared, and nothing was changed."""
+        try:
+            with self._database.transaction():
+                before = self._require(path, expected)
+                self._fault("checked")
+                if self._blobs.insert(prepared):
+                    raise _Gone
+                self._fault("blobs_inserted")
+                now_ms = self._blobs.wall_ms()
+                updated_at_ms = TimeMs(now_ms if before is None else max(now_ms, before.updated_at_ms))
+                self._database.execute(
+                    "INSERT INTO file_index VALUES (?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET"
+                    " cid = excluded.cid, size_bytes = excluded.size_bytes, updated_at_ms = excluded.updated_at_ms",
+                    (path, cid.to_bytes(), size_bytes, updated_at_ms),
+                )
+                self._fault("row_written")
+        except _Gone:
+            return None
+        self._fault("committed")
+        return FileMetadata(path=path, content=cid, size_bytes=U64(size_bytes), updated_at_ms=updated_at_ms)
+
+    def delete_file(self, path: str) -> bool:
+        """Remove the path; its content goes with a later collection. Whether it was there."""
+        return self.delete_file_if_match(path, None)
+
+    def delete_file_if_match(self, path: str, expected: ContentHash | None) -> bool:
+        """Remove the path if ``expected`` is there; raises FileConflict, also if nothing is there.
+
+        Without a condition as ``delete_file``.
+        """
+        path = normalise(path)
+        with self._database.transaction():
+            self._require(path, expected)
+            return self._database.execute("DELETE FROM file_index WHERE path = ?", (path,)) == 1
+
+    def stat_file(self, path: str) -> FileMetadata | None:
+        """What is there; None if nothing is."""
+        rows = self._database.query(f"SELECT {_COLUMNS} FROM file_index WHERE path = ?", (normalise(path),))
+        return _file(rows[0]) if rows else None
+
+    def need(self, path: str) -> FileMetadata:
+        """What is there; raises FileMissing."""
+        found = self.stat_file(path)
+        if found is None:
+            raise FileMissing(f"there is no file {normalise(path)} in the index")
+        return found
+
+    def read_file(self, path: str) -> bytes:
+        """All its bytes, verified; raises FileMissing, BlobNotFound, BlobHashMismatch, DecodeError."""
+        return b"".join(self.read_parts(path))
+
+    def read_parts(self, path: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The bytes ``start`` to ``end`` in parts of at most a blob; raises as ``read_file``."""
+        found = self.need(path)
+        if found.content.codec is Codec.RAW:
+            yield self._blobs.get(found.content.digest)[start:end]
+        else:
+            yield from assemble(found.content, lambda cid: self._blobs.get(cid.digest), start, end)
+
+    def list_files(self, prefix: str = "", *, after: str = "") -> Iterator[FileMetadata]:
+        """Files whose paths begin with ``prefix``, above ``after``, ascending by their bytes.
+
+        Read in pages, so they may change meanwhile. The prefix is text, not a folder: "a" finds "ab".
+        """
+        while True:
+            # SQLite compares TEXT by its UTF-8 bytes, as the order of a manifest is; no text has the byte FF.
+            rows = self._database.query(
+                f"SELECT {_COLUMNS} FROM file_index WHERE path >= ? AND path > ? AND path < CAST(? AS TEXT)"
+                " ORDER BY path LIMIT ?",
+                (prefix, after, prefix.encode() + b"\xff", PAGE_ROWS),
+            )
+            yield from map(_file, rows)
+            if len(rows) < PAGE_ROWS:
+                return
+            after = rows[-1][0]
+
+    def count(self) -> int:
+        """Files in all."""
+        return int(self._database.query("SELECT count(*) FROM file_index")[0][0])
+
+    def replace(self, files: Callable[[], Iterator[FileMetadata]]) -> int:
+        """Let the index be exactly these files, in one transaction; their content must be reached or held."""
+        with self._database.transaction():
+            self._database.execute("DELETE FROM file_index")
+            return self._database.execute_many(
+                "INSERT INTO file_index VALUES (?, ?, ?, ?)",
+                ((file.path, file.content.to_bytes(), file.size_bytes, file.updated_at_ms) for file in files()),
+            )
+
+    def _require(self, path: str, expected: Expected) -> FileMetadata | None:
+        before = self.stat_file(path)
+        current = None if before is None else before.content_hash
+        if expected is Expect.NOTHING_THERE and current is not None:
+            raise FileConflict(path, current, "there is a file already")
+        if isinstance(expected, bytes) and expected != current:
+            raise FileConflict(path, current, "another content is there" if current else "nothing is there")
+        return before
+
+
+class _Gone(Exception):
+    """Blobs were removed by another process; the transaction is undone."""
+
+
+def _blobs_of(data: bytes) -> tuple[Cid, list[bytes]]:
+    """The file's CID, and what is stored of it; the last one is what the CID names."""
+    if len(data) <= BLOB_BYTES_MAX:
+        return Cid(Codec.RAW, content_hash(data)), [data]
+    builder = ManifestBuilder()
+    blobs = [blob for _, blob in (*builder.add(data), *builder.finish())]
+    return cid_of(blobs[-1]), blobs
+
+
+def _batches(blobs: list[bytes]) -> Iterator[list[bytes]]:
+    """All but the last, a few MiB at a time."""
+    batch: list[bytes] = []
+    for blob in blobs[:-1]:
+        batch.append(blob)
+        if sum(map(len, batch)) >= BATCH_BYTES:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+_COLUMNS: Final = "path, cid, size_bytes, updated_at_ms"
+
+
+def _file(row: Row) -> FileMetadata:
+    """Raises HomeError for a damaged row."""
+    path, cid, size_bytes, updated_at_ms = row
+    try:
+        return FileMetadata(path=path, content=Cid.from_bytes(cid), size_bytes=size_bytes, updated_at_ms=updated_at_ms)
+    except (DecodeError, ValueError, TypeError) as error:
+        raise HomeError(f"the file index is damaged: {error}; restore the home from a copy") from None

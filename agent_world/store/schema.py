@@ -186,8 +186,8 @@ _COLLECTION: Final = (
     "CREATE TABLE kept_lost (content_hash BLOB PRIMARY KEY) STRICT, WITHOUT ROWID",
     # What no root reached when it was last looked, and since when.
     "CREATE TABLE gc_candidates (content_hash BLOB PRIMARY KEY, since_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID",
-    # Roots that came after a collection has begun to mark, from whatever process. EXCEPT and not OR IGNORE: in a trigger
-    # the outer statement's way with conflicts counts, and an upsert has it fail.
+    # Roots that came after a collection has begun to mark, from whatever process. EXCEPT and not OR IGNORE: in a
+    # trigger the outer statement's way with conflicts counts, and an upsert has it fail.
     "CREATE TABLE gc_state (id INTEGER PRIMARY KEY CHECK (id = 1), marking INTEGER NOT NULL) STRICT",
     "INSERT INTO gc_state VALUES (1, 0)",
     "CREATE TABLE gc_new_roots (cid BLOB PRIMARY KEY) STRICT, WITHOUT ROWID",

@@ -41,6 +41,7 @@ from agent_world.node.pool import ActionPool
 from agent_world.node.provider_search import ProviderSearch
 from agent_world.node.pull import Puller, PullParts
 from agent_world.node.repair import PendingRepair
+from agent_world.node.replication import replication_of
 from agent_world.node.seat import Seat
 from agent_world.node.settings import NodeSettings
 from agent_world.node.snapshot_search import SnapshotSearch
@@ -127,6 +128,7 @@ class Node:
                 voter=lambda: None if self.seat is None else self.seat.key,
             )
         )
+        self.replication = replication_of(self, home)
         self.snapshot_search = SnapshotSearch(network, self.sources, self.ledger.world_id)
         self._wire_up()
 
@@ -206,6 +208,7 @@ class Node:
     def _after_height(self) -> None:
         self.catch_up.heads.raise_to(self.ledger.height)
         self.pool.committed(self.ledger.last_actions)
+        self.replication.chain_moved()
 
     def _seek_block(self) -> None:
         for peer in self.peering.validators():
@@ -264,6 +267,7 @@ class Node:
                 nursery.start_soon(self.healer.run)
                 nursery.start_soon(self.discovery.run)
                 nursery.start_soon(self.equivocations.run)
+                nursery.start_soon(self.replication.run)
                 if self.lease is not None:
                     nursery.start_soon(self.lease.run)
                 if self.puller is not None:
@@ -304,10 +308,12 @@ class Node:
         network.serve(rpc.GET_ACTOR, submit.serve_actor)
         network.serve(rpc.GET_PENDING, PendingHandler(world, self.pool.pending_ids).serve)
         network.serve(rpc.GET_BOUNDARIES, MembershipHandler(world, self.ledger.boundaries).serve_boundaries)
+        self.replication.serve()
         topics: dict[str, Validator] = {
             "action": ActionHandler(self.pool.admit).validate,
             "head": self.catch_up.handler.validate,
             "block": block.validate,
+            "replication": self.replication.handler.validate,
         }
         consensus = self._consensus_handler()
         network.on_message(CHANNEL, consensus.on_message)

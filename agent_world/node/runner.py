@@ -16,6 +16,7 @@ from agent_world.net.libp2p.dht import Libp2pDht
 from agent_world.net.libp2p.network import Libp2pNetwork
 from agent_world.node.control import serve_control
 from agent_world.node.node import Node
+from agent_world.node.replication_control import ReplicationRoutes
 from agent_world.node.settings import NodeSettings, build_settings, check_topology, read_settings
 from agent_world.node.task_status import TaskStatus
 from agent_world.node.validator_views import ValidatorControl
@@ -69,8 +70,11 @@ async def run_node(loaded: LoadedHome, *, task_status: TaskStatus[Node] = trio.T
                 await nursery.start(node.run)
                 if loaded.settings.config.net.mdns:
                     nursery.start_soon(network.run_mdns, node.ledger.genesis_hash, node.peering.heard_of)
+                further = ReplicationRoutes(node.replication).routes()
                 await nursery.start(
-                    partial(serve_control, NodeViews(node), ValidatorControl(node), files.control_socket)
+                    partial(
+                        serve_control, NodeViews(node), ValidatorControl(node), files.control_socket, further=further
+                    )
                 )
                 task_status.started(node)
 

@@ -250,8 +250,8 @@ class ReplicationConfig:
     """Of them must be given, byte by byte; fewer if fewer exist, and at least one; source: seed Gap 2."""
     gate_peers_per_sample: int = 3
     """Peers asked for one sample, one after the other, until one gives it."""
-    gate_grace_records: int = 16
-    """The newest records are no samples: others may be fetching them just now."""
+    gate_grace_records: int = 64
+    """The newest records are no samples: others may be fetching them just now. As many as are published at once."""
     gate_timeout_ms: int = 2_000
     """Longest wait for one answer."""
     gate_retry_ms: int = 1_000

@@ -7,6 +7,7 @@ from random import SystemRandom
 from typing import Any
 
 import structlog
+import trio
 
 from agent_world.crypto.hashing import content_hash
 from agent_world.distfs.storage_gate import GateResult, SampleOutcome, decide_gate, draw_positions
@@ -48,12 +49,13 @@ class StorageGate:
     async def check(self) -> GateResult:
         """Look whether what was replicated is still there; never raises for what peers do."""
         first, last = self._store.bounds()
-        samples = []
+        positions = draw_positions(first, last, self._config, self.draw)
+        drawn = [entry for position in positions if (entry := self._store.sample(position)) is not None]
+        samples: list[list[SampleOutcome]] = [[] for _entry in drawn]
         peers = self._rotated()
-        for position in draw_positions(first, last, self._config, self.draw):
-            entry = self._store.sample(position)
-            if entry is not None:
-                samples.append(await self._ask_for(entry.content.digest, peers))
+        async with trio.open_nursery() as nursery:
+            for entry, outcomes in zip(drawn, samples, strict=True):
+                nursery.start_soon(self._ask_for, entry.content.digest, peers, outcomes)
         result = self.last = decide_gate(samples, len(peers), self._config)
         self.counters.add("replication.gate.passed" if result.passed else "replication.gate.failed")
         for reason, count in result.reasons.items():
@@ -69,21 +71,22 @@ class StorageGate:
         start = self._turn % len(peers) if peers else 0
         return peers[start:] + peers[:start]
 
-    async def _ask_for(self, content: ContentHash, peers: Sequence[PeerId]) -> list[SampleOutcome]:
+    async def _ask_for(self, content: ContentHash, peers: Sequence[PeerId], outcomes: list[SampleOutcome]) -> None:
+        """One peer after the other until one has it; what came of each goes into ``outcomes``."""
         try:
             own = self._blobs.get(content)
         except BlobNotFound:
             self._healer.lost(content)
-            return [SampleOutcome.LOCAL_MISSING]
+            outcomes.append(SampleOutcome.LOCAL_MISSING)
+            return
         except BlobHashMismatch:
             self._healer.lost(content)
-            return [SampleOutcome.LOCAL_DAMAGED]
-        outcomes: list[SampleOutcome] = []
+            outcomes.append(SampleOutcome.LOCAL_DAMAGED)
+            return
         for peer in peers[: self._config.gate_peers_per_sample]:
             outcomes.append(await self._ask(peer, content, own))
             if outcomes[-1] is SampleOutcome.MATCH:
-                break
-        return outcomes
+                return
 
     async def _ask(self, peer: PeerId, content: ContentHash, own: bytes) -> SampleOutcome:
         request = record.to_bytes(FetchBlobRequest(content_hash=content))

@@ -5,7 +5,7 @@ The only module that writes records into the file index.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import attrs
@@ -31,6 +31,7 @@ from agent_world.wire.limits import I64_MAX, RECORDS_MAX, REPLICATION_BYTES_MAX
 from agent_world.wire.replication import FileReplicationRecord
 from agent_world.wire.signed import Signed
 
+_PAGE_ROWS: Final = 256
 ACCEPT_STEPS: Final = ("begun", "blob_inserted", "record_inserted", "index_moved", "guard_moved", "committed")
 """What the fault hook is called with while a record is accepted, in order."""
 NOTE_STEPS: Final = ("note_begun", "noted", "note_committed")
@@ -194,6 +195,15 @@ class ReplicationStore:
             "SELECT record FROM replication_records WHERE position >= ? ORDER BY position LIMIT 1", (position,)
         )
         return _opened(rows[0][0]).entry if rows else None
+
+    def indexed(self) -> Iterator[tuple[str, Cid]]:
+        """Every path of the index with its content, ascending; read in pages."""
+        after = ""
+        while rows := self._database.query(
+            "SELECT path, cid FROM file_index WHERE path > ? ORDER BY path LIMIT ?", (after, _PAGE_ROWS)
+        ):
+            yield from ((path, Cid.from_bytes(cid)) for path, cid in rows)
+            after = rows[-1][0]
 
     # The outbox.
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agent_world.config import ReplicationConfig
 from agent_world.distfs.storage_gate import SampleOutcome, decide_gate, draw_positions, required_matches
 
-CONFIG = ReplicationConfig()
+CONFIG = ReplicationConfig(gate_grace_records=16)
 MATCH, MISMATCH, NOT_FOUND, TIMEOUT = (
     SampleOutcome.MATCH,
     SampleOutcome.HASH_MISMATCH,

@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 import trio
 
+from agent_world.distfs.manifest import manifest_size
 from agent_world.distfs.replication import OpenedRecord, apply_replication_record, commit_height
 from agent_world.errors import ErrorCode, Ignored, Refused, RemoteError
 from agent_world.handlers.replication import open_commit, open_records
@@ -16,7 +17,7 @@ from agent_world.node.counters import Counters
 from agent_world.node.replica_log import ReplicaLog
 from agent_world.node.replica_parts import ReplicationParts
 from agent_world.wire import record, rpc
-from agent_world.wire.cid import ContentHash
+from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.ids import U64, PeerId, ValidatorId
 from agent_world.wire.replication import FetchCommitRequest, GetRecordsRequest
 
@@ -48,6 +49,8 @@ class ReplicaFollower:
         self._left_alone: dict[PeerId, int] = {}
         self.told: Callable[[PeerId, U64, ValidatorId | None], None] = lambda _peer, _term, _holder: None
         """Told what a neighbour says of the lease: (peer, last term granted there, who holds it)."""
+        self.file_known: Callable[[Cid, int], None] = lambda _cid, _size: None
+        """Told of a file whose manifest is here, with its size in bytes: whoever stores it fetches the chunks."""
         self.last_error: str | None = None
         """Why the last question or content failed; kept until the next success."""
         self.counters = Counters()
@@ -189,6 +192,8 @@ class ReplicaFollower:
         self.counters.add("replication.applied")
         self.last_error = self._log.last_error = None
         self._log.accepted(opened)
+        if manifest_size(said.content, data) is not None:
+            self.file_known(said.content, said.size_bytes)
         return True
 
     async def fetch_commit(self, height: int) -> OpenedRecord:

@@ -44,7 +44,11 @@ OFFERED_TO: Final = 2
 """Neighbours that the newest record is shown to directly, since gossip does not answer."""
 OFFER_TIMEOUT_S: Final = 2.0
 HELD_OFF_MS: Final = 5_000
-"""How long a neighbour's word that somebody else is the writer stops this one; by then the own chain knows it."""
+"""How long a neighbour's word that somebody else is the writer stops this one at most, …"""
+CLAIM_BLOCKS: Final = 4
+"""… and how many blocks of the own chain: by then it shows who is."""
+CLAIMS_MAX: Final = 256
+"""Neighbours whose words are remembered; the one that spoke longest ago is forgotten."""
 
 
 class ReplicaPublisher:
@@ -56,12 +60,16 @@ class ReplicaPublisher:
         self._ledger = parts.ledger
         self._network = parts.network
         self._blobs = parts.blobs
+        self._healer = parts.healer
         self._clock = parts.clock
         self._config = parts.config
         self._peers = parts.neighbours
         self._key = parts.voter
         self._ask_proof = parts.ask_proof
+        self._claims: dict[PeerId, int] = {}
+        """Neighbours that have named a higher term, and the own height then."""
         self._held_off_until_ms = 0
+        self._held_off_to_height = 0
         self._failures = 0
         self._next_check_ms = 0
         self._turn = 0
@@ -77,7 +85,9 @@ class ReplicaPublisher:
         while True:
             self.poked = trio.Event()
             height = self._ledger.height
-            published = await self.publish_due() if self.lease() is not None else 0
+            if self._own_lease() is not None and self.lease() is None:
+                self.counters.add("replication.not_writing")
+            published = await self.publish_due()
             if published == self._config.publish_batch:
                 continue
             with trio.move_on_after(LOOK_S):
@@ -95,31 +105,43 @@ class ReplicaPublisher:
 
         A writer that is cut off sees no more blocks, and its lease would never end by their time.
         """
+        found = self._own_lease()
+        is_over = self._log.lease_end_ms() <= self._clock.wall_ms()
+        return None if found is None or is_over or self._is_held_off() else found
+
+    def _own_lease(self) -> WriterLease | None:
         key = self._key()
-        if key is None:
-            return None
         try:
-            found = self._log.lease_at(self._ledger.height)
+            found = None if key is None else self._log.lease_at(self._ledger.height)
         except Ignored:
             return None  # counted by ``lease_at``: a state that is not whole is being healed
-        if found is None or found.key != key.public_key:
-            return None
-        if self._log.lease_end_ms() <= self._clock.wall_ms():
-            self.counters.add("replication.lease_over_by_clock")
-            return None
-        if self._clock.now_ms() < self._held_off_until_ms:
-            return None
-        return found
+        return found if found is not None and key is not None and found.key == key.public_key else None
+
+    def _is_held_off(self) -> bool:
+        return self._clock.now_ms() < self._held_off_until_ms and self._ledger.height < self._held_off_to_height
 
     def told(self, peer: PeerId, term: U64, holder_id: ValidatorId | None) -> None:
-        """A neighbour says which term was granted last; a higher one than the own chain knows stops this writer."""
+        """A neighbour says which term was granted last; a higher one than the own chain knows stops this writer.
+
+        It is a word and no proof: it counts until the own chain has grown by a few blocks, which would show it, and
+        once for each neighbour.
+        """
         own_term, _holder = self._log.committed_lease()
         if term <= own_term:
+            self._claims.pop(peer, None)
+            return
+        height = self._ledger.height
+        claimed_at = self._claims.setdefault(peer, height)
+        while len(self._claims) > CLAIMS_MAX:
+            self._claims.pop(next(iter(self._claims)))
+        if height >= claimed_at + CLAIM_BLOCKS:
+            self.counters.add("replication.false_claim")
             return
         self.superseded_by = (term, holder_id)
         self._ask_proof(peer)
         if self.lease() is not None:
             self._held_off_until_ms = self._clock.now_ms() + HELD_OFF_MS
+            self._held_off_to_height = height + CLAIM_BLOCKS
             self.counters.add("replication.stopped_superseded")
             self.last_error = f"peer {peer} says that term {term} was granted to {holder_id}; this node has {own_term}"
             _log.warning("this writer stops: a higher term was granted", term=term, holder=holder_id, own=own_term)
@@ -180,14 +202,25 @@ class ReplicaPublisher:
         return len(published)
 
     def _publish_batch(self) -> list[OpenedRecord]:
-        """In order, up to the first that cannot be published now."""
+        """In order; a file whose content is not here stays, and holds up nobody."""
         published: list[OpenedRecord] = []
+        self.last_error = None
         for item in self._log.store.outgoing(self._config.publish_batch):
-            opened = self._publish(item)
+            try:
+                data = self._content(item.entry)
+            except (BlobNotFound, BlobHashMismatch) as error:
+                self._healer.lost(item.entry.content.digest)
+                self._not_published(item, error)
+                continue
+            opened = self._publish(item, data)
             if opened is None:
                 break
             published.append(opened)
         return published
+
+    def _not_published(self, item: Outgoing, error: Exception) -> None:
+        self.counters.add("replication.not_published")
+        self.last_error = f"{item.entry.path}: {error}"
 
     def _delayed(self, reason: str) -> None:
         self._failures += 1
@@ -196,23 +229,20 @@ class ReplicaPublisher:
         waiting = self._log.store.outbox_size()
         self.last_error = f"storage challenge gate failed: {reason}; {waiting} records wait"
 
-    def _publish(self, item: Outgoing) -> OpenedRecord | None:
+    def _publish(self, item: Outgoing, data: bytes) -> OpenedRecord | None:
         """Sign and store one record; None if it cannot be published now."""
         lease, key = self.lease(), self._key()  # anew: the lease may have ended while the gate was asked
         if lease is None or key is None:
             return None
         try:
-            data = self._content(item.entry)
             guard = self._log.store.guard()
             said = build_replication_record(guard, lease, item.entry)
             opened = sign_replication_record(said, self._ledger.genesis_hash, key)
             self._log.store.accept(opened, validate_and_advance(guard, said), data, published=item.position)
-        except (BlobNotFound, BlobHashMismatch, Refused, RemoteError) as error:
-            self.counters.add("replication.not_published")
-            self.last_error = f"{item.entry.path}: {error}"
+        except (Refused, RemoteError) as error:
+            self._not_published(item, error)
             return None
         self.counters.add("replication.published")
-        self.last_error = None
         self._log.accepted(opened)
         return opened
 

@@ -110,8 +110,8 @@ class Replication:
 
 
 def replication_of(node: Node, home: Home) -> Replication:
-    """The replication of a node whose ledger, peering and catch-up are built."""
-    return Replication(
+    """The replication of a node whose ledger, peering, puller and catch-up are built."""
+    made = Replication(
         ReplicationParts(
             home=home,
             ledger=node.ledger,
@@ -126,6 +126,13 @@ def replication_of(node: Node, home: Home) -> Replication:
             ask_proof=node.catch_up.ask_proof,
         )
     )
+    if node.puller is not None:
+        made.follower.file_known = lambda cid, size: _want(node, cid, size)
+    return made
+
+
+def _want(node: Node, cid: Cid, size_bytes: int) -> None:
+    node.content.want([(cid, size_bytes)], node.clock.wall_ms())
 
 
 def shown_record(opened: OpenedRecord) -> dict[str, Any]:

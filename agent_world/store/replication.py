@@ -124,7 +124,10 @@ class ReplicationStore:
             if published is None:
                 self.overtaken += self._database.execute("DELETE FROM replication_outbox WHERE path = ?", (said.path,))
             else:
-                self._database.execute("DELETE FROM replication_outbox WHERE position = ?", (published,))
+                # With what was written at the path before it, should that have had to wait.
+                self._database.execute(
+                    "DELETE FROM replication_outbox WHERE path = ? AND position <= ?", (said.path, published)
+                )
             self._fault("guard_moved")
         self._fault("committed")
 

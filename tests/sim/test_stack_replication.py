@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 from replicating import covered, index, open_checked, put, take_lease, until_covered, until_same_place
 
 from agent_world.crypto.hashing import cid_of
 from agent_world.errors import ErrorCode, Refused
+from agent_world.handlers.replication import open_records
 from agent_world.net.interface import RequestHandler
 from agent_world.net.memory import LinkSettings
-from agent_world.wire import rpc
+from agent_world.node.replica_publish import CLAIM_BLOCKS
+from agent_world.node.views import NodeViews
+from agent_world.wire import record, rpc
 from agent_world.wire.cid import Codec
-from agent_world.wire.ids import PeerId
+from agent_world.wire.ids import U64, PeerId
 
 
 async def test_every_height_of_the_holder_is_recorded_everywhere(tmp_path: Path, autojump_clock: object) -> None:
@@ -165,3 +170,54 @@ async def test_a_commit_is_asked_of_the_next_peer_when_one_has_none(  # T-8.2, T
             await follower.follower.fetch_commit(height)
         assert caught.value.code is ErrorCode.NOT_FOUND
         assert len(asked) == 5
+
+
+async def test_a_storage_node_fetches_all_of_a_large_file(tmp_path: Path, autojump_clock: object) -> None:
+    data = bytes(range(256)) * 12_000
+    async with open_checked(tmp_path) as (stack, checker):
+        await stack.start_all()
+        await take_lease(stack, "v1")
+
+        async def parts() -> AsyncIterator[bytes]:
+            yield data
+
+        stored = await NodeViews(stack.node("v1")).put_content(parts())
+        stack.node("v1").replication.write_file("large", stored.cid, stored.size_bytes)
+        await stack.until(lambda: "large" in index(stack, "s1") and "large" in index(stack, "o1"), "it is in the index")
+        large = {name: stack.node(name).large for name in ("s1", "o1")}
+        await stack.until(lambda: stack.status("s1")["storage"]["have"] == 1, "every chunk is here")
+        assert await large["s1"].here(stored.cid) == len(data)
+        assert await large["o1"].here(stored.cid) == 0  # its manifest only
+        await until_same_place(stack)
+        checker.one_log()
+
+
+async def test_a_file_whose_content_is_lost_holds_up_nobody(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_checked(tmp_path) as (stack, _checker):
+        await stack.start_all()
+        await take_lease(stack, "v1")
+        node = stack.node("v1")
+        put(stack, "v1", "lost", b"lost data")
+        node.blobs.delete(cid_of(b"lost data", Codec.RAW).digest)
+        put(stack, "v1", "kept", b"kept data")
+        await until_covered(stack, stack.top() + 3)
+        assert index(stack, "o1").keys() == {"kept"}
+        assert "lost" in str(stack.status("v1")["replication"]["last_error"])
+        NodeViews(stack.node("o1")).put_blob(b"lost data")  # somebody has it after all, and it is healed
+        await stack.until(lambda: index(stack, "o1").keys() == {"kept", "lost"}, "it is published")
+
+
+async def test_a_liar_stops_the_writer_for_a_few_blocks_only(tmp_path: Path, autojump_clock: object) -> None:
+    async def boasts(handler: RequestHandler, peer: PeerId, data: bytes) -> bytes:
+        answer = open_records(await handler(peer, data))
+        return record.to_bytes(attrs.evolve(answer, term=U64(2**60)))
+
+    async with open_checked(tmp_path) as (stack, _checker):
+        await stack.start_all()
+        await take_lease(stack, "v1")
+        await until_covered(stack, stack.top() + 2)
+        stack.network("o1").lie(rpc.GET_RECORDS, boasts)
+        await stack.until(lambda: stack.counters("v1").get("replication.false_claim", 0) > 3, "it lies on and on")
+        assert stack.counters("v1")["replication.stopped_superseded"] <= CLAIM_BLOCKS
+        assert stack.status("v1")["replication"]["writes"]
+        await until_covered(stack, stack.top())

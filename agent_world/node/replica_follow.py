@@ -150,8 +150,8 @@ class ReplicaFollower:
         for start in range(0, len(opened), MISSING_MAX):
             part = opened[start : start + MISSING_MAX]
             contents = await self._contents(part, peer)
-            for item in part:
-                if not self._apply(item, contents):
+            with self._log.store.together():
+                if not all(self._apply(item, contents) for item in part):
                     return
             await trio.lowlevel.checkpoint()
 

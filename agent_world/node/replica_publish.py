@@ -194,7 +194,8 @@ class ReplicaPublisher:
             self._delayed(result.detail)
             return 0
         self._failures = 0
-        published = self._publish_batch()
+        with self._log.store.together():
+            published = self._publish_batch()
         if published:
             # Only the newest is told: whoever lacks those before it asks for them.
             await self._network.publish(rpc.topic(self._ledger.world_id, "replication"), published[-1].data)

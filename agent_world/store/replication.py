@@ -6,6 +6,7 @@ The only module that writes records into the file index.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Final
 
 import attrs
@@ -130,6 +131,10 @@ class ReplicationStore:
                 )
             self._fault("guard_moved")
         self._fault("committed")
+
+    def together(self) -> AbstractContextManager[None]:
+        """Records accepted inside become durable at once, at its end; each still moves as one or not at all."""
+        return self._database.transaction()
 
     def _index(self, entry: FileEntry) -> None:
         self._database.execute(

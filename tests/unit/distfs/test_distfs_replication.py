@@ -95,6 +95,8 @@ def test_the_same_writer_begins_a_new_term_with_sequence_1() -> None:  # T-7.11
 def test_a_gap_asks_for_what_is_missing_and_is_no_end() -> None:  # K-7.11
     records = [written(EMPTY if n == 0 else guard(A, 1, n), A, 1).record for n in range(4)]
     assert judge(EMPTY, records[3]) == Gap((0, 0), (1, 3))
+    assert judge(guard(A, 1, 1), records[3]) == Gap((1, 1), (1, 3))
+    assert judge(guard(A, 1, 1), records[2]) == Gap((1, 1), (1, 2))
     now = EMPTY
     for said in records[:3]:
         now = validate_and_advance(now, said)

@@ -33,7 +33,14 @@ from agent_world.wire.replication import FileReplicationRecord
 from agent_world.wire.signed import Signed
 
 _PAGE_ROWS: Final = 256
-ACCEPT_STEPS: Final = ("begun", "blob_inserted", "record_inserted", "index_moved", "guard_moved", "committed")
+ACCEPT_STEPS: Final = (
+    "accept_begun",
+    "content_inserted",
+    "record_inserted",
+    "index_moved",
+    "place_moved",
+    "accept_committed",
+)
 """What the fault hook is called with while a record is accepted, in order."""
 NOTE_STEPS: Final = ("note_begun", "noted", "note_committed")
 """The same while something is put into the outbox."""
@@ -104,12 +111,12 @@ class ReplicationStore:
         said = opened.record
         prepared = self._blobs.prepare({said.content.digest: data})
         with self._database.transaction():
-            self._fault("begun")
+            self._fault("accept_begun")
             if validate_and_advance(self.guard(), said) != guard:
                 raise LocalError(f"record {opened.place} does not lead to guard {guard.place}")
             self._void((said.prev_epoch, said.prev_sequence))
             self._blobs.insert(prepared)
-            self._fault("blob_inserted")
+            self._fault("content_inserted")
             self._database.execute(
                 "INSERT INTO replication_records (writer_epoch, sequence, path, commit_height, record)"
                 " VALUES (?, ?, ?, ?, ?)",
@@ -129,8 +136,8 @@ class ReplicationStore:
                 self._database.execute(
                     "DELETE FROM replication_outbox WHERE path = ? AND position <= ?", (said.path, published)
                 )
-            self._fault("guard_moved")
-        self._fault("committed")
+            self._fault("place_moved")
+        self._fault("accept_committed")
 
     def together(self) -> AbstractContextManager[None]:
         """Records accepted inside become durable at once, at its end; each still moves as one or not at all."""

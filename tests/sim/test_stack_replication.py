@@ -64,7 +64,7 @@ async def test_files_of_the_holder_are_in_every_index(tmp_path: Path, autojump_c
         for name in stack.members:
             assert index(stack, name) == expected
             assert stack.node(name).blobs.get(cid_of(b"poem 19", Codec.RAW).digest) == b"poem 19"
-        checker.one_log()
+        checker.one_log(stack.members)
 
 
 async def test_who_comes_late_gets_all_of_it(tmp_path: Path, autojump_clock: object) -> None:  # T-8.3
@@ -189,7 +189,7 @@ async def test_a_storage_node_fetches_all_of_a_large_file(tmp_path: Path, autoju
         assert await large["s1"].here(stored.cid) == len(data)
         assert await large["o1"].here(stored.cid) == 0  # its manifest only
         await until_same_place(stack)
-        checker.one_log()
+        checker.one_log(stack.members)
 
 
 async def test_a_file_whose_content_is_lost_holds_up_nobody(tmp_path: Path, autojump_clock: object) -> None:

@@ -151,7 +151,7 @@ async def test_a_writer_without_a_peer_waits_and_a_first_one_gets_all_in_order(
         await until_covered(stack, first + 12)
         await until_same_place(stack)
         checker.covered("o1", first, first + 12)
-        checker.one_log()
+        checker.one_log(stack.members)
 
 
 async def test_a_full_outbox_holds_up_heights_and_loses_none(tmp_path: Path, autojump_clock: object) -> None:

@@ -41,7 +41,7 @@ async def test_a_writer_that_stops_is_followed_by_another(tmp_path: Path, autoju
         await stack.start("v1")
         await until_covered(stack, stack.top() + 3)
         await until_same_place(stack)
-        checker.one_log()
+        checker.one_log(stack.members)
         assert not stack.status("v1")["replication"]["writes"]
         assert set(index(stack, "v1")) == {"file"}
 
@@ -87,7 +87,7 @@ async def test_a_writer_that_was_cut_off_is_refused_everywhere_and_follows(
         told.set()
         await until_covered(stack, stack.top() + 4)
         await until_same_place(stack)
-        checker.one_log()
+        checker.one_log(stack.members)
         # Its message is refused by everybody, with the current term and holder (typed).
         offer = record.to_bytes(OfferRecordRequest(record=late))
         for name in (*REST, "o1"):

@@ -47,6 +47,10 @@ class ReplicaFollower:
         self._fruitless = 0
         """Questions in a row that brought nothing."""
         self._left_alone: dict[PeerId, int] = {}
+        self.is_seeking = False
+        """Whether the end of the log is waited for: then questions follow each other sooner."""
+        self.confirmed: set[PeerId] = set()
+        """Neighbours that have nothing after the last record here, as far as they were asked since it came."""
         self.told: Callable[[PeerId, U64, ValidatorId | None], None] = lambda _peer, _term, _holder: None
         """Told what a neighbour says of the lease: (peer, last term granted there, who holds it)."""
         self.file_known: Callable[[Cid, int], None] = lambda _cid, _size: None
@@ -62,7 +66,7 @@ class ReplicaFollower:
             if await self._apply_waiting():
                 continue
             pause_s = self._config.ask_interval_ms / 1000
-            if self._is_missing():
+            if self.is_seeking or self._is_missing():
                 pause_s = min(pause_s, ASK_AGAIN_S * 2 ** min(self._fruitless, 16))
             due_s = max(0.0, pause_s - (self._clock.now_ms() - asked_ms) / 1000)
             if due_s > 0 and await self._woken(due_s):
@@ -70,7 +74,7 @@ class ReplicaFollower:
             asked_ms = self._clock.now_ms()
             place = self._log.place()
             await self._ask_one()
-            self._fruitless = 0 if self._log.place() != place else self._fruitless + 1
+            self._fruitless = 0 if self._log.place() != place or self.is_seeking else self._fruitless + 1
 
     async def _woken(self, pause_s: float) -> bool:
         """Wait; whether a record has come or the chain has moved while something waits for it."""
@@ -78,6 +82,12 @@ class ReplicaFollower:
         with trio.move_on_after(pause_s):
             await moved.wait()
         return moved.is_set()
+
+    def seek_end(self) -> None:
+        """Ask neighbours anew where the log ends; ``confirmed`` tells who has answered."""
+        self.confirmed.clear()
+        self.is_seeking = True
+        self._log.moved.set()
 
     def _is_missing(self) -> bool:
         return self._log.waiting.gap(self._log.store.guard()) is not None
@@ -116,7 +126,11 @@ class ReplicaFollower:
             self._failed(peer, f"{error}", f"broken.{error.rule}")
             return
         self.told(peer, answer.term, answer.holder_id)
-        await self._apply_answer(peer, answer.records)
+        if answer.records:
+            self.confirmed.clear()
+            await self._apply_answer(peer, answer.records)
+        else:
+            self.confirmed.add(peer)
 
     def _next_peer(self) -> PeerId | None:
         """In turn; one that failed is left alone for an interval, so that it holds up nobody."""

@@ -27,6 +27,7 @@ from agent_world.distfs.replication import (
 from agent_world.errors import BlobHashMismatch, BlobNotFound, Ignored, Refused, RemoteError
 from agent_world.handlers.replication import open_offered
 from agent_world.node.counters import Counters
+from agent_world.node.replica_follow import ReplicaFollower
 from agent_world.node.replica_gate import StorageGate
 from agent_world.node.replica_log import ReplicaLog
 from agent_world.node.replica_parts import ReplicationParts
@@ -40,6 +41,10 @@ _log = structlog.get_logger("agent_world.replication")
 
 LOOK_S: Final = 1.0
 """Longest pause before lease and outbox are looked at again; a commit makes the publisher look at once."""
+CONFIRMED_BY: Final = 2
+"""Neighbours that must know of no later record before the first is written, or all if there are fewer."""
+SEEK_S: Final = 0.1
+"""Pause between two looks whether they have answered."""
 OFFERED_TO: Final = 2
 """Neighbours that the newest record is shown to directly, since gossip does not answer."""
 OFFER_TIMEOUT_S: Final = 2.0
@@ -54,8 +59,9 @@ CLAIMS_MAX: Final = 256
 class ReplicaPublisher:
     """One validator's publishing; ``lease`` is the fencing."""
 
-    def __init__(self, log: ReplicaLog, gate: StorageGate, parts: ReplicationParts) -> None:
+    def __init__(self, log: ReplicaLog, follower: ReplicaFollower, gate: StorageGate, parts: ReplicationParts) -> None:
         self._log = log
+        self._follower = follower
         self._gate = gate
         self._ledger = parts.ledger
         self._network = parts.network
@@ -70,6 +76,8 @@ class ReplicaPublisher:
         """Neighbours that have named a higher term, and the own height then."""
         self._held_off_until_ms = 0
         self._held_off_to_height = 0
+        self._seeking_term = self._ended_term = 0
+        """Term for which the end of the log is sought, and was found."""
         self._failures = 0
         self._next_check_ms = 0
         self._turn = 0
@@ -90,7 +98,7 @@ class ReplicaPublisher:
             published = await self.publish_due()
             if published == self._config.publish_batch:
                 continue
-            with trio.move_on_after(LOOK_S):
+            with trio.move_on_after(SEEK_S if self._follower.is_seeking else LOOK_S):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._until_above, height, nursery.cancel_scope)
                     await self.poked.wait()
@@ -187,6 +195,8 @@ class ReplicaPublisher:
         if lease is None:
             return 0
         self.note_heights(lease)
+        if not self._is_at_the_end(lease):
+            return 0
         if not self._log.store.outbox_size() or self._clock.now_ms() < self._next_check_ms:
             return 0
         result = await self._gate.check()
@@ -201,6 +211,26 @@ class ReplicaPublisher:
             await self._network.publish(rpc.topic(self._ledger.world_id, "replication"), published[-1].data)
             await self._offer(published[-1])
         return len(published)
+
+    def _is_at_the_end(self, lease: WriterLease) -> bool:
+        """Whether neighbours have nothing after the own last record: asked once for each term and each start.
+
+        Else a new writer would make void what it could have had, and one whose home was reset or taken back to an older
+        copy would sign other records for places that it has given already.
+        """
+        follower = self._follower
+        if self._ended_term == lease.term:
+            return True
+        if self._seeking_term != lease.term:
+            self._seeking_term = lease.term
+            follower.seek_end()
+        peers = set(self._peers())
+        if not peers or len(follower.confirmed & peers) < min(CONFIRMED_BY, len(peers)):
+            self.last_error = f"waiting for neighbours to say where the log ends: {len(follower.confirmed)} have"
+            self.counters.add("replication.waits_for_the_end")
+            return False
+        self._ended_term, follower.is_seeking = lease.term, False
+        return True
 
     def _publish_batch(self) -> list[OpenedRecord]:
         """In order; a file whose content is not here stays, and holds up nobody."""

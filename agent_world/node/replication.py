@@ -35,7 +35,7 @@ class Replication:
         self.log = ReplicaLog(self.store, parts.ledger, parts.config)
         self.gate = StorageGate(self.store, parts)
         self.follower = ReplicaFollower(self.log, parts)
-        self.publisher = ReplicaPublisher(self.log, self.gate, parts)
+        self.publisher = ReplicaPublisher(self.log, self.follower, self.gate, parts)
         self.handler = ReplicationHandler(self.log)
         self.follower.told = self.publisher.told
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import attrs
 import trio
 from replicating import CONFIG, covered, index, open_checked, put, take_lease, until_covered, until_same_place
 
+from agent_world.config import LeaseConfig
 from agent_world.handlers.replication import open_offered
 from agent_world.net.interface import RequestHandler
 from agent_world.testing.stack import Stack
@@ -117,3 +120,51 @@ async def test_a_writer_that_is_cut_off_stops_when_its_lease_is_over_by_its_own_
         assert log.committed_lease() == (1, "v1")  # no block has said otherwise
         assert not stack.status("v1")["replication"]["writes"]
         assert stack.counters("v1")["replication.not_writing"] >= 1
+
+
+async def test_a_writer_that_lost_its_log_gives_no_place_twice(tmp_path: Path, autojump_clock: object) -> None:
+    """As after a reset of the home, or with an older copy of it: the lease is still its own."""
+    async with open_checked(tmp_path, config=attrs.evolve(CONFIG, lease=LeaseConfig(ttl_ms=30_000))) as (
+        stack,
+        checker,
+    ):
+        await stack.start_all()
+        await take_lease(stack, "v1")
+        put(stack, "v1", "file", b"data")
+        await until_covered(stack, stack.top() + 8)
+        await until_same_place(stack)
+        place = stack.node("v1").replication.log.place()
+        await stack.stop("v1")
+        with closing(sqlite3.connect(stack.members["v1"].home / "world.db")) as database, database:
+            for table in ("replication_records", "replication_guard", "file_index"):
+                database.execute(f"DELETE FROM {table}")
+        await stack.start("v1")
+        assert stack.node("v1").replication.log.place() == (0, 0)
+        put(stack, "v1", "later", b"later")
+        await until_covered(stack, stack.top() + 4)
+        await until_same_place(stack)
+        assert stack.node("v1").replication.log.place() > place
+        checker.one_log(stack.members)
+        assert index(stack, "o1").keys() == {"file", "later"}
+        assert not any(stack.counters(name).get("replication.two_for_one_place") for name in stack.members)
+
+
+async def test_a_new_writer_gets_what_its_neighbours_have_before_it_writes(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_checked(tmp_path) as (stack, _checker):
+        await stack.start_all()
+        await take_lease(stack, "v1")
+        await until_covered(stack, stack.top() + 5)
+        node = stack.node("v2").replication
+        node.log.take = lambda _data, _source: RecordOutcome.KNOWN  # type: ignore[method-assign]
+        node.follower._config = attrs.evolve(node.follower._config, ask_interval_ms=10**9)  # nothing comes to it
+        put(stack, "v1", "last", b"last")
+        await stack.until(lambda: "last" in index(stack, "o1"), "others have it")
+        assert "last" not in index(stack, "v2")
+        await stack.stop("v1")
+        await until_free(stack, "v2")
+        await take_lease(stack, "v2")
+        await until_covered(stack, stack.top() + 2)
+        assert all(stack.node(name).replication.store.voided == 0 for name in ("v2", "v3", "v4", "s1", "o1"))
+        assert "last" in index(stack, "v2")

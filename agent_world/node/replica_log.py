@@ -95,7 +95,7 @@ class ReplicaLog:
             state = self._ledger.state_after(height)
             if state is None:
                 raise Ignored("W6", f"the block at height {height} is not held here")
-            found = _lease_in(state, height)
+            found = writer_lease(state, height)
         except (NodeMissing, ChainError) as error:
             self.counters.add("replication.state_missing")
             raise Ignored("W6", f"the state at height {height} is not whole here: {error}") from None
@@ -172,7 +172,8 @@ class ReplicaLog:
             self.counters.add("replication.known")
 
 
-def _lease_in(state: WorldState, height: int) -> WriterLease | None:
+def writer_lease(state: WorldState, height: int) -> WriterLease | None:
+    """Who may write as of the state after ``height``; None for nobody. Raises NodeMissing, ChainError."""
     held = queries.lease(state).lease
     if held is None or not lease.is_active(held, state.clock.timestamp_ms):
         return None

@@ -265,6 +265,18 @@ class ReplicationStore:
         )
         return tuple(map(_outgoing, rows))
 
+    def contents(self) -> Iterator[Cid]:
+        """What waits to be published, as roots for whoever removes content; read in pages."""
+        after = 0
+        while rows := self._database.query(
+            "SELECT position, path, cid, size_bytes, updated_at_ms FROM replication_outbox WHERE position > ?"
+            " ORDER BY position LIMIT ?",
+            (after, _PAGE_ROWS),
+        ):
+            waiting = tuple(map(_outgoing, rows))
+            yield from (item.entry.content for item in waiting)
+            after = waiting[-1].position
+
     def outbox_size(self) -> int:
         """Entries that wait."""
         return int(self._database.query("SELECT count(*) FROM replication_outbox")[0][0])

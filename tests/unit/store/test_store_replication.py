@@ -99,6 +99,19 @@ def test_the_outbox_is_in_order_and_an_entry_leaves_when_it_is_published(store: 
     assert (store.noted_height(), store.covered_height(), store.overtaken) == (7, 6, 0)
 
 
+def test_what_waits_is_named_for_whoever_removes_content(store: ReplicationStore) -> None:  # I-3
+    entries = [entry(f"file {number}", b"%d" % number) for number in range(600)]
+    assert store.note(entries) == 600
+    assert list(store.contents()) == [item.content for item in entries]
+
+
+def test_an_index_of_more_than_a_page_comes_in_order(store: ReplicationStore) -> None:
+    entries = [entry(f"file {number:03}", b"%d" % number) for number in range(600)]
+    for item in entries:
+        store.write_file(item)
+    assert list(store.indexed()) == [(item.path, item.content) for item in entries]
+
+
 def test_two_writes_of_one_path_are_two_entries(store: ReplicationStore) -> None:
     store.write_file(entry("file", b"1"))
     store.write_file(entry("file", b"2"))

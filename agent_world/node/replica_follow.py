@@ -126,11 +126,16 @@ class ReplicaFollower:
             self._failed(peer, f"{error}", f"broken.{error.rule}")
             return
         self.told(peer, answer.term, answer.holder_id)
-        if answer.records:
-            self.confirmed.clear()
-            await self._apply_answer(peer, answer.records)
-        else:
+        if not answer.records:
             self.confirmed.add(peer)
+            return
+        problem = await self._apply_answer(peer, answer.records)
+        if self._log.place() > (epoch, sequence):
+            self.confirmed.clear()
+        elif problem is None:
+            self._failed(peer, "its records lead nowhere", "no_use")
+        if problem:
+            self.last_error = problem  # what was applied before it has cleared the error
 
     def _next_peer(self) -> PeerId | None:
         """In turn; one that failed is left alone for an interval, so that it holds up nobody."""
@@ -148,26 +153,33 @@ class ReplicaFollower:
         self.last_error = f"records after {self._log.place()}, peer {peer}: {reason}"
         self._left_alone[peer] = self._clock.now_ms() + self._config.ask_interval_ms
 
-    async def _apply_answer(self, peer: PeerId, records: Sequence[bytes]) -> None:
-        """In order, up to the first that is wrong or whose height is not reached; those before it stay."""
+    async def _apply_answer(self, peer: PeerId, records: Sequence[bytes]) -> str | None:
+        """In order, up to the first that is wrong or whose height is not reached; those before it stay.
+
+        Returns why it went no further, empty if the chain must come first; None at the end of the answer.
+        """
         opened: list[OpenedRecord] = []
+        problem: str | None = None
         for data in records:
             try:
                 opened.append(self._log.open(data))
             except Ignored:
                 self.counters.add("replication.ahead")
+                problem = ""  # the chain here comes to it; nobody's fault
                 break
             except RemoteError as error:
                 self._network.gate.blame(peer, Offence.INVALID_MESSAGE)
                 self._failed(peer, f"{error}", f"refused.{error.rule}")
+                problem = self.last_error
                 break
         for start in range(0, len(opened), MISSING_MAX):
             part = opened[start : start + MISSING_MAX]
             contents = await self._contents(part, peer)
             with self._log.store.together():
                 if not all(self._apply(item, contents) for item in part):
-                    return
+                    return self.last_error
             await trio.lowlevel.checkpoint()
+        return problem
 
     async def _contents(self, opened: Sequence[OpenedRecord], source: PeerId | None = None) -> dict[ContentHash, bytes]:
         """The blobs that records name: from the chain, from here, and the others in one request to peers."""

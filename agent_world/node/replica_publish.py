@@ -43,6 +43,8 @@ LOOK_S: Final = 1.0
 """Longest pause before lease and outbox are looked at again; a commit makes the publisher look at once."""
 CONFIRMED_BY: Final = 2
 """Neighbours that must know of no later record before the first is written, or all if there are fewer."""
+SEEK_MAX_MS: Final = 10_000
+"""After this one is enough: who is silent or talks nonsense holds up nobody."""
 SEEK_S: Final = 0.1
 """Pause between two looks whether they have answered."""
 OFFERED_TO: Final = 2
@@ -78,6 +80,7 @@ class ReplicaPublisher:
         self._held_off_to_height = 0
         self._seeking_term = self._ended_term = 0
         """Term for which the end of the log is sought, and was found."""
+        self._seeking_since_ms = 0
         self._failures = 0
         self._next_check_ms = 0
         self._turn = 0
@@ -221,11 +224,13 @@ class ReplicaPublisher:
         follower = self._follower
         if self._ended_term == lease.term:
             return True
+        now_ms = self._clock.now_ms()
         if self._seeking_term != lease.term:
-            self._seeking_term = lease.term
+            self._seeking_term, self._seeking_since_ms = lease.term, now_ms
             follower.seek_end()
         peers = set(self._peers())
-        if not peers or len(follower.confirmed & peers) < min(CONFIRMED_BY, len(peers)):
+        needed = 1 if now_ms - self._seeking_since_ms > SEEK_MAX_MS else min(CONFIRMED_BY, len(peers))
+        if not peers or len(follower.confirmed & peers) < needed:
             self.last_error = f"waiting for neighbours to say where the log ends: {len(follower.confirmed)} have"
             self.counters.add("replication.waits_for_the_end")
             return False

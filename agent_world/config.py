@@ -254,6 +254,49 @@ class LeaseConfig:
 
 
 @attrs.frozen(slots=True, kw_only=True)
+class ReplicationConfig:
+    """The record log: what its writer checks before it publishes, and how much waits."""
+
+    network_samples_per_check: int = 3
+    """Contents of the log that peers are asked for before more is published; source: seed Gap 2."""
+    required_matches: int = 2
+    """Of them must be given, byte by byte; fewer if fewer exist, and at least one; source: seed Gap 2."""
+    gate_peers_per_sample: int = 3
+    """Peers asked for one sample, one after the other, until one gives it."""
+    gate_grace_records: int = 64
+    """The newest records are no samples: others may be fetching them just now. As many as are published at once."""
+    gate_timeout_ms: int = 2_000
+    """Longest wait for one answer."""
+    gate_retry_ms: int = 1_000
+    """Pause after a check that failed; doubles with every further one."""
+    gate_retry_max_ms: int = 30_000
+    publish_batch: int = 64
+    """Records published after one check."""
+    outbox_max: int = 4_096
+    """Files and heights that wait to be published. Above it files are refused; heights wait in the chain."""
+    reorder_max: int = 256
+    """Records kept that came before those they follow."""
+    ask_interval_ms: int = 2_000
+    """A neighbour is asked for newer records this often, as gossip may lose them."""
+
+    def __attrs_post_init__(self) -> None:
+        require(self.gate_grace_records >= 0, "replication.gate_grace_records must not be negative")
+        for name in (
+            "network_samples_per_check",
+            "required_matches",
+            "gate_peers_per_sample",
+            "gate_timeout_ms",
+            "gate_retry_ms",
+            "gate_retry_max_ms",
+            "publish_batch",
+            "outbox_max",
+            "reorder_max",
+            "ask_interval_ms",
+        ):
+            require(getattr(self, name) > 0, f"replication.{name} must be above 0")
+
+
+@attrs.frozen(slots=True, kw_only=True)
 class NodeConfig:
     """Everything a node is run with."""
 
@@ -263,6 +306,7 @@ class NodeConfig:
     net: NetConfig = NetConfig()
     storage: StorageConfig = StorageConfig()
     lease: LeaseConfig = LeaseConfig()
+    replication: ReplicationConfig = ReplicationConfig()
 
 
 MAINNET: Final = NodeConfig()
@@ -273,5 +317,6 @@ MINIMAL: Final = NodeConfig(
     ),
     net=NetConfig(heartbeat_s=0.2, redial_min_s=0.05, redial_max_s=0.5, hello_interval_s=0.3, request_timeout_s=5.0),
     storage=StorageConfig(pull_retry_ms=50),
+    replication=ReplicationConfig(gate_retry_ms=50, gate_retry_max_ms=400, ask_interval_ms=300),
 )  # fmt: skip
 """Small and fast, for tests on loopback."""

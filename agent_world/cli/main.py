@@ -32,6 +32,7 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
         "rotate": "validator_rotate",
     },
     "lease": {"status": "lease_status", "acquire": "lease_acquire", "release": "lease_release"},
+    "replication": {"status": "replication_status", "commit": "replication_commit"},
     "action": {"submit": "action_submit"},
     "world": {
         "head": "world_head",
@@ -80,6 +81,7 @@ _GROUP_HELP: Final = {
     "validator": "See and change who validates, and with which key.",
     "guard": "Carry the vote guard of a stopped node, or make it anew.",
     "lease": "See and move the lease of the world's single writer.",
+    "replication": "See what the world's single writer has put where.",
     "action": "Sign actions and hand them to a node.",
     "world": "Look at the world through a node, verify a home, or verify the head of a swarm without one.",
     "fs": "Files by their paths: write on condition, mirror folders, carry a whole index to another node.",

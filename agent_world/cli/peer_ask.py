@@ -37,6 +37,14 @@ from agent_world.wire.module import (
     GetModuleManifestRequest,
     GetModuleManifestResponse,
 )
+from agent_world.wire.replication import (
+    FetchCommitRequest,
+    FetchCommitResponse,
+    GetRecordsRequest,
+    GetRecordsResponse,
+    OfferRecordRequest,
+    OfferRecordResponse,
+)
 from agent_world.wire.snapshot import GetSnapshotRequest, SnapshotManifest
 from agent_world.wire.submit import (
     GetActorRequest,
@@ -63,6 +71,9 @@ METHODS: Final[Mapping[str, tuple[type, type]]] = {
     rpc.GET_RECEIPT: (GetReceiptRequest, GetReceiptResponse),
     rpc.GET_ACTOR: (GetActorRequest, GetActorResponse),
     rpc.GET_PENDING: (GetPendingRequest, GetPendingResponse),
+    rpc.OFFER_RECORD: (OfferRecordRequest, OfferRecordResponse),
+    rpc.GET_RECORDS: (GetRecordsRequest, GetRecordsResponse),
+    rpc.FETCH_COMMIT: (FetchCommitRequest, FetchCommitResponse),
 }
 """Method -> its request and its answer: all that are answered in one piece, but the hello, which comes before."""
 _NAMES: Final = {method.removeprefix(f"{rpc.RR_BASE}/"): method for method in METHODS}

@@ -23,6 +23,7 @@ class Domain(Enum):
     CAPABILITY = b"aw/capability/1\x00"
     MEMBERSHIP = b"aw/membership/1\x00"
     HELLO_VALIDATOR = b"aw/hello-validator/1\x00"
+    REPLICATION = b"aw/replication/1\x00"
 
 
 def sign(domain: Domain, genesis_hash: Hash32, body: bytes, key: KeyPair) -> Signed:

@@ -10,6 +10,23 @@ PATH_BYTES_MAX: Final = 1_024
 """In UTF-8."""
 
 
+RESERVED: Final = "consensus/"
+"""Paths below it are written by the record log alone (protocols/replication)."""
+
+
+def is_reserved(path: str) -> bool:
+    """Whether a path in its normal form belongs to the record log."""
+    return f"{path}/".startswith(RESERVED)
+
+
+def normalise_own(path: str) -> str:
+    """``normalise``, for whoever wants to change what is there; raises UsageError also for a reserved path."""
+    normal = normalise(path)
+    if is_reserved(normal):
+        raise UsageError(f"path {path[:80]!r}: what is below {RESERVED} is written by the record log alone")
+    return normal
+
+
 def normalise(path: str) -> str:
     """The one form of a path: ``.`` and repeated slashes left out. Idempotent; raises UsageError.
 

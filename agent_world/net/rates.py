@@ -55,9 +55,10 @@ _CONTENT: Final = frozenset(
         rpc.GET_RECEIPT_SEGMENT,
         rpc.GET_MODULE_MANIFEST,
         rpc.GET_MODULE_ARTIFACT,
+        rpc.GET_RECORDS,
     }
 )
-_COSTLY: Final = frozenset({rpc.SUBMIT_ACTION, rpc.HELLO, rpc.GET_PENDING})
+_COSTLY: Final = frozenset({rpc.SUBMIT_ACTION, rpc.HELLO, rpc.GET_PENDING, rpc.OFFER_RECORD})
 
 
 def class_of(method: str) -> RateClass:

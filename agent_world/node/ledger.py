@@ -85,6 +85,11 @@ class Ledger:
         return self.head.height
 
     @property
+    def base_height(self) -> int:
+        """The first height held; 0 before the first block."""
+        return self._chain.base_height
+
+    @property
     def timestamp_ms(self) -> int:
         """Time of the last committed block."""
         return self.head.timestamp_ms
@@ -265,6 +270,13 @@ class Ledger:
             return 0, genesis_head(self.genesis).state_root
         stored = self._chain.block(height)
         return None if stored is None else (stored.header.epoch, stored.header.state_root)
+
+    def state_after(self, height: int) -> WorldState | None:
+        """The state after ``height``; None if it is not committed or not held here. Its nodes may be missing."""
+        if height == self.height:
+            return self.state
+        found = self.state_at(height)
+        return None if found is None else WorldState(found[1], self._nodes)
 
     def height_of_event(self, event_id: int) -> int | None:
         """The height whose block holds this event; None if no block here does."""

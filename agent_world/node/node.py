@@ -46,6 +46,8 @@ from agent_world.node.pool import ActionPool
 from agent_world.node.provider_search import ProviderSearch
 from agent_world.node.pull import Puller, PullParts
 from agent_world.node.repair import PendingRepair
+from agent_world.node.replication import replication_of
+from agent_world.node.replication_control import ReplicationRoutes
 from agent_world.node.seat import Seat
 from agent_world.node.settings import NodeSettings
 from agent_world.node.snapshot_search import SnapshotSearch
@@ -78,6 +80,9 @@ _log = structlog.get_logger("agent_world.node")
 
 class Node:
     """One node over an open home and a network. Build it, then ``run`` it once."""
+
+    _proof: Signed | None = None
+    """That this peer speaks for the validator key; None without one."""
 
     def __init__(
         self,
@@ -118,7 +123,6 @@ class Node:
         self.filing = None if self.seat is None else Filing(self.ledger, self.pool, self.clock, self.seat.key)
         self.lease = None if self.filing is None else LeaseKeeper(self.ledger, self.filing, self.clock, config.lease)
         self.voting = None if self.seat is None else self._voting(self.seat)
-        self._proof: Signed | None = None
         self.catch_up = CatchUp(self.ledger, network, self.healer, self.clock, votes=self.voting is not None)
         self.discovery = Discovery(
             DiscoveryParts(
@@ -137,6 +141,7 @@ class Node:
                 voter=lambda: None if self.seat is None else self.seat.key,
             )
         )
+        self.replication = replication_of(self, home)
         self.snapshot_search = SnapshotSearch(network, self.sources, self.ledger.world_id)
         self._wire_up()
 
@@ -182,6 +187,7 @@ class Node:
     def _wire_up(self) -> None:
         """Everything that one part tells another."""
         self.blobs.wall_ms = self.clock.wall_ms
+        self.files.changed = self.replication.file_written
         self.fetcher.order = self.sources.for_content
         self.healer.providers = self.sources.providers
         self.catch_up.order = self.sources.for_height
@@ -229,6 +235,7 @@ class Node:
     def _after_height(self) -> None:
         self.catch_up.heads.raise_to(self.ledger.height)
         self.pool.committed(self.ledger.last_actions)
+        self.replication.chain_moved()
 
     def _seek_block(self) -> None:
         for peer in self.peering.validators():
@@ -272,7 +279,11 @@ class Node:
 
     def routes(self) -> list[Route]:
         """Of the control API: what only a running node answers."""
-        return [*StoreRoutes(self.pinning, self.collecting).routes(), *FsRoutes(self.files).routes()]
+        return [
+            *StoreRoutes(self.pinning, self.collecting).routes(),
+            *FsRoutes(self.files).routes(),
+            *ReplicationRoutes(self.replication).routes(),
+        ]
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. The network must be running already."""
@@ -292,6 +303,7 @@ class Node:
                 nursery.start_soon(self.collecting.run)
                 nursery.start_soon(self.discovery.run)
                 nursery.start_soon(self.equivocations.run)
+                nursery.start_soon(self.replication.run)
                 if self.lease is not None:
                     nursery.start_soon(self.lease.run)
                 if self.puller is not None:
@@ -332,10 +344,12 @@ class Node:
         network.serve(rpc.GET_ACTOR, submit.serve_actor)
         network.serve(rpc.GET_PENDING, PendingHandler(world, self.pool.pending_ids).serve)
         network.serve(rpc.GET_BOUNDARIES, MembershipHandler(world, self.ledger.boundaries).serve_boundaries)
+        self.replication.serve()
         topics: dict[str, Validator] = {
             "action": ActionHandler(self.pool.admit).validate,
             "head": self.catch_up.handler.validate,
             "block": block.validate,
+            "replication": self.replication.handler.validate,
         }
         consensus = self._consensus_handler()
         network.on_message(CHANNEL, consensus.on_message)

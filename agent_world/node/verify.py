@@ -21,6 +21,7 @@ from agent_world.errors import (
     HomeError,
 )
 from agent_world.node.replaying import Replay, need_block, row_differences
+from agent_world.node.verify_log import log_findings
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.chain import ChainStore
 from agent_world.store.home import Home
@@ -106,6 +107,7 @@ def verify_home(
 class _Verification:
     def __init__(self, home: Home, genesis: Genesis, report: Report, watch_height: int) -> None:
         self._watch_height = watch_height
+        self._home = home
         self._database = home.database
         self._genesis = genesis
         self._report = report
@@ -121,6 +123,8 @@ class _Verification:
         report.reachable = len(self._referrer) + report.content_missing
         report.held = len(self._sound)
         self._check_rows()
+        for height, detail in log_findings(self._home, self._chain, self._blobs, self._genesis):
+            report.add(height, "record log", detail)
         self._check_all_blobs()
 
     def _replay(self, progress: Callable[[int, int], None]) -> None:

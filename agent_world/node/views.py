@@ -50,6 +50,7 @@ class NodeViews(ChainViews):
             "peers": self._peers(),
             "mempool": {"actions": len(node.pool.mempool), "bytes": node.pool.mempool.size_bytes},
             "storage": self._storage(),
+            "replication": node.replication.status(),
             "net": node.network.gate.shown(),
             "dht": node.discovery.status(),
             "last_error": node.catch_up.last_error,
@@ -138,6 +139,7 @@ class NodeViews(ChainViews):
         if node.lease is not None:
             merged.update(node.lease.counters)
         merged.update(node.discovery.counters())
+        merged.update(node.replication.counters())
         merged.update({f"mempool.{name}": count for name, count in node.pool.mempool.counters().items()})
         merged.update({f"store.{name}": count for name, count in node.blobs.counters().items()})
         merged.update({f"net.{name}": count for name, count in node.network.counters().items()})

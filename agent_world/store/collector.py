@@ -100,12 +100,12 @@ class Collector:
             self._database.execute("DELETE FROM gc_holds WHERE until_ms <= ?", (now_ms,))
         self._database.execute("DROP TABLE IF EXISTS temp.gc_marks")
         self._database.execute("CREATE TEMP TABLE gc_marks (content_hash BLOB PRIMARY KEY) WITHOUT ROWID")
+        yield from self._walk([*self._live_roots()], through_chain=True)
         for _, cid, recursive in self._named_roots(now_ms):
             yield from self._walk([cid], recursive=recursive)
 
     def _named_roots(self, now_ms: int) -> Iterator[tuple[str, Cid, bool]]:
         """Every root: what people know it by, and whether what it links to is kept too."""
-        yield from (("the state of the world", cid, True) for cid in self._live_roots())
         pins = "SELECT name, cid, recursive FROM pins WHERE coalesce(expires_ms > ?, 1) AND name > ? ORDER BY name"
         for name, cid, recursive in self._pages(pins, "", now_ms):
             yield f"pin {name!r}", cid, bool(recursive)
@@ -123,7 +123,9 @@ class Collector:
                 return
             after = rows[-1][0]
 
-    def _walk(self, stack: list[Cid], *, recursive: bool = True, reads_max: int | None = None) -> Iterator[None]:
+    def _walk(
+        self, stack: list[Cid], *, recursive: bool = True, reads_max: int | None = None, through_chain: bool = False
+    ) -> Iterator[None]:
         """Mark these and all below that is not marked; raises _TooMuch after ``reads_max`` reads."""
         reads = 0
         while stack:
@@ -131,6 +133,8 @@ class Collector:
             new = self._database.execute("INSERT OR IGNORE INTO temp.gc_marks VALUES (?)", (cid.digest,))
             if not new or not recursive or cid.codec is Codec.RAW:
                 continue
+            if not through_chain and self._is_chain(cid.digest):
+                continue  # what it links to is the chain's too, or reached from the state after the last block
             if reads == reads_max:
                 self._database.execute("DELETE FROM temp.gc_marks WHERE content_hash = ?", (cid.digest,))
                 raise _TooMuch
@@ -142,6 +146,9 @@ class Collector:
             if reads % READ_AT_ONCE == 0:
                 yield
         yield
+
+    def _is_chain(self, content_hash: ContentHash) -> bool:
+        return bool(self._database.query("SELECT 1 FROM blobs WHERE content_hash = ? AND kept = 1", (content_hash,)))
 
     def _below(self, cid: Cid) -> list[Cid]:
         try:
@@ -264,6 +271,10 @@ class Collector:
         if self._database.query("SELECT 1 FROM gc_holds WHERE until_ms > ?", (now_ms,)):
             yield "an import is under way, and may need it"
         self._database.execute("DELETE FROM temp.gc_marks")
+        for _ in self._walk([*self._live_roots()], through_chain=True):
+            yield None
+        if self.is_marked(content_hash):
+            yield "the state of the world reaches it"
         for name, cid, recursive in self._named_roots(now_ms):
             for _ in self._walk([cid], recursive=recursive):
                 yield None
@@ -294,7 +305,8 @@ class Collector:
         """Follow the roots that came since ``mark`` began."""
         rows = self._database.query("SELECT cid FROM gc_new_roots")
         late = [Cid.from_bytes(row[0]) for row in rows]
-        yield from self._walk([*late, *self._live_roots()], reads_max=reads_max)
+        yield from self._walk(late, reads_max=reads_max)
+        yield from self._walk([*self._live_roots()], reads_max=reads_max, through_chain=True)
         self._database.execute_many("DELETE FROM gc_new_roots WHERE cid = ?", [(cid.to_bytes(),) for cid in late])
 
     def _order(self, now_ms: int, grace_ms: int) -> None:

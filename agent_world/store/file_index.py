@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from agent_world.crypto.hashing import cid_of, content_hash
 from agent_world.distfs.manifest import ManifestBuilder, assemble
-from agent_world.distfs.paths import normalise
+from agent_world.distfs.paths import RESERVED, normalise, normalise_own
 from agent_world.errors import DecodeError, FileConflict, FileMissing, HomeError
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.database import Row
@@ -57,7 +57,7 @@ class FileIndex:
 
         Raises FileConflict with the hash that is there, StoreFull, HomeError.
         """
-        path = normalise(path)
+        path = normalise_own(path)
         self._require(path, expected)
         cid, blobs = _blobs_of(data)
         with self._blobs.hold():
@@ -72,14 +72,14 @@ class FileIndex:
 
     def check(self, path: str, expected: Expected) -> None:
         """Raises FileConflict if ``expected`` is not there now, before much is stored for a write."""
-        self._require(normalise(path), expected)
+        self._require(normalise_own(path), expected)
 
     def put_content(self, path: str, expected: Expected, cid: Cid, size_bytes: int) -> FileMetadata:
         """Put a file there whose content is stored already, under a hold or reached by a root.
 
         Raises FileConflict, and FileMissing if its blob, or the manifest, is not here.
         """
-        path = normalise(path)
+        path = normalise_own(path)
         found = self._set(path, expected, cid, size_bytes, PreparedBlobs((), (cid.digest,)))
         if found is None:
             raise FileMissing(f"{cid}, which is to be {path}, is not stored here")
@@ -124,7 +124,7 @@ class FileIndex:
 
         Without a condition as ``delete_file``.
         """
-        path = normalise(path)
+        path = normalise_own(path)
         with self._database.transaction():
             self._require(path, expected)
             return self._database.execute("DELETE FROM file_index WHERE path = ?", (path,)) == 1
@@ -156,12 +156,14 @@ class FileIndex:
     def list_files(self, prefix: str = "", *, after: str = "") -> Iterator[FileMetadata]:
         """Files whose paths begin with ``prefix``, above ``after``, ascending by their bytes.
 
-        Read in pages, so they may change meanwhile. The prefix is text, not a folder: "a" finds "ab".
+        Read in pages, so they may change meanwhile. The prefix is text, not a folder: "a" finds "ab". What belongs to
+        the record log is left out unless the prefix asks for it.
         """
+        own = "" if prefix.startswith(RESERVED) else _NOT_RESERVED
         while True:
             # SQLite compares TEXT by its UTF-8 bytes, as the order of a manifest is; no text has the byte FF.
             rows = self._database.query(
-                f"SELECT {_COLUMNS} FROM file_index WHERE path >= ? AND path > ? AND path < CAST(? AS TEXT)"
+                f"SELECT {_COLUMNS} FROM file_index WHERE path >= ? AND path > ? AND path < CAST(? AS TEXT) {own}"
                 " ORDER BY path LIMIT ?",
                 (prefix, after, prefix.encode() + b"\xff", PAGE_ROWS),
             )
@@ -171,13 +173,16 @@ class FileIndex:
             after = rows[-1][0]
 
     def count(self) -> int:
-        """Files in all."""
-        return int(self._database.query("SELECT count(*) FROM file_index")[0][0])
+        """Files in all, without those of the record log."""
+        return int(self._database.query(f"SELECT count(*) FROM file_index WHERE 1 {_NOT_RESERVED}")[0][0])
 
     def replace(self, files: Callable[[], Iterator[FileMetadata]]) -> int:
-        """Let the index be exactly these files, in one transaction; their content must be reached or held."""
+        """Let the index be exactly these files, in one transaction; their content must be reached or held.
+
+        What belongs to the record log stays.
+        """
         with self._database.transaction():
-            self._database.execute("DELETE FROM file_index")
+            self._database.execute(f"DELETE FROM file_index WHERE 1 {_NOT_RESERVED}")
             return self._database.execute_many(
                 "INSERT INTO file_index VALUES (?, ?, ?, ?)",
                 ((file.path, file.content.to_bytes(), file.size_bytes, file.updated_at_ms) for file in files()),
@@ -218,6 +223,8 @@ def _batches(blobs: list[bytes]) -> Iterator[list[bytes]]:
         yield batch
 
 
+_NOT_RESERVED: Final = "AND NOT (path >= 'consensus/' AND path < 'consensus0')"
+"""``0`` comes after the slash."""
 _COLUMNS: Final = "path, cid, size_bytes, updated_at_ms"
 
 

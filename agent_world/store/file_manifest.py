@@ -7,7 +7,7 @@ from typing import Final
 
 from agent_world.crypto.hashing import cid_of
 from agent_world.distfs.manifest import assemble, open_manifest
-from agent_world.distfs.paths import normalise
+from agent_world.distfs.paths import normalise_own
 from agent_world.errors import DecodeError, UsageError
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.file_index import FileIndex
@@ -96,9 +96,9 @@ def open_index(ref: FileIndexManifestRef, blobs: LocalCasStore) -> Iterator[File
 
 
 def _check_path(path: str, last: str) -> None:
-    # [REJECT] F3: every path has its normal form.
+    # [REJECT] F3: every path has its normal form, and is none of the record log's.
     try:
-        is_normal = normalise(path) == path
+        is_normal = normalise_own(path) == path
     except UsageError:
         is_normal = False
     if not is_normal:

@@ -203,6 +203,37 @@ _COLLECTION: Final = (
     "CREATE TABLE gc_holds (id INTEGER PRIMARY KEY, since_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL) STRICT",
 )
 
+_REPLICATION: Final = (
+    # The log of the world's writer as accepted here. ``position`` is the order of acceptance, for samples; ``record``
+    # is the signed record as it travels.
+    """CREATE TABLE replication_records (
+        position INTEGER PRIMARY KEY,
+        writer_epoch INTEGER NOT NULL,
+        sequence INTEGER NOT NULL,
+        path TEXT NOT NULL,
+        commit_height INTEGER,
+        record BLOB NOT NULL,
+        UNIQUE (writer_epoch, sequence)
+    ) STRICT""",
+    "CREATE INDEX replication_by_height ON replication_records (commit_height) WHERE commit_height IS NOT NULL",
+    "CREATE INDEX replication_by_path ON replication_records (path, position)",
+    """CREATE TABLE replication_guard (
+        world_id TEXT PRIMARY KEY,
+        writer_id TEXT NOT NULL,
+        writer_epoch INTEGER NOT NULL,
+        last_sequence INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    # What this node has to publish as the writer, in order.
+    """CREATE TABLE replication_outbox (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        path TEXT NOT NULL,
+        commit_height INTEGER UNIQUE,
+        cid BLOB NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        updated_at_ms INTEGER NOT NULL
+    ) STRICT""",
+)
+
 WORLD: Final = Schema(
     application_id=0x4157_5744,
     migrations=(
@@ -214,11 +245,12 @@ WORLD: Final = Schema(
         _GUARD_MADE,
         _NAMED,
         _COLLECTION,
+        _REPLICATION,
     ),
 )
 """world.db ("AWWD"): blobs, blocks, content to pull, peers, what is announced in the DHT and what it answered,
 banned peers, where other validators took over, evidence against validators, whose vote guard this home has,
-pins, files by their paths, and what collecting garbage has found."""
+pins, files by their paths, what collecting garbage has found, and the replication log with what is to be published."""
 
 GUARD: Final = Schema(
     application_id=0x4157_4744,

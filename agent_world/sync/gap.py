@@ -100,11 +100,14 @@ class GapPlan:
         """The peer did not; after the last attempt the height is left alone for a while, never for good."""
         self.leave_alone(peer, now_ms)
         self._attempts += 1
+        used_up = self._attempts >= ATTEMPTS_PER_HEIGHT_MAX
+        # These words are the reference's; scripts look for them.
+        given_up = f" failed after {ATTEMPTS_PER_HEIGHT_MAX} attempts" if used_up else ""
         self.last_error = (
-            f"height {self._height}, attempt {min(self._attempts, ATTEMPTS_PER_HEIGHT_MAX)}/{ATTEMPTS_PER_HEIGHT_MAX},"
+            f"gap sync height {self._height}{given_up}: attempt {self._attempts}/{ATTEMPTS_PER_HEIGHT_MAX} failed,"
             f" peer {peer}: {reason}"
         )
-        if self._attempts >= ATTEMPTS_PER_HEIGHT_MAX:
+        if used_up:
             self._attempts = 0
             self._paused_until_ms = now_ms + PAUSE_MS
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import attrs
 
+from agent_world.crypto.hashing import hash32
 from agent_world.wire.head import WorldHead
 from agent_world.wire.ids import PeerId
 
@@ -65,7 +66,9 @@ class HeadTracker:
         self._heads.pop(peer, None)
 
     def sources(self, height: int) -> list[PeerId]:
-        """Peers that say they have ``height``: those that proved it first, then by their word, then by id."""
-        able = [(peer, told) for peer, told in self._heads.items() if told.head.height >= height]
-        able.sort(key=lambda item: (item[1].certified_height < height, -item[1].head.height, item[0]))
-        return [peer for peer, _ in able]
+        """Peers that say they have ``height``: those that proved it first, and equals in turn from height to height."""
+        able = sorted(peer for peer, told in self._heads.items() if told.head.height >= height)
+        # Heights are often asked for in strides, so the turn is not the height itself.
+        start = int.from_bytes(hash32(b"%d" % height)[:4], "big") % len(able) if able else 0
+        able = able[start:] + able[:start]
+        return sorted(able, key=lambda peer: self._heads[peer].certified_height < height)

@@ -19,6 +19,7 @@ from agent_world.testing.vectors_dht import dht_record_vectors
 from agent_world.testing.vectors_evidence import evidence_vectors
 from agent_world.testing.vectors_hello import hello_vectors
 from agent_world.testing.vectors_records import record_vectors
+from agent_world.testing.vectors_replication import log_vectors
 
 PROTOCOLS: Final = Path(__file__).parents[2] / "protocols"
 
@@ -32,6 +33,7 @@ GENERATORS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "evidence/vectors/evidence.json": evidence_vectors,
     "dht/vectors/dht_records.json": dht_record_vectors,
     "hello/vectors/hellos.json": hello_vectors,
+    "replication/vectors/log.json": log_vectors,
     **{f"{folder}/vectors/records.json": functools.partial(record_vectors, folder) for folder in CATALOGUE},
 }
 """Path below protocols/ -> what makes the file. A new generator is written here and nowhere else."""

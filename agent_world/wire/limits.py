@@ -93,6 +93,12 @@ CAPABILITY_BYTES_MAX: Final = KIB
 """One signed capability record, about 450 bytes."""
 MEMBERSHIP_BYTES_MAX: Final = 64 * KIB
 """One signed membership directory: VALIDATORS_MAX members of at most 150 bytes."""
+REPLICATION_BYTES_MAX: Final = 2 * KIB
+"""One signed replication record: at most RECORD_PATH_BYTES_MAX of path, and 400 bytes around it."""
+RECORD_PATH_BYTES_MAX: Final = KIB
+"""The path in a replication record, in UTF-8."""
+RECORDS_MAX: Final = 256
+"""Replication records in one get_records answer: at most 512 KiB."""
 HELLO_VERSIONS_MAX: Final = 16
 """Protocol versions named in one hello, each of at most NAME_CHARS_MAX characters."""
 HELLO_PEERS_MAX: Final = 64

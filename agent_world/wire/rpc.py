@@ -34,6 +34,9 @@ GET_RECEIPT: Final = method("get_receipt")
 GET_ACTOR: Final = method("get_actor")
 GET_PENDING: Final = method("get_pending")
 HELLO: Final = method("hello")
+OFFER_RECORD: Final = method("offer_record")
+GET_RECORDS: Final = method("get_records")
+FETCH_COMMIT: Final = method("fetch_commit")
 
 
 @attrs.frozen(slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from agent_world.consensus.terms import genesis_term
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.hashing import actor_id_of, cid_of, hash32
 from agent_world.crypto.signing import Domain, is_valid
+from agent_world.distfs import replication
 from agent_world.errors import DecodeError, Refused, RemoteError, UsageError
 from agent_world.handlers.dht import DhtRecords
 from agent_world.handlers.head import HeadHandler
@@ -188,6 +190,62 @@ def run_hellos(file: Case, case: Case) -> None:
     assert rule_of(lambda: check_hello(hello, peer, file["world_id"], genesis)) == case.get("rule")
 
 
+class LogOfVectors:
+    """A follower's log in memory, with the chain that the file describes."""
+
+    def __init__(self, file: Case) -> None:
+        genesis = record.from_bytes(Genesis, bytes.fromhex(file["genesis"]), size_max=BLOB_BYTES_MAX)
+        self.world_id, self.genesis_hash = genesis.world_id, genesis_hash(genesis)
+        self.validators = ValidatorSet(genesis.validators)
+        self.blocks = {int(height): Hash32(bytes.fromhex(text)) for height, text in file["blocks"].items()}
+        self.leases = {int(height): lease for height, lease in file["leases"].items()}
+        self.guard = replication.SingleWriterReplicationGuard(world_id=self.world_id)
+        self.places: list[tuple[int, int]] = []
+
+    def open(self, data: bytes) -> replication.OpenedRecord:
+        opened = replication.open_record(data, self.world_id, self.genesis_hash)
+        said = opened.record
+        named = self.leases.get(said.height)
+        if named is None:
+            raise RemoteError("W6", "not reached")
+        entry = self.validators.by_id(ids.ValidatorId(named["holder_id"]))
+        assert entry is not None
+        lease = replication.WriterLease(
+            height=said.height, holder_id=entry.validator_id, term=ids.U64(named["term"]), key=entry.public_key
+        )
+        replication.check_writer(opened, lease)
+        height = replication.commit_height(said.path)
+        if height is not None:
+            replication.check_block(said, self.blocks.get(height) if height <= said.height else None)
+        return opened
+
+    def take(self, data: bytes) -> dict[str, Any]:
+        said = self.open(data).record
+        judgement = replication.judge(self.guard, said)
+        if isinstance(judgement, replication.Gap):
+            return {"outcome": "gap", "after": list(judgement.after)}
+        if not isinstance(judgement, replication.Accepted):
+            return {"outcome": type(judgement).__name__.lower()}
+        void = [place for place in self.places if place > (said.prev_epoch, said.prev_sequence)]
+        self.places = [place for place in self.places if place not in void] + [judgement.guard.place]
+        self.guard = judgement.guard
+        return {"outcome": "accepted", **({"void": [list(place) for place in void]} if void else {})}
+
+
+def run_log(file: Case, case: Case) -> None:
+    log = LogOfVectors(file)
+    for step in file["cases"]:
+        data = bytes.fromhex(step["record"])
+        if step["id"] == case["id"]:
+            if "rule" in case:
+                assert rule_of(functools.partial(log.take, data)) == case["rule"]
+            else:
+                assert log.take(data) == {key: case[key] for key in ("outcome", "after", "void") if key in case}
+            return
+        rule_of(functools.partial(log.take, data))
+    raise AssertionError("the case is not of this file")
+
+
 RUNNERS: dict[str, Callable[[Case, Case], None]] = {
     "codec/vectors/strict_decode.json": run_strict_decode,
     "codec/vectors/names.json": run_names,
@@ -198,6 +256,7 @@ RUNNERS: dict[str, Callable[[Case, Case], None]] = {
     "consensus/vectors/stake_kernel.json": run_stake_kernel,
     "dht/vectors/dht_records.json": run_dht_records,
     "hello/vectors/hellos.json": run_hellos,
+    "replication/vectors/log.json": run_log,
     **{f"{folder}/vectors/records.json": run_records for folder in CATALOGUE},
 }
 
@@ -277,6 +336,7 @@ def test_cases_have_names_of_their_own(path: str) -> None:
         ("evidence/vectors/evidence.json", {f"E{n}" for n in range(1, 7)}),
         ("dht/vectors/dht_records.json", {f"K{n}" for n in range(1, 13)}),
         ("hello/vectors/hellos.json", {f"N{n}" for n in range(1, 7)}),
+        ("replication/vectors/log.json", {f"W{n}" for n in range(1, 9)}),
     ],
 )
 def test_every_rule_has_a_case_that_breaks_it(path: str, rules: set[str]) -> None:

@@ -52,6 +52,7 @@ class Deaths:
                 self._die(member, step)
 
         node.ledger._chain._fault = at
+        node.replication.store._fault = at
         if node.seat is not None and node.seat._guard is not None:
             node.seat._guard._fault = at
 

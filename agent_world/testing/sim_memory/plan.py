@@ -10,6 +10,7 @@ import attrs
 from agent_world.net.memory import LinkSettings
 from agent_world.store.chain import COMMIT_STEPS
 from agent_world.store.guard import GUARD_STEPS
+from agent_world.store.replication import ACCEPT_STEPS, NOTE_STEPS
 from agent_world.testing.bus import Partition
 from agent_world.testing.sim_memory.traitors import Treason
 
@@ -18,6 +19,10 @@ LOSS: Final = 0.2
 SHAPES: Final = tuple(shape for shape in Partition if shape is not Partition.NONE)
 STEPS: Final = (*GUARD_STEPS, *(step for step in COMMIT_STEPS if not step.startswith("blob_files")))
 """Where processes die. Blobs of these worlds are too small for files of their own."""
+LOG_STEPS: Final = (*NOTE_STEPS, *ACCEPT_STEPS)
+"""Where they die while they write or follow the record log; …"""
+LOG_STEPS_EACH: Final = 3
+"""… at so many of these places in each seed, as a writer is rarely drawn."""
 ERROR_MS_MAX: Final = 1_000
 DRIFT_MS_PER_S_MAX: Final = 50
 HOUR_MS: Final = 3_600_000
@@ -29,7 +34,8 @@ CALM: Final = LinkSettings()
 
 @attrs.frozen(slots=True, kw_only=True)
 class MemoryPlan:
-    """The faults of one seed. Every seed has all shapes of partitions, the loss, and a death at every step."""
+    """The faults of one seed. Every seed has all shapes of partitions, the loss, and a death at every step of chain
+    and guard."""
 
     seed: int
     validators: int
@@ -73,7 +79,10 @@ def draw_plan(seed: int, validators: int = 0) -> MemoryPlan:
         validators=count,
         treasons=tuple(kinds[(seed + number) % len(kinds)] for number in range(faulty)),
         shapes=tuple(rng.sample(SHAPES, len(SHAPES))),
-        steps=tuple(rng.sample(STEPS, len(STEPS))),
+        steps=(
+            *rng.sample(STEPS, len(STEPS)),
+            *Random(f"record log {seed}").sample(LOG_STEPS, LOG_STEPS_EACH),
+        ),
         weather=LinkSettings(
             delay_max_s=rng.choice((0.005, 0.03)),
             gossip_loss=LOSS,

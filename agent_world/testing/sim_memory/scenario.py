@@ -31,6 +31,7 @@ from agent_world.store import keyfile
 from agent_world.store.home import HomeLayout
 from agent_world.testing.bus import Partition
 from agent_world.testing.node_swarm import Member, make_key, specs
+from agent_world.testing.replication_checker import ReplicationChecker
 from agent_world.testing.seeded_scheduler import seeded_scheduler
 from agent_world.testing.sim_libp2p.report import SimReport
 from agent_world.testing.sim_memory.deaths import Deaths, ProcessDied
@@ -77,6 +78,7 @@ class TroubledStack(Stack):
         self.seated = tuple(name for name in self.honest if self.members[name].validator_key is not None)
         """Honest ones with a validator's key, whether it has a seat at the time or not."""
         self.deaths = Deaths(self, hub)
+        self.logs = ReplicationChecker(self)
         self.terms: dict[int, str] = {}
         """Who held the lease in each of its terms, as any honest node has seen it."""
         self.built = self._hook
@@ -107,6 +109,7 @@ class TroubledStack(Stack):
     def _hook(self, member: Member, node: Node) -> None:
         if member.name not in self.traitors:
             self.deaths.hook(member, node)
+            self.logs.watch(member, node)
         if node.lease is not None and member.name in self.seated[:2]:
             node.lease.keep = True
 
@@ -157,6 +160,7 @@ async def _through_faults(plan: MemoryPlan, each_s: float) -> SimReport:
                 clients.is_acting = False
                 await settle(stack, clients, stack.honest)
                 nursery.cancel_scope.cancel()
+            await _look_at_logs(stack)
             judge(stack, clients, stack.honest)
             counts = clients.counts + seats.counts + stack.deaths.counts + _look_at_states(stack)
             for name in stack.honest:
@@ -233,9 +237,22 @@ async def _watch_leases(stack: TroubledStack) -> None:
         await trio.sleep(TICK_S)
 
 
+async def _look_at_logs(stack: TroubledStack) -> None:
+    """All honest nodes come to one record log, in which no height is missing."""
+
+    def is_one() -> bool:
+        return len({stack.node(name).replication.log.place() for name in stack.honest}) == 1
+
+    await stack.until(is_one, "all record logs end at one place")
+    stack.logs.one_log(stack.honest)
+    for name in stack.honest:
+        last = stack.node(name).replication.store.covered_height()
+        stack.logs.covered(name, stack.logs.first_covered(name) or 1, last)
+
+
 def _look_at_states(stack: TroubledStack) -> Counter[str]:
     """While all run: who is accused, what took effect twice, what has outgrown its bound, who came and went."""
-    counts: Counter[str] = Counter(terms=len(stack.terms))
+    counts: Counter[str] = Counter(terms=len(stack.terms), records=stack.logs.accepted_records)
     for traitor in stack.traitors.values():
         counts += traitor.told
     for name in stack.honest:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_world.distfs.paths import PATH_BYTES_MAX, normalise
+from agent_world.distfs.paths import PATH_BYTES_MAX, is_reserved, normalise, normalise_own
 from agent_world.errors import UsageError
 
 
@@ -36,3 +36,11 @@ def test_t_9_16_normalising_is_idempotent_and_never_escapes(path: str) -> None:
     segments = normal.split("/")
     assert not {"", ".", ".."} & set(segments)
     assert [segment for segment in path.split("/") if segment not in ("", ".")] == segments
+
+
+@pytest.mark.parametrize("path", ["consensus/a", "./consensus//commits/1", "consensus"])
+def test_paths_of_the_record_log_are_nobody_elses_to_change(path: str) -> None:
+    assert is_reserved(normalise(path))
+    with pytest.raises(UsageError, match="record log"):
+        normalise_own(path)
+    assert normalise_own("consensus2/a") == "consensus2/a"

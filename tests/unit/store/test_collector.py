@@ -128,6 +128,17 @@ def test_what_the_chain_has_stored_is_never_a_candidate(rig: Rig) -> None:
     assert rig.blobs.usage().kept_bytes == rig.blobs.usage().size_bytes == 8
 
 
+def test_only_the_live_state_is_followed_through_the_chain(rig: Rig) -> None:
+    """A path for each committed block is not a walk for each."""
+    leaf, old_leaf = rig.raw(b"leaf"), rig.raw(b"old")
+    tops = [cbor.encode({"links": [cid]}) for cid in (leaf, old_leaf)]
+    rig.blobs.put_many(tops, kept=True)
+    rig.live.append(cid_of(tops[0]))
+    rig.index("consensus/commits/1", cid_of(tops[1]))
+    assert rig.collect() == Garbage(1, 3)
+    assert rig.here(leaf, old_leaf) == [True, False]
+
+
 def test_a_damaged_part_of_the_chain_is_the_chains_again_once_healed(rig: Rig) -> None:
     kept = rig.blobs.put(b"kept", kept=True)
     rig.home.database.execute("UPDATE blobs SET data = x'00' WHERE content_hash = ?", (kept,))

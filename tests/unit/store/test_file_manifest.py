@@ -123,6 +123,7 @@ WRONG: list[tuple[str, Callable[[LocalCasStore], FileIndexManifestRef]]] = [
     ("F3", lambda blobs: stored(blobs, (a_file("../a"),))),
     ("F3", lambda blobs: stored(blobs, (a_file("/a"),))),
     ("F3", lambda blobs: stored(blobs, (a_file(""),))),
+    ("F3", lambda blobs: stored(blobs, (a_file("consensus/commits/1"),))),
     ("F4", lambda blobs: stored(blobs, (a_file("b"), a_file("a")))),
     ("F4", lambda blobs: stored(blobs, (a_file("a"), a_file("a")))),
     ("F4", lambda blobs: stored(blobs, FULL, (a_file("0000"),))),

@@ -35,7 +35,8 @@ def test_at_most_three_attempts_then_a_pause_then_anew() -> None:
         assert peer is not None
         plan.failed(peer, "no", 0)
         assert plan.attempts == attempt % ATTEMPTS_PER_HEIGHT_MAX
-        assert plan.last_error == f"height 5, attempt {attempt}/3, peer {peer}: no"
+        given_up = " failed after 3 attempts" if attempt == 3 else ""
+        assert plan.last_error == f"gap sync height 5{given_up}: attempt {attempt}/3 failed, peer {peer}: no"
     assert plan.choose(5, [PeerId("d")], PAUSE_MS - 1) is None
     assert plan.wake_at_ms([PeerId("d")], 0) == PAUSE_MS
     assert plan.choose(5, [PeerId("d")], PAUSE_MS) == PeerId("d")

@@ -67,6 +67,29 @@ async def test_files_of_the_holder_are_in_every_index(tmp_path: Path, autojump_c
         checker.one_log(stack.members)
 
 
+async def once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def test_what_the_holder_writes_by_path_is_published_and_what_others_write_is_theirs(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_checked(tmp_path) as (stack, _checker):
+        await stack.start_all()
+        await take_lease(stack, "v2")
+        holder, other = stack.node("v2").files, stack.node("v3").files
+        await other.write("own", None, once(b"mine"))
+        await holder.write("shared", None, once(b"ours"))
+        holder.copy("shared", "copy", None)
+        await stack.until(lambda: "copy" in index(stack, "o1"), "it is published")
+        await until_same_place(stack)
+        found = {name: other.index.read_file(name) for name in index(stack, "v3")}
+        assert found == {"own": b"mine", "shared": b"ours", "copy": b"ours"}
+        assert "own" not in index(stack, "o1")
+        await stack.node("o1").collecting.collect(grace_ms=0)
+        assert stack.node("o1").files.index.read_file("shared") == b"ours"
+
+
 async def test_who_comes_late_gets_all_of_it(tmp_path: Path, autojump_clock: object) -> None:  # T-8.3
     async with open_checked(tmp_path) as (stack, checker):
         for name in ("v1", "v2", "v3", "v4", "s1"):

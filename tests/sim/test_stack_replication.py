@@ -124,7 +124,7 @@ async def test_a_follower_that_was_cut_off_gets_what_it_missed(tmp_path: Path, a
         await until_covered(stack, stack.top() + 4, "v1", "v2", "v4", "s1", "o1")
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 async def test_loss_reordering_and_duplicates_block_nothing(
     tmp_path: Path, autojump_clock: object, seed: int
 ) -> None:  # T-9.9

@@ -158,7 +158,13 @@ async def test_a_new_writer_gets_what_its_neighbours_have_before_it_writes(
         await until_covered(stack, stack.top() + 5)
         node = stack.node("v2").replication
         node.log.take = lambda _data, _source: RecordOutcome.KNOWN  # type: ignore[method-assign]
-        node.follower._config = attrs.evolve(node.follower._config, ask_interval_ms=10**9)  # nothing comes to it
+        ask = node.follower._ask_one
+
+        async def ask_if_it_seeks() -> None:
+            if node.follower.is_seeking:
+                await ask()
+
+        node.follower._ask_one = ask_if_it_seeks  # type: ignore[method-assign]  # nothing else comes to it
         put(stack, "v1", "last", b"last")
         await stack.until(lambda: "last" in index(stack, "o1"), "others have it")
         assert "last" not in index(stack, "v2")

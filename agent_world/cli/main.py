@@ -42,6 +42,7 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
         "light": "world_light",
     },
     "blob": {"get": "blob_get", "put": "blob_put"},
+    "challenge": {"run": "challenge_run", "status": "challenge_status", "explain": "challenge_explain"},
 }
 _SUBGROUPS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("validator", "guard"): {
@@ -61,6 +62,7 @@ _GROUP_HELP: Final = {
     "action": "Sign actions and hand them to a node.",
     "world": "Look at the world through a node, verify a home, or verify the head of a swarm without one.",
     "blob": "Put content into a node's store and get it out.",
+    "challenge": "Have storage nodes show that they can read what they should hold.",
 }
 INTERRUPTED_EXIT: Final = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""

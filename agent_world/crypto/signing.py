@@ -23,6 +23,8 @@ class Domain(Enum):
     CAPABILITY = b"aw/capability/1\x00"
     MEMBERSHIP = b"aw/membership/1\x00"
     HELLO_VALIDATOR = b"aw/hello-validator/1\x00"
+    CHALLENGE = b"aw/challenge/1\x00"
+    CHALLENGE_RECEIPT = b"aw/challenge-receipt/1\x00"
 
 
 def sign(domain: Domain, genesis_hash: Hash32, body: bytes, key: KeyPair) -> Signed:

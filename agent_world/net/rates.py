@@ -55,6 +55,8 @@ _CONTENT: Final = frozenset(
         rpc.GET_RECEIPT_SEGMENT,
         rpc.GET_MODULE_MANIFEST,
         rpc.GET_MODULE_ARTIFACT,
+        rpc.CHALLENGE,
+        rpc.CHALLENGE_REVEAL,
     }
 )
 _COSTLY: Final = frozenset({rpc.SUBMIT_ACTION, rpc.HELLO, rpc.GET_PENDING})

@@ -14,6 +14,7 @@ import trio
 from agent_world.errors import HomeError
 from agent_world.net.libp2p.dht import Libp2pDht
 from agent_world.net.libp2p.network import Libp2pNetwork
+from agent_world.node.challenge_control import ChallengeRoutes
 from agent_world.node.control import serve_control
 from agent_world.node.node import Node
 from agent_world.node.settings import NodeSettings, build_settings, check_topology, read_settings
@@ -66,11 +67,13 @@ async def run_node(loaded: LoadedHome, *, task_status: TaskStatus[Node] = trio.T
             node = Node(loaded.settings, loaded.genesis, home, network, validator_key=validator_key)
             async with Libp2pDht.open(network, node.discovery.records.rules) as dht, trio.open_nursery() as nursery:
                 node.discovery.join(dht, node_key)
+                node.challenges.use(node_key)
                 await nursery.start(node.run)
                 if loaded.settings.config.net.mdns:
                     nursery.start_soon(network.run_mdns, node.ledger.genesis_hash, node.peering.heard_of)
+                further = ChallengeRoutes(node.challenges).routes()
                 await nursery.start(
-                    partial(serve_control, NodeViews(node), ValidatorControl(node), files.control_socket)
+                    partial(serve_control, NodeViews(node), ValidatorControl(node), files.control_socket, further)
                 )
                 task_status.started(node)
 

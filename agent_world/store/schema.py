@@ -160,6 +160,14 @@ _NAMED: Final = (
     ) STRICT, WITHOUT ROWID""",
 )
 
+_CHALLENGES: Final = (
+    # What challenges have shown of other nodes, and where the probe of the own disk is; states are JSON.
+    """CREATE TABLE challenge_targets (
+        peer_id TEXT PRIMARY KEY, state TEXT NOT NULL, checked_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE challenge_probe (id INTEGER PRIMARY KEY CHECK (id = 1), state TEXT NOT NULL) STRICT",
+)
+
 WORLD: Final = Schema(
     application_id=0x4157_5744,
     migrations=(
@@ -170,11 +178,12 @@ WORLD: Final = Schema(
         (*_BOUNDARIES, *_EVIDENCE),
         _GUARD_MADE,
         _NAMED,
+        _CHALLENGES,
     ),
 )
 """world.db ("AWWD"): blobs, blocks, content to pull, peers, what is announced in the DHT and what it answered,
 banned peers, where other validators took over, evidence against validators, whose vote guard this home has,
-pins, and files by their paths."""
+pins, files by their paths, and what storage challenges have shown."""
 
 GUARD: Final = Schema(
     application_id=0x4157_4744,

@@ -34,6 +34,8 @@ GET_RECEIPT: Final = method("get_receipt")
 GET_ACTOR: Final = method("get_actor")
 GET_PENDING: Final = method("get_pending")
 HELLO: Final = method("hello")
+CHALLENGE: Final = method("challenge")
+CHALLENGE_REVEAL: Final = method("challenge_reveal")
 
 
 @attrs.frozen(slots=True, kw_only=True)

@@ -32,6 +32,8 @@ class Challenges:
         self._role = role
         self._blobs = blobs
         self._parts = parts
+        self.draw = parts.draw
+        """What is asked for, and what is answered from."""
         self.challenger = Challenger(parts)
         self.cursor = parts.book.cursor()
         self.last_probe: StorageChallengeProbeReport | None = None

@@ -128,6 +128,15 @@ def test_a_stored_tree_that_is_none_is_said_to_be_damaged() -> None:
     assert receipt.failure_reason is FailureReason.HASH_MISMATCH
 
 
+def test_a_chunk_of_another_size_than_its_place_demands_is_damage_too() -> None:
+    chunk = cid_of(b"short", Codec.RAW)
+    data = record.to_bytes(FileManifest(size_bytes=U64(20), links=(chunk,)))
+    top = cid_of(data)
+    held = {chunk.digest: b"short", top.digest: data}
+    receipt, _ = answer(put(question_of(top), 0, 0, 1), getter(held), 0, layout=SMALL)
+    assert receipt.failure_reason is FailureReason.HASH_MISMATCH
+
+
 def test_a_receipt_is_good_up_to_its_last_moment_and_not_after() -> None:
     challenge = put(question_of(TOP), 0, 1_000, 100)
     for now_ms, is_late in ((950, False), (1_150, False), (1_151, True), (949, True)):

@@ -22,7 +22,7 @@ from agent_world.distfs.challenge_policy import (
     TargetRecord,
 )
 from agent_world.distfs.challenge_round import AskReveal, ChallengeRound, Effect, Outcome, OutcomeKind, RoundRules
-from agent_world.distfs.challenge_stats import proof_semantics
+from agent_world.distfs.challenge_stats import NodeStorageChallengeStats, proof_semantics, statistics
 from agent_world.errors import ErrorCode, Refused
 from agent_world.net.interface import DistributedNetwork
 from agent_world.node.challenge_draw import ContentDraw
@@ -90,6 +90,8 @@ class Challenger:
         self._log: OrderedDict[Hash32, dict[str, Any]] = OrderedDict()
         self.targets: dict[PeerId, TargetRecord] = parts.book.targets()
         self.last_round: dict[str, list[str]] = {"issued": [], "answered": [], "timed_out": [], "accepted": []}
+        self.last_statistics: list[NodeStorageChallengeStats] = []
+        """Of the last round that had an outcome, a target each."""
         self.latest_proof: dict[str, Any] | None = None
         self.counters = Counters()
         if parts.book.damaged:
@@ -123,7 +125,11 @@ class Challenger:
         ready = []
         for target in self.known_targets():
             known = self.targets.get(target, TargetRecord())
-            if known.backoff.is_waiting(now_ms):
+            if target not in self._parts.peering.hellos:
+                # Not asked, so that those who are gone take no turn from those who are here.
+                self.counters.add("challenge.offline")
+                self.targets[target] = attrs.evolve(known, offline=known.offline + 1)
+            elif known.backoff.is_waiting(now_ms):
                 self.counters.add("challenge.rested")
                 self._note(target, attrs.evolve(known, backoff=known.backoff.skipped()))
             else:
@@ -283,6 +289,12 @@ class Challenger:
     def _settle(self, results: list[tuple[ChallengeRound, Outcome]]) -> None:
         """Each target's state after its part of a round."""
         now_ms = self._parts.clock.wall_ms()
+        decided = [
+            (made.target, outcome.reason)
+            for made, outcome in results
+            if outcome.kind in (OutcomeKind.PASSED, OutcomeKind.FAILED)
+        ]
+        self.last_statistics = statistics(decided) or self.last_statistics
         for target in sorted({made.target for made, _outcome in results}):
             mine = [(made, outcome) for made, outcome in results if made.target == target]
             known = self.targets.get(target, TargetRecord())

@@ -9,6 +9,7 @@ import trio
 
 from agent_world.crypto.keys import KeyPair
 from agent_world.distfs.challenge_json import cursor_to_json, reasons_to_json, target_to_json
+from agent_world.distfs.challenge_stats import NodeStorageChallengeStats
 from agent_world.distfs.probe import StorageChallengeProbeReport, probe
 from agent_world.handlers.challenge import ChallengeHandler
 from agent_world.node.challenger import ChallengeParts, Challenger, rounds_of
@@ -123,7 +124,8 @@ class Challenges:
                 "accepted_proof_ids": challenger.last_round["accepted"],
                 "timed_out_challenge_ids": challenger.last_round["timed_out"],
                 "contained": challenger.contained,
-                "probe_report": None if self.last_probe is None else _shown(self.last_probe),
+                "probe_report": [_stats_shown(each) for each in challenger.last_statistics],
+                "local_probe_report": None if self.last_probe is None else _shown(self.last_probe),
             },
         }
 
@@ -151,3 +153,7 @@ class Challenges:
 def _shown(report: StorageChallengeProbeReport) -> dict[str, Any]:
     plain = {field.name: getattr(report, field.name) for field in attrs.fields(StorageChallengeProbeReport)}
     return {**plain, "failure_reasons": reasons_to_json(report.failure_reasons)}
+
+
+def _stats_shown(stats: NodeStorageChallengeStats) -> dict[str, Any]:
+    return {**attrs.asdict(stats), "failures_by_reason": reasons_to_json(stats.failures_by_reason)}

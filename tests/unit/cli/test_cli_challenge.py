@@ -49,8 +49,9 @@ def test_a_bad_value_names_its_flag(run: Run, home: Path, name: str, text: str) 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_zero_is_refused_where_it_must_be(run: Run, home: Path, name: str) -> None:
-    ran = printed(run, home, f"--reward-distfs-{name}", 0, *(("--reward-distfs-adaptive-backoff-base-ms", 0)))
+    ran = printed(run, home, f"--reward-distfs-{name}", 0, "--reward-distfs-adaptive-backoff-base-ms", 0)
     assert ran.code == (64 if OPTIONS[name][1] else 0)
+    assert (f"--reward-distfs-{name} must be a positive integer" in ran.err) is (ran.code == 64)
 
 
 def test_a_value_that_is_missing_is_wrong_usage(run: Run, home: Path) -> None:

@@ -101,9 +101,12 @@ def test_blobs_that_come_and_go_are_neither_skipped_nor_doubled() -> None:
     stays = hashes[:10:2] + hashes[10::2]
     state = ProbeCursorState()
     now = list(stays)
-    for extra in [each for each in hashes if each not in stays][:9]:
+    for _ in range(9):
         state, _ = one(state, seen.append, hashes=now)
-        now = sorted([*now, extra])
+        assert state.last_hash is not None
+        new = next((each for each in hashes if each not in now and each < state.last_hash), None)
+        now = sorted([*now, *([] if new is None else [new])])
+    assert len(now) > len(stays) + 5
     while state.last_hash != stays[-1]:
         state, _ = one(state, seen.append, hashes=now)
     assert [each for each in seen if each in stays] == stays

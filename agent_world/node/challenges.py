@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, Final
 
 import attrs
@@ -14,7 +15,7 @@ from agent_world.distfs.probe import StorageChallengeProbeReport, probe
 from agent_world.handlers.challenge import ChallengeHandler
 from agent_world.node.challenger import ChallengeParts, Challenger, rounds_of
 from agent_world.node.counters import Counters
-from agent_world.store.blobs import BlobStore
+from agent_world.store.blobs import LocalCasStore
 from agent_world.wire import rpc
 from agent_world.wire.challenge import FailureReason
 from agent_world.wire.cid import Cid
@@ -28,7 +29,7 @@ PROBE_BLOBS_MAX: Final = 4_096
 class Challenges:
     """Of one node; ``use`` before ``run``."""
 
-    def __init__(self, node_id: str, role: Role, blobs: BlobStore, parts: ChallengeParts) -> None:
+    def __init__(self, node_id: str, role: Role, blobs: LocalCasStore, parts: ChallengeParts) -> None:
         self._node_id = node_id
         self._role = role
         self._blobs = blobs
@@ -66,17 +67,17 @@ class Challenges:
     def probe(self) -> StorageChallengeProbeReport:
         """Look at the next blobs of the own store; what is damaged is healed by who reads it."""
         config = self._parts.config
-        last = self.cursor.last_hash
-        hashes = []
-        for blob in self._blobs.iterate(after=last):
-            hashes.append(blob)
-            if len(hashes) >= PROBE_BLOBS_MAX:
-                break
-        if len(hashes) < config.challenges_per_tick and last is not None:
-            hashes = [blob for _number, blob in zip(range(PROBE_BLOBS_MAX), self._blobs.iterate(), strict=False)]
+        before = self.cursor
+        hashes = list(islice(self._blobs.iterate(after=before.last_hash), PROBE_BLOBS_MAX))
+        if not hashes and before.last_hash is not None:
+            before = attrs.evolve(before, last_hash=None, next_blob_cursor=0)
+            hashes = list(islice(self._blobs.iterate(), PROBE_BLOBS_MAX))
         at = (self._node_id, self._parts.ledger.world_id, self._parts.clock.wall_ms())
         rounds = (rounds_of(config), self.challenger.policy)
-        self.cursor, report = probe(self.cursor, hashes, self._parts.draw.read, rounds, at)
+        after, report = probe(before, hashes, self._parts.draw.read, rounds, at)
+        # The list begins behind the cursor, so the place in the whole store is counted on from where it was.
+        place = before.next_blob_cursor + report.total_checks
+        self.cursor = attrs.evolve(after, next_blob_cursor=place % max(1, self._blobs.usage().blobs))
         self._parts.book.put_cursor(self.cursor)
         self.last_probe = report
         for reason, count in report.failure_reasons.items():

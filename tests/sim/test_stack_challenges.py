@@ -11,6 +11,7 @@ import trio
 
 from agent_world.config import MINIMAL, ChallengeConfig, NodeConfig
 from agent_world.crypto.hashing import content_hash
+from agent_world.distfs.probe import ProbeCursorState
 from agent_world.errors import BlobHashMismatch, BlobNotFound
 from agent_world.net.memory import LinkSettings
 from agent_world.node.views import NodeViews
@@ -171,6 +172,14 @@ async def test_a_flipped_octet_is_found_and_healed_and_the_streak_clears(
 async def test_the_probe_of_the_own_disk_finds_a_flipped_octet_first(tmp_path: Path, autojump_clock: object) -> None:
     async with open_stack(tmp_path, specs(validators=3, storage=2), config=CONFIG) as stack:
         content = await world_with_a_poem(stack, ("s1", "s2"))
+        challenges = stack.node("s1").challenges
+        challenges.cursor = ProbeCursorState()
+        hashes = sorted(stack.node("s1").blobs.iterate())
+        for _ in range(2 * len(hashes) // CHALLENGES.challenges_per_tick):
+            challenges.probe()
+            last = challenges.cursor.last_hash
+            assert last is not None
+            assert challenges.cursor.next_blob_cursor == (hashes.index(last) + 1) % len(hashes)
         path = blob_path(stack, "s1", content)
         good = bytearray(path.read_bytes())
         good[1_000] ^= 1

@@ -253,6 +253,54 @@ class LeaseConfig:
         )
 
 
+U32_MAX: Final = 2**32 - 1
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class ChallengeConfig:
+    """How storage nodes are challenged; docs/challenge.md has the reason for each default."""
+
+    interval_ms: int = 60_000
+    """Pause between two rounds; 0 makes none by itself."""
+    settle_ms: int = 600_000
+    """Content of younger blocks is not asked for: a storage node may be about to fetch it."""
+    contained_attempts_max: int = 8
+    """A question that a live node does not answer in time is put so often before it counts as failed."""
+    max_sample_bytes: int = 65_536
+    challenges_per_tick: int = 1
+    challenge_ttl_ms: int = 30_000
+    allowed_clock_skew_ms: int = 5_000
+    max_checks_per_round: int = U32_MAX
+    failure_backoff_base_ms: int = 60_000
+    """After a failed round the target rests for this, then for twice as long, and so on; 0: it never rests."""
+    failure_backoff_max_ms: int = 3_600_000
+    backoff_multiplier_hash_mismatch: int = 4
+    """Damaged bytes are being healed: asking again at once shows the same."""
+    backoff_multiplier_missing_sample: int = 2
+    backoff_multiplier_timeout: int = 1
+    backoff_multiplier_read_io_error: int = 4
+    backoff_multiplier_signature_invalid: int = 8
+    backoff_multiplier_unknown: int = 1
+
+    def __attrs_post_init__(self) -> None:
+        at_least_zero = ("interval_ms", "settle_ms", "allowed_clock_skew_ms", "failure_backoff_base_ms")
+        for field in attrs.fields(ChallengeConfig):
+            name, value = field.name, getattr(self, field.name)
+            if name in (*at_least_zero, "failure_backoff_max_ms"):
+                require(0 <= value <= limits.I64_MAX, f"challenge.{name} must be a non-negative integer")
+            else:
+                require(0 < value <= U32_MAX, f"challenge.{name} must be a positive integer")
+        require(self.max_sample_bytes <= limits.BLOB_BYTES_MAX, "challenge.max_sample_bytes is above a blob's size")
+        require(
+            self.challenge_ttl_ms <= limits.CHALLENGE_TTL_MS_MAX,
+            f"challenge.challenge_ttl_ms must be at most {limits.CHALLENGE_TTL_MS_MAX}",
+        )
+        require(
+            self.failure_backoff_max_ms >= self.failure_backoff_base_ms,
+            "challenge.failure_backoff_max_ms must not be below challenge.failure_backoff_base_ms",
+        )
+
+
 @attrs.frozen(slots=True, kw_only=True)
 class ReplicationConfig:
     """The record log: what its writer checks before it publishes, and how much waits."""
@@ -307,6 +355,7 @@ class NodeConfig:
     storage: StorageConfig = StorageConfig()
     lease: LeaseConfig = LeaseConfig()
     replication: ReplicationConfig = ReplicationConfig()
+    challenge: ChallengeConfig = ChallengeConfig()
 
 
 MAINNET: Final = NodeConfig()

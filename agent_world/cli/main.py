@@ -65,6 +65,7 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
         "rm": "blob_rm",
         "gc": "blob_gc",
     },
+    "challenge": {"run": "challenge_run", "status": "challenge_status", "explain": "challenge_explain"},
 }
 _SUBGROUPS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("validator", "guard"): {
@@ -86,6 +87,7 @@ _GROUP_HELP: Final = {
     "world": "Look at the world through a node, verify a home, or verify the head of a swarm without one.",
     "fs": "Files by their paths: write on condition, mirror folders, carry a whole index to another node.",
     "blob": "Put content into a node's store and get it out.",
+    "challenge": "Have storage nodes show that they can read what they should hold.",
 }
 INTERRUPTED_EXIT: Final = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""

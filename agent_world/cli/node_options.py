@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from agent_world.cli.challenge_options import apply_challenge_options
 from agent_world.errors import UsageError
 
 
@@ -22,6 +23,7 @@ def apply_options(table: dict[str, Any], options: dict[str, Any]) -> None:
     for name in ("listen", "bootstrap"):
         if options.get(name):
             net[name] = list(options[name])
+    apply_challenge_options(table, options)
     for item in options.get("settings") or ():
         _set(table, item)
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import trio
 
+from agent_world.cli.challenge_options import challenge_options
 from agent_world.cli.collector import relax_collector, spare_what_stays
 from agent_world.cli.node_options import apply_options, set_up_logging
 from agent_world.errors import AgentWorldError
@@ -33,6 +34,7 @@ from agent_world.wire.hello import Role
     "--bootstrap", multiple=True, metavar="MULTIADDR", help="Address of another node, ending in /p2p/PEER_ID."
 )
 @click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="Any other setting of node.toml.")
+@challenge_options
 @click.option("--print-config", is_flag=True, help="Print the effective settings as TOML and exit.")
 @click.option("--log-json", is_flag=True, help="Log lines as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")

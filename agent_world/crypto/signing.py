@@ -24,6 +24,8 @@ class Domain(Enum):
     MEMBERSHIP = b"aw/membership/1\x00"
     HELLO_VALIDATOR = b"aw/hello-validator/1\x00"
     REPLICATION = b"aw/replication/1\x00"
+    CHALLENGE = b"aw/challenge/1\x00"
+    CHALLENGE_RECEIPT = b"aw/challenge-receipt/1\x00"
 
 
 def sign(domain: Domain, genesis_hash: Hash32, body: bytes, key: KeyPair) -> Signed:

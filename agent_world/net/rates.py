@@ -56,6 +56,8 @@ _CONTENT: Final = frozenset(
         rpc.GET_MODULE_MANIFEST,
         rpc.GET_MODULE_ARTIFACT,
         rpc.GET_RECORDS,
+        rpc.CHALLENGE,
+        rpc.CHALLENGE_REVEAL,
     }
 )
 _COSTLY: Final = frozenset({rpc.SUBMIT_ACTION, rpc.HELLO, rpc.GET_PENDING, rpc.OFFER_RECORD})

@@ -311,7 +311,10 @@ async def serve_control(
     *,
     task_status: TaskStatus[None],
 ) -> None:
-    """Serve until cancelled; the socket is the owner's alone (0600) and is removed at the end."""
+    """Serve until cancelled, with ``further`` routes of parts that bring their own.
+
+    The socket is the owner's alone (0600) and is removed at the end.
+    """
     _remove(socket)  # left by a node that was killed; the home's lock shows that none runs now
     config = Config()
     config.bind = [f"unix:{socket_address(socket)}"]

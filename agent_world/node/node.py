@@ -25,6 +25,10 @@ from agent_world.handlers.submit import Admitted, SubmitHandler
 from agent_world.net.interface import DistributedNetwork, Subscription, Validator
 from agent_world.node.announce import Announcer
 from agent_world.node.catch_up import CatchUp
+from agent_world.node.challenge_control import ChallengeRoutes
+from agent_world.node.challenge_draw import ContentDraw
+from agent_world.node.challenger import ChallengeParts
+from agent_world.node.challenges import Challenges
 from agent_world.node.clock import Clock
 from agent_world.node.collecting import Collecting
 from agent_world.node.counters import Counters
@@ -61,6 +65,7 @@ from agent_world.node.voting import Voting, VotingParts
 from agent_world.store.bans import BanBook
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.chain import ChainStore
+from agent_world.store.challenges import ChallengeBook
 from agent_world.store.content import ContentTable
 from agent_world.store.evidence import EvidenceBook
 from agent_world.store.file_index import FileIndex
@@ -141,6 +146,7 @@ class Node:
                 voter=lambda: None if self.seat is None else self.seat.key,
             )
         )
+        self.challenges = self._challenges(home)
         self.replication = replication_of(self, home)
         self.snapshot_search = SnapshotSearch(network, self.sources, self.ledger.world_id)
         self._wire_up()
@@ -156,6 +162,14 @@ class Node:
     def _puller(self) -> Puller:
         parts = PullParts(self.ledger, self.blobs, self.content, self.fetcher, self.large, self.sources, self.clock)
         return Puller(parts)
+
+    def _challenges(self, home: Home) -> Challenges:
+        settings, config = self.settings, self.settings.config.challenge
+        draw = ContentDraw(
+            self.ledger, self.blobs, self.sources.keepers, self.clock, self.find_blobs, settle_ms=config.settle_ms
+        )
+        parts = ChallengeParts(config, self.network, self.ledger, self.peering, draw, ChallengeBook(home), self.clock)
+        return Challenges(settings.node_id, settings.role, self.blobs, parts)
 
     def _seat(self, home: Home, key: KeyPair) -> Seat:
         seat = Seat(home, key, self.ledger, self.clock, drift_max_ms=self.settings.config.consensus.drift_max_ms)
@@ -283,6 +297,7 @@ class Node:
             *StoreRoutes(self.pinning, self.collecting).routes(),
             *FsRoutes(self.files).routes(),
             *ReplicationRoutes(self.replication).routes(),
+            *ChallengeRoutes(self.challenges).routes(),
         ]
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -304,6 +319,7 @@ class Node:
                 nursery.start_soon(self.discovery.run)
                 nursery.start_soon(self.equivocations.run)
                 nursery.start_soon(self.replication.run)
+                nursery.start_soon(self.challenges.run)
                 if self.lease is not None:
                     nursery.start_soon(self.lease.run)
                 if self.puller is not None:

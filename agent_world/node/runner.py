@@ -66,6 +66,7 @@ async def run_node(loaded: LoadedHome, *, task_status: TaskStatus[Node] = trio.T
             node = Node(loaded.settings, loaded.genesis, home, network, validator_key=validator_key)
             async with Libp2pDht.open(network, node.discovery.records.rules) as dht, trio.open_nursery() as nursery:
                 node.discovery.join(dht, node_key)
+                node.challenges.use(node_key)
                 await nursery.start(node.run)
                 if loaded.settings.config.net.mdns:
                     nursery.start_soon(network.run_mdns, node.ledger.genesis_hash, node.peering.heard_of)

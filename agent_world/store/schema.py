@@ -234,6 +234,14 @@ _REPLICATION: Final = (
     ) STRICT""",
 )
 
+_CHALLENGES: Final = (
+    # What challenges have shown of other nodes, and where the probe of the own disk is; states are JSON.
+    """CREATE TABLE challenge_targets (
+        peer_id TEXT PRIMARY KEY, state TEXT NOT NULL, checked_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE challenge_probe (id INTEGER PRIMARY KEY CHECK (id = 1), state TEXT NOT NULL) STRICT",
+)
+
 WORLD: Final = Schema(
     application_id=0x4157_5744,
     migrations=(
@@ -246,11 +254,13 @@ WORLD: Final = Schema(
         _NAMED,
         _COLLECTION,
         _REPLICATION,
+        _CHALLENGES,
     ),
 )
 """world.db ("AWWD"): blobs, blocks, content to pull, peers, what is announced in the DHT and what it answered,
 banned peers, where other validators took over, evidence against validators, whose vote guard this home has,
-pins, files by their paths, what collecting garbage has found, and the replication log with what is to be published."""
+pins, files by their paths, what collecting garbage has found, the replication log with what is to be published, and
+what storage challenges have shown."""
 
 GUARD: Final = Schema(
     application_id=0x4157_4744,

@@ -253,6 +253,7 @@ class NodeSwarm(ABC):
                 self.built(member, node)
                 async with self.open_dht(member, inner, node.discovery.records.rules) as dht:
                     node.discovery.join(dht, member.node_key)
+                    node.challenges.use(member.node_key)
                     self.checker.restarted(member.name, node.ledger.height)
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(self._watch, member.name, node)

@@ -11,6 +11,7 @@ from agent_world.wire import (
     blob,
     block,
     capability,
+    challenge,
     consensus,
     directory,
     evidence,
@@ -127,6 +128,13 @@ CATALOGUE: Final[dict[str, tuple[type, ...]]] = {
         records.EquivocationPlace,
         events.EquivocationRecorded,
     ),
+    "challenge": (
+        challenge.ChallengeQuestion,
+        challenge.StorageChallenge,
+        challenge.ChallengeReceipt,
+        challenge.ChallengeRevealRequest,
+        challenge.ChallengeRevealResponse,
+    ),
     "lease": (
         lease.AcquireLease,
         lease.RenewLease,
@@ -200,6 +208,9 @@ SIZE_MAX: Final[dict[str, int]] = {
     "FileManifest": limits.BLOB_BYTES_MAX,
     "FileIndexPage": limits.BLOB_BYTES_MAX,
     "FileIndexManifest": limits.BLOB_BYTES_MAX,
+    "StorageChallenge": limits.HEADER_BYTES_MAX,
+    "ChallengeReceipt": limits.HEADER_BYTES_MAX,
+    "ChallengeRevealResponse": limits.RPC_BODY_BYTES_MAX,
     "SnapshotManifest": limits.RPC_BODY_BYTES_MAX,
     "StatePack": limits.CHUNK_BYTES,
 }

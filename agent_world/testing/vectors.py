@@ -13,6 +13,7 @@ import click
 from agent_world.testing.record_catalogue import CATALOGUE
 from agent_world.testing.vectors_action import admission_vectors
 from agent_world.testing.vectors_certificate import certificate_vectors
+from agent_world.testing.vectors_challenge import challenge_answer_vectors, challenge_request_vectors
 from agent_world.testing.vectors_codec import name_vectors, signature_vectors, strict_decode_vectors
 from agent_world.testing.vectors_consensus import stake_kernel_vectors
 from agent_world.testing.vectors_dht import dht_record_vectors
@@ -31,6 +32,8 @@ GENERATORS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "consensus/vectors/certificates.json": certificate_vectors,
     "consensus/vectors/stake_kernel.json": stake_kernel_vectors,
     "evidence/vectors/evidence.json": evidence_vectors,
+    "challenge/vectors/requests.json": challenge_request_vectors,
+    "challenge/vectors/answers.json": challenge_answer_vectors,
     "dht/vectors/dht_records.json": dht_record_vectors,
     "hello/vectors/hellos.json": hello_vectors,
     "replication/vectors/log.json": log_vectors,

@@ -37,6 +37,8 @@ HELLO: Final = method("hello")
 OFFER_RECORD: Final = method("offer_record")
 GET_RECORDS: Final = method("get_records")
 FETCH_COMMIT: Final = method("fetch_commit")
+CHALLENGE: Final = method("challenge")
+CHALLENGE_REVEAL: Final = method("challenge_reveal")
 
 
 @attrs.frozen(slots=True, kw_only=True)

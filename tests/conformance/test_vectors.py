@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import trio
 
 from agent_world.consensus import stake
 from agent_world.consensus.certificate import verify_certificate
 from agent_world.consensus.evidence import open_evidence, verify_evidence
 from agent_world.consensus.terms import genesis_term
 from agent_world.consensus.validators import ValidatorSet
-from agent_world.crypto.hashing import actor_id_of, cid_of, hash32
+from agent_world.crypto.hashing import actor_id_of, cid_of, content_hash, hash32
+from agent_world.crypto.keys import KeyPair
 from agent_world.crypto.signing import Domain, is_valid
 from agent_world.distfs import replication
+from agent_world.distfs.challenge import Failed, challenge_id, check_proof, check_receipt, open_receipt, open_reveal
 from agent_world.errors import DecodeError, Refused, RemoteError, UsageError
+from agent_world.handlers.challenge import ChallengeHandler
 from agent_world.handlers.dht import DhtRecords
 from agent_world.handlers.head import HeadHandler
 from agent_world.handlers.hello import check_hello
@@ -28,10 +32,16 @@ from agent_world.testing import vectors
 from agent_world.testing.record_catalogue import CATALOGUE, RECORDS
 from agent_world.testing.vectors_records import dag_json
 from agent_world.wire import cbor, ids, record
-from agent_world.wire.cid import Cid, parse_content_hash
+from agent_world.wire.challenge import (
+    ChallengeReceipt,
+    ChallengeRevealRequest,
+    ChallengeRevealResponse,
+    StorageChallenge,
+)
+from agent_world.wire.cid import Cid, ContentHash, parse_content_hash
 from agent_world.wire.genesis import Genesis
 from agent_world.wire.hello import Hello
-from agent_world.wire.ids import Hash32, PeerId, PublicKey
+from agent_world.wire.ids import Hash32, PeerId, PublicKey, peer_id_of
 from agent_world.wire.limits import BLOB_BYTES_MAX, RPC_INLINE_BYTES_MAX
 from agent_world.wire.signed import Signed
 from agent_world.world.admission import check_against_state, open_action
@@ -246,6 +256,65 @@ def run_log(file: Case, case: Case) -> None:
     raise AssertionError("the case is not of this file")
 
 
+class Holder:
+    """A node that has committed no block and holds one blob."""
+
+    def __init__(self, file: Case) -> None:
+        self.world_id = file["world_id"]
+        self.genesis_hash = Hash32(bytes.fromhex(file["genesis_hash"]))
+        self.blob = bytes.fromhex(file["blob"])
+
+    def block_hash(self, height: int) -> Hash32 | None:
+        return None if height else self.genesis_hash
+
+    def read(self, content: ContentHash) -> bytes:
+        assert content == content_hash(self.blob)
+        return self.blob
+
+
+def run_challenge_requests(file: Case, case: Case) -> None:
+    key = KeyPair(bytes.fromhex(file["target_seed"]))
+    own = (peer_id_of(key.public_key), key)
+    handler = ChallengeHandler(own, Holder(file), lambda: int(case["now_ms"]), skew_ms=file["skew_ms"])
+    signed = bytes.fromhex(case["signed"])
+
+    def serve() -> None:
+        for _ in range(2 if case.get("twice") else 1):
+            answer = trio.run(handler.serve_challenge, PeerId(file["challenger"]), signed)
+        receipt = record.from_bytes(
+            ChallengeReceipt, record.from_bytes(Signed, answer, size_max=4096).body, size_max=4096
+        )
+        asked = record.to_bytes(ChallengeRevealRequest(challenge_id=receipt.challenge_id))
+        trio.run(handler.serve_reveal, PeerId(case.get("reveal_to", file["challenger"])), asked)
+
+    assert rule_of(serve) == case.get("rule")
+
+
+def run_challenge_answers(file: Case, case: Case) -> None:
+    """The rule is where the check stands, so the steps are run one by one."""
+    genesis = Hash32(bytes.fromhex(file["genesis_hash"]))
+    challenge = record.from_bytes(StorageChallenge, bytes.fromhex(case["challenge"]), size_max=4096)
+    assert challenge_id(challenge.question).hex() == case["challenge_id"]
+    signed = record.from_bytes(Signed, bytes.fromhex(case["signed"]), size_max=4096)
+    reveal = ChallengeRevealResponse(
+        path=tuple(bytes.fromhex(node) for node in case["path"]), leaf=bytes.fromhex(case["leaf"])
+    )
+    steps = iter(({"Q8"}, {"Q10", "Q11"}, {"Q9"}, {"Q12", "Q13"}))
+    rules, broken = next(steps), None
+    try:
+        receipt = open_receipt(challenge, signed, genesis)
+        rules = next(steps)
+        check_receipt(challenge, receipt, file["skew_ms"])
+        rules = next(steps)
+        proof = open_reveal(challenge.question, reveal)
+        rules = next(steps)
+        check_proof(challenge.question, receipt, proof)
+    except Failed as error:
+        broken = error.reason.value
+    assert broken == case.get("reason")
+    assert case.get("rule") in ({None} if broken is None else rules)
+
+
 RUNNERS: dict[str, Callable[[Case, Case], None]] = {
     "codec/vectors/strict_decode.json": run_strict_decode,
     "codec/vectors/names.json": run_names,
@@ -254,6 +323,8 @@ RUNNERS: dict[str, Callable[[Case, Case], None]] = {
     "consensus/vectors/certificates.json": run_certificates,
     "evidence/vectors/evidence.json": run_evidence,
     "consensus/vectors/stake_kernel.json": run_stake_kernel,
+    "challenge/vectors/requests.json": run_challenge_requests,
+    "challenge/vectors/answers.json": run_challenge_answers,
     "dht/vectors/dht_records.json": run_dht_records,
     "hello/vectors/hellos.json": run_hellos,
     "replication/vectors/log.json": run_log,
@@ -335,6 +406,8 @@ def test_cases_have_names_of_their_own(path: str) -> None:
         ("consensus/vectors/certificates.json", {f"C{n}" for n in range(1, 10)}),
         ("evidence/vectors/evidence.json", {f"E{n}" for n in range(1, 7)}),
         ("dht/vectors/dht_records.json", {f"K{n}" for n in range(1, 13)}),
+        ("challenge/vectors/requests.json", {f"Q{n}" for n in range(1, 8)}),
+        ("challenge/vectors/answers.json", {f"Q{n}" for n in range(8, 14)}),
         ("hello/vectors/hellos.json", {f"N{n}" for n in range(1, 7)}),
         ("replication/vectors/log.json", {f"W{n}" for n in range(1, 9)}),
     ],

@@ -23,7 +23,8 @@ PEER = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWN1BT9q8rVsjPn6TjXmrrd8HxEM65weadT2q9GMR
 def test_every_method_can_be_asked() -> None:
     named = {value for name, value in vars(rpc).items() if name.isupper() and str(value).startswith(f"{rpc.RR_BASE}/")}
     # A hello is said before anything is asked, and a stream of blobs is no answer in one piece.
-    assert named - METHODS.keys() == {rpc.HELLO, rpc.STREAM_BLOBS}
+    # A challenge is signed with a node's key, and what it committed to is shown to its challenger alone.
+    assert named - METHODS.keys() == {rpc.HELLO, rpc.STREAM_BLOBS, rpc.CHALLENGE, rpc.CHALLENGE_REVEAL}
 
 
 def test_fields_are_filled_in_and_bytes_are_hex() -> None:

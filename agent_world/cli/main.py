@@ -41,7 +41,13 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
         "replay": "world_replay",
         "light": "world_light",
     },
-    "blob": {"get": "blob_get", "put": "blob_put"},
+    "blob": {
+        "get": "blob_get",
+        "put": "blob_put",
+        "ls": "blob_ls",
+        "stat": "blob_stat",
+        "verify": "blob_verify",
+    },
 }
 _SUBGROUPS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("validator", "guard"): {
@@ -60,7 +66,7 @@ _GROUP_HELP: Final = {
     "lease": "See and move the lease of the world's single writer.",
     "action": "Sign actions and hand them to a node.",
     "world": "Look at the world through a node, verify a home, or verify the head of a swarm without one.",
-    "blob": "Put content into a node's store and get it out.",
+    "blob": "Put content into a node's store, get it out, and check what is there.",
 }
 INTERRUPTED_EXIT: Final = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""

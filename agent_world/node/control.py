@@ -135,8 +135,9 @@ class ControlView(Protocol):
 class ControlApi:
     """Routes -> views; every failure is a JSON error with its code."""
 
-    def __init__(self, view: ControlView, validator: ValidatorControlView) -> None:
+    def __init__(self, view: ControlView, validator: ValidatorControlView, more: Sequence[Route] = ()) -> None:
         self._view = view
+        self._more = more
         self._validator = ValidatorRoutes(validator)
 
     def app(self) -> Starlette:
@@ -162,6 +163,7 @@ class ControlApi:
         routes.append(Route("/peers/{peer_id}/ban", self._ban_peer, methods=["POST"]))
         routes.append(Route("/peers/{peer_id}/unban", self._unban_peer, methods=["POST"]))
         routes += self._validator.routes()
+        routes += self._more
         return Starlette(routes=routes, exception_handlers={AgentWorldError: _error, HTTPException: _http_error})
 
     async def _status(self, _request: Request) -> Response:
@@ -301,9 +303,14 @@ async def _http_error(_request: Request, error: Exception) -> Response:
 
 
 async def serve_control(
-    view: ControlView, validator: ValidatorControlView, socket: Path, *, task_status: TaskStatus[None]
+    view: ControlView,
+    validator: ValidatorControlView,
+    socket: Path,
+    *,
+    more: Sequence[Route] = (),
+    task_status: TaskStatus[None],
 ) -> None:
-    """Serve until cancelled; the socket is the owner's alone (0600) and is removed at the end."""
+    """Serve until cancelled, ``more`` routes too; the socket is the owner's alone (0600) and is removed at the end."""
     _remove(socket)  # left by a node that was killed; the home's lock shows that none runs now
     config = Config()
     config.bind = [f"unix:{socket_address(socket)}"]
@@ -314,7 +321,7 @@ async def serve_control(
     try:
         async with trio.open_nursery() as nursery:
             # Hypercorn's own shutdown trigger never fires: the node ends by cancelling this nursery.
-            app = cast(ASGIFramework, ControlApi(view, validator).app())
+            app = cast(ASGIFramework, ControlApi(view, validator, more).app())
             await nursery.start(partial(serve, app, config, shutdown_trigger=trio.sleep_forever))
             task_status.started(None)
     finally:

@@ -41,6 +41,7 @@ from agent_world.node.pool import ActionPool
 from agent_world.node.provider_search import ProviderSearch
 from agent_world.node.pull import Puller, PullParts
 from agent_world.node.repair import PendingRepair
+from agent_world.node.scrub import Scrubber
 from agent_world.node.seat import Seat
 from agent_world.node.settings import NodeSettings
 from agent_world.node.snapshot_search import SnapshotSearch
@@ -91,6 +92,7 @@ class Node:
         self.counters = Counters()
         self.fetcher = BlobFetcher(network, self.counters)
         self.healer = Healer(self.fetcher, self.blobs)
+        self.scrub = Scrubber(home, self.blobs, self.healer, config.storage, self.clock)
         self.large = LargeContent(self.blobs, BlobTransfer(network, self.counters))
         self.snapshots = Snapshots(self.ledger, self.blobs)
         self.peer_book = PeerBook(home, peers_max=config.net.peers_known_max, ttl_ms=int(config.net.peer_ttl_s * 1000))
@@ -262,6 +264,7 @@ class Node:
                 nursery.start_soon(self.announcer.run)
                 nursery.start_soon(self.repair.run, self.settings.config.net.heartbeat_s)
                 nursery.start_soon(self.healer.run)
+                nursery.start_soon(self.scrub.run)
                 nursery.start_soon(self.discovery.run)
                 nursery.start_soon(self.equivocations.run)
                 if self.lease is not None:

@@ -14,6 +14,8 @@ import trio
 from agent_world.errors import HomeError
 from agent_world.net.libp2p.dht import Libp2pDht
 from agent_world.net.libp2p.network import Libp2pNetwork
+from agent_world.node.blob_control import BlobRoutes
+from agent_world.node.blob_views import BlobControl
 from agent_world.node.control import serve_control
 from agent_world.node.node import Node
 from agent_world.node.settings import NodeSettings, build_settings, check_topology, read_settings
@@ -69,9 +71,9 @@ async def run_node(loaded: LoadedHome, *, task_status: TaskStatus[Node] = trio.T
                 await nursery.start(node.run)
                 if loaded.settings.config.net.mdns:
                     nursery.start_soon(network.run_mdns, node.ledger.genesis_hash, node.peering.heard_of)
-                await nursery.start(
-                    partial(serve_control, NodeViews(node), ValidatorControl(node), files.control_socket)
-                )
+                views, validator = NodeViews(node), ValidatorControl(node)
+                more = BlobRoutes(BlobControl(node)).routes()
+                await nursery.start(partial(serve_control, views, validator, files.control_socket, more=more))
                 task_status.started(node)
 
 

@@ -109,7 +109,7 @@ class NodeViews(ChainViews):
     def _storage(self) -> dict[str, Any]:
         usage = self._node.blobs.usage()
         own = {} if self._node.puller is None else self._node.puller.status()
-        return {"blobs": usage.blobs, "bytes": usage.size_bytes, **own}
+        return {"blobs": usage.blobs, "bytes": usage.size_bytes, "scrub": self._node.scrub.status(), **own}
 
     def _counters(self) -> dict[str, int]:
         node = self._node
@@ -122,6 +122,7 @@ class NodeViews(ChainViews):
             node.repair.counters,
             node.catch_up.counters,
             node.healer.counters,
+            node.scrub.counters,
             node.snapshots.counters,
             node.snapshot_search.counters,
             node.equivocations.counters,

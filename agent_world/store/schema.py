@@ -160,6 +160,20 @@ _NAMED: Final = (
     ) STRICT, WITHOUT ROWID""",
 )
 
+_SCRUB: Final = (
+    # How far the reading of all blobs has come, and what it found damaged and could not yet have back.
+    """CREATE TABLE scrub (
+        id INTEGER PRIMARY KEY CHECK (id = 1), last_hash BLOB, passes INTEGER NOT NULL, ended_ms INTEGER
+    ) STRICT""",
+    "INSERT INTO scrub VALUES (1, NULL, 0, NULL)",
+    """CREATE TABLE lost_blobs (
+        content_hash BLOB PRIMARY KEY CHECK (length(content_hash) = 32),
+        found_ms INTEGER NOT NULL,
+        tries INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX lost_blobs_by_tries ON lost_blobs (tries, content_hash)",
+)
+
 WORLD: Final = Schema(
     application_id=0x4157_5744,
     migrations=(
@@ -170,11 +184,12 @@ WORLD: Final = Schema(
         (*_BOUNDARIES, *_EVIDENCE),
         _GUARD_MADE,
         _NAMED,
+        _SCRUB,
     ),
 )
 """world.db ("AWWD"): blobs, blocks, content to pull, peers, what is announced in the DHT and what it answered,
 banned peers, where other validators took over, evidence against validators, whose vote guard this home has,
-pins, and files by their paths."""
+pins, files by their paths, and how far the reading of all blobs has come."""
 
 GUARD: Final = Schema(
     application_id=0x4157_4744,

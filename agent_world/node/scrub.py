@@ -80,17 +80,19 @@ class Scrubber:
         self.counters = Counters()
 
     async def run(self) -> None:
-        """Until cancelled, or at once if the rate is 0."""
-        if self._config.scrub_bytes_per_s == 0:
-            return
-        await trio.sleep(START_S)
-        await trio.sleep(self._rest_s())
+        """Until cancelled. With a rate of 0 it reads nothing, and only looks after what is known to be lost."""
+        await self._pause(START_S)
+        await self._pause(self._rest_s())
         while True:
-            await self.read_all()
-            wake = trio.current_time() + self._config.scrub_pause_s
-            while (left := wake - trio.current_time()) > 0:
-                await trio.sleep(min(RETRY_S, left))
-                await self.retry_lost()
+            if self._config.scrub_bytes_per_s > 0:
+                await self.read_all()
+            await self._pause(self._config.scrub_pause_s)
+
+    async def _pause(self, pause_s: float) -> None:
+        wake = trio.current_time() + pause_s
+        while (left := wake - trio.current_time()) > 0:
+            await trio.sleep(min(RETRY_S, left))
+            await self.retry_lost()
 
     def _rest_s(self) -> float:
         """Seconds of the pause that a restart has cut short; at most the pause, whatever the wall clock says."""
@@ -102,7 +104,6 @@ class Scrubber:
 
     async def read_all(self) -> None:
         """From the place where the last reading was broken off to the last blob, at the configured rate."""
-        await self.retry_lost()
         owed_s = 0.0
         while page := self.listing.page(self._table.place().last_hash, PAGE_BLOBS):
             for blob in page:
@@ -142,22 +143,30 @@ class Scrubber:
         return Checked(Verdict.WHOLE, data)
 
     async def _heal(self, content: ContentHash, otherwise: Verdict) -> Checked:
-        if not await self._tried(content):
+        data = await self._tried(content)
+        if data is None:
             self.counters.add("scrub.not_healed")
             return Checked(otherwise)
         self._table.forget([content])
         self.counters.add("scrub.healed")
-        return Checked(Verdict.HEALED, self._blobs.get(content))
+        return Checked(Verdict.HEALED, data)
 
-    async def _tried(self, content: ContentHash) -> bool:
-        with trio.move_on_after(HEAL_MAX_S) as limit:
-            is_back = await self._healer.heal(content)
-        return not limit.cancelled_caught and is_back
+    async def _tried(self, content: ContentHash) -> bytes | None:
+        """The bytes once they are here and whole; None if that was in vain this time."""
+        try:
+            with trio.move_on_after(HEAL_MAX_S):
+                if await self._healer.heal(content):
+                    return self._blobs.get(content)
+        except (BlobNotFound, BlobHashMismatch, HomeError) as error:
+            # A disk that is full or breaks must not end the node: what it cannot keep stays on the list.
+            self.counters.add("scrub.not_stored")
+            _log.error("a damaged blob cannot be stored again", content_hash=content.hex(), problem=str(error))
+        return None
 
     async def retry_lost(self) -> None:
         """Try once more to get back some of what was damaged."""
         for content in self._table.lost(RETRY_MAX):
-            if await self._tried(content):
+            if await self._tried(content) is not None:
                 self._table.forget([content])
                 self.counters.add("scrub.healed")
             elif self._table.tried(content) >= TRIES_MAX:

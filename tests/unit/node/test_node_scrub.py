@@ -188,8 +188,31 @@ async def test_lost_blobs_are_looked_for_in_the_pause(chain: LedgerChain, autoju
     assert chain.blobs.has(content)
 
 
-async def test_rate_0_reads_nothing(chain: LedgerChain) -> None:
-    await scrubber(chain, scrub_bytes_per_s=0).run()
+async def test_rate_0_reads_nothing_and_looks_after_what_is_lost(chain: LedgerChain, autojump_clock: object) -> None:
+    content = chain.blobs.put(LARGE)
+    file_of(chain, content).unlink()
+    made = scrubber(chain, FakeFetcher(LARGE), scrub_bytes_per_s=0)
+    await made.check(content, heal=False)
+    with trio.move_on_after(START_S + 1):
+        await made.run()
+    assert chain.blobs.has(content)
+    assert (made.counters["scrub.checked"], made.status()["passes"]) == (1, 0)
+
+
+async def test_a_disk_that_takes_nothing_ends_nothing(
+    chain: LedgerChain, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = chain.blobs.put(LARGE)
+    file_of(chain, content).unlink()
+
+    def full(*_arguments: object, **_more: object) -> None:
+        raise HomeError("no space left")
+
+    monkeypatch.setattr(chain.blobs, "put", full)
+    made = scrubber(chain, FakeFetcher(LARGE))
+    await made.read_all()
+    await made.retry_lost()
+    assert (made.counters["scrub.not_stored"], made.status()["lost"], made.status()["passes"]) == (2, 1, 1)
 
 
 async def test_a_disk_that_gives_no_bytes_is_told_and_ends_nothing(

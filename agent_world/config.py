@@ -227,12 +227,20 @@ class StorageConfig:
     snapshot_every_heights: int = 10_000
     """A storage node keeps the snapshot after every so many heights at hand and provides it; 0 keeps none."""
 
+    scrub_bytes_per_s: int = 4 * limits.MIB
+    """All stored blobs are read at this rate to find damage, again and again; 0 reads none. A terabyte takes three
+    days, and a hundredth of a core."""
+    scrub_pause_s: float = 86_400.0
+    """Between the end of one such pass and the next."""
+
     def __attrs_post_init__(self) -> None:
         require(self.snapshot_every_heights >= 0, "storage.snapshot_every_heights must not be negative")
         for name in ("quota_bytes", "gc_period_s"):
             require(getattr(self, name) > 0, f"storage.{name} must be above 0")
         require(self.gc_grace_s >= 0, "storage.gc_grace_s must not be negative")
         require(0 < self.gc_above_percent <= 100, "storage.gc_above_percent must be in 1..100")
+        require(self.scrub_bytes_per_s >= 0, "storage.scrub_bytes_per_s must not be negative")
+        require(self.scrub_pause_s > 0, "storage.scrub_pause_s must be above 0")
         require(self.pull_attempts_max > 0, "storage.pull_attempts_max must be above 0")
         require(self.pull_retry_ms > 0, "storage.pull_retry_ms must be above 0")
 
@@ -365,7 +373,7 @@ MINIMAL: Final = NodeConfig(
         vote_timeout_ms=150, timeout_delta_ms=100, rebroadcast_ms=150,
     ),
     net=NetConfig(heartbeat_s=0.2, redial_min_s=0.05, redial_max_s=0.5, hello_interval_s=0.3, request_timeout_s=5.0),
-    storage=StorageConfig(pull_retry_ms=50),
+    storage=StorageConfig(pull_retry_ms=50, scrub_bytes_per_s=0),
     replication=ReplicationConfig(gate_retry_ms=50, gate_retry_max_ms=400, ask_interval_ms=300),
 )  # fmt: skip
 """Small and fast, for tests on loopback."""

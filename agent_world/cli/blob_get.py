@@ -11,11 +11,13 @@ import click
 from blake3 import blake3
 
 from agent_world.cli.client import NodeClient, home_option
+from agent_world.cli.content_name import content_cid
 from agent_world.cli.output import json_option, show
+from agent_world.cli.progress import bytes_progress, counted
 from agent_world.crypto.hashing import verify_blob
 from agent_world.distfs.manifest import ManifestBuilder
 from agent_world.errors import BlobHashMismatch, UsageError
-from agent_world.wire.cid import Cid, ContentHash, parse_content_hash
+from agent_world.wire.cid import Cid, ContentHash
 
 
 @click.command("get")
@@ -26,7 +28,7 @@ from agent_world.wire.cid import Cid, ContentHash, parse_content_hash
     type=click.Path(path_type=Path, dir_okay=False),
     help="File to write; it must not exist. Standard output if not given.",
 )
-@click.option("--offset", type=click.IntRange(0), default=0, help="First byte that is wanted, of a CID's content.")
+@click.option("--offset", type=click.IntRange(0), default=0, help="First byte that is wanted.")
 @click.option("--length", type=click.IntRange(0), help="How many bytes at most; all if not given.")
 @click.option("--provider", "providers", multiple=True, help="Peer id to fetch from, and from nobody else. Repeatable.")
 @home_option
@@ -44,22 +46,23 @@ def command(
 
     The CID of a file manifest gives the file, put together from its chunks. A content hash gives the blob itself.
     """
-    is_cid = content.startswith("b") and len(content) != 64
-    if not is_cid and (offset or length is not None or providers):
-        raise UsageError("--offset, --length and --provider need a CID")
-    digest = Cid.parse(content).digest if is_cid else parse_content_hash(content)
+    is_blob = len(content) == 64 and not (offset or length is not None or providers)
+    cid = content_cid(content)
     query: dict[str, Any] = {"offset": offset, "provider": list(providers)}
     if length is not None:
         query["length"] = length
     with NodeClient(home) as node:
-        if not is_cid:
-            parts: Iterator[bytes] = iter([verify_blob(node.get_bytes(f"/blobs/{content}"), digest)])
-            _deliver(parts, output, digest, as_json=as_json)
+        if is_blob:
+            parts: Iterator[bytes] = iter([verify_blob(node.get_bytes(f"/blobs/{content}"), cid.digest)])
+            _deliver(parts, output, cid.digest, as_json=as_json)
             return
-        with node.get_stream(f"/content/{content}", **query) as stream:
+        with (
+            node.get_stream(f"/content/{cid}", **query) as (stream, size),
+            bytes_progress("fetching", size, quiet=as_json or output is None) as bar,
+        ):
             whole = offset == 0 and length is None
-            parts = _checked(stream, Cid.parse(content)) if whole else stream
-            _deliver(parts, output, digest, as_json=as_json)
+            shown = counted(stream, bar)
+            _deliver(_checked(shown, cid) if whole else shown, output, cid.digest, as_json=as_json)
 
 
 def _checked(parts: Iterator[bytes], cid: Cid) -> Iterator[bytes]:

@@ -95,13 +95,14 @@ class NodeClient:
         return self._send("GET", path).content
 
     @contextmanager
-    def get_stream(self, path: str, /, **query: Any) -> Iterator[Iterator[bytes]]:
-        """GET raw bytes of any size, in parts."""
+    def get_stream(self, path: str, /, **query: Any) -> Iterator[tuple[Iterator[bytes], int | None]]:
+        """GET raw bytes of any size: the parts, and how many bytes they will be if the node has said so."""
         with self._explained(), self._http.stream("GET", path, params=query) as response:
             if not response.is_success:
                 response.read()
                 raise _refused(response)
-            yield response.iter_bytes()
+            size = response.headers.get("content-length", "")
+            yield response.iter_bytes(), int(size) if size.isdigit() else None
 
     def post_stream(self, path: str, parts: Iterator[bytes], /, **query: Any) -> Any:
         """POST raw bytes of any size, get a JSON value."""

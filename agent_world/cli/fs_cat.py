@@ -12,6 +12,7 @@ import click
 from agent_world.cli.blob_get import write_new
 from agent_world.cli.client import NodeClient, home_option
 from agent_world.cli.output import json_option, show
+from agent_world.cli.progress import bytes_progress, counted
 
 
 @click.command("cat")
@@ -29,8 +30,10 @@ def command(path: str, output: Path | None, offset: int, length: int | None, hom
     query: dict[str, Any] = {"path": path, "offset": offset}
     if length is not None:
         query["length"] = length
-    with NodeClient(home) as node, node.get_stream("/fs/file", **query) as stream:
-        _deliver(stream, path, output, as_json=as_json)
+    with NodeClient(home) as node, node.get_stream("/fs/file", **query) as (parts, size):
+        quiet = as_json or output is None
+        with bytes_progress(path, size, quiet=quiet) as bar:
+            _deliver(counted(parts, bar), path, output, as_json=as_json)
 
 
 def _deliver(stream: Iterator[bytes], path: str, output: Path | None, *, as_json: bool) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Final
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from agent_world.cli.client import NodeClient, home_option
 from agent_world.cli.duration import DURATION
 from agent_world.cli.output import json_option, show
+from agent_world.cli.progress import count_progress
 
 _TURN_MS: Final = 5_000
 """The node answers this often while it fetches."""
@@ -38,15 +36,13 @@ def command(content_hash: str, size_bytes: int, timeout: int, home: Path, as_jso
       agent-world fs import 8c1f... 1234 --home swarm/storage-2
     """
     asked = {"content_hash": content_hash, "size_bytes": size_bytes, "timeout_ms": min(_TURN_MS, timeout)}
-    console = Console(stderr=True, quiet=as_json or not sys.stderr.isatty())
     fetched = 0
-    with NodeClient(home) as node, Progress(console=console, transient=True) as bar:
-        task = bar.add_task("fetching", total=None)
+    with NodeClient(home) as node, count_progress("fetching", quiet=as_json) as bar:
         last = time.monotonic()
         while True:
             found = node.post_json("/fs/import", asked)
             fetched += found["fetched"]
-            bar.update(task, description=f"fetched {fetched} blobs")
+            bar.update(bar.task_ids[0], description=f"fetched {fetched} blobs")
             if found["done"]:
                 break
             if found["fetched"]:

@@ -8,10 +8,10 @@ from typing import Any, Final
 import click
 
 from agent_world.cli.client import NodeClient, home_option
-from agent_world.cli.file_parts import transfer_bar
 from agent_world.cli.folder_sync import FolderSync, Row, local_files, plan
 from agent_world.cli.fs_files import all_files
 from agent_world.cli.output import json_option, show, show_rows
+from agent_world.cli.progress import bytes_progress
 from agent_world.errors import DataError, FileConflict
 
 _COLUMNS: Final = ("action", "path", "size_bytes", "detail")
@@ -39,11 +39,11 @@ def command(directory: Path, prefix: str, delete: bool, dry_run: bool, home: Pat
     with NodeClient(home) as node:
         there = {file["path"]: file for file in all_files(node, f"{folder}/" if folder else "")}
         here = list(local_files(directory, folder))
-        with transfer_bar("comparing", sum(file.size_bytes for file in here), quiet=as_json) as bar:
+        with bytes_progress("comparing", sum(file.size_bytes for file in here), quiet=as_json) as bar:
             rows = plan(here, there, lambda size: bar.advance(bar.task_ids[0], size), delete=delete)
         if not dry_run:
             sending = sum(row.size_bytes for row in rows if row.action == "write")
-            with transfer_bar("sending", sending, quiet=as_json) as bar:
+            with bytes_progress("sending", sending, quiet=as_json) as bar:
                 rows = FolderSync(node, lambda size: bar.advance(bar.task_ids[0], size)).carry_out(rows)
     _show(rows, dry_run=dry_run, as_json=as_json)
 

@@ -64,6 +64,9 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
         "unpin": "blob_unpin",
         "rm": "blob_rm",
         "gc": "blob_gc",
+        "ls": "blob_ls",
+        "stat": "blob_stat",
+        "verify": "blob_verify",
     },
     "challenge": {"run": "challenge_run", "status": "challenge_status", "explain": "challenge_explain"},
 }
@@ -86,7 +89,7 @@ _GROUP_HELP: Final = {
     "action": "Sign actions and hand them to a node.",
     "world": "Look at the world through a node, verify a home, or verify the head of a swarm without one.",
     "fs": "Files by their paths: write on condition, mirror folders, carry a whole index to another node.",
-    "blob": "Put content into a node's store and get it out.",
+    "blob": "Put content into a node's store, get it out, and check what is there.",
     "challenge": "Have storage nodes show that they can read what they should hold.",
 }
 INTERRUPTED_EXIT: Final = 130

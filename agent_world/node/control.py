@@ -311,7 +311,7 @@ async def serve_control(
     *,
     task_status: TaskStatus[None],
 ) -> None:
-    """Serve until cancelled, with ``further`` routes of parts that bring their own.
+    """Serve until cancelled, with ``more`` routes too.
 
     The socket is the owner's alone (0600) and is removed at the end.
     """

@@ -53,8 +53,12 @@ class Healer:
         """Until cancelled."""
         async for content in self._lost:
             self._waiting.discard(content)
-            if not await self._fetch(content) and not await self._search(content):
+            if not await self.heal(content):
                 _log.error("a damaged blob could not be had from any peer", content_hash=content.hex())
+
+    async def heal(self, content: ContentHash) -> bool:
+        """Whether the blob is here and whole in the end: as it was, from a neighbour, or from who the DHT names."""
+        return await self._fetch(content) or await self._search(content)
 
     async def with_state(self, operation: Callable[[], R]) -> R:
         """The result of ``operation``, run again after every state node that it lacked was fetched.

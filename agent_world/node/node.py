@@ -7,7 +7,6 @@ from contextlib import ExitStack
 
 import structlog
 import trio
-from starlette.routing import Route
 
 from agent_world.crypto.keys import KeyPair
 from agent_world.errors import BlobHashMismatch, BlobNotFound
@@ -25,42 +24,35 @@ from agent_world.handlers.submit import Admitted, SubmitHandler
 from agent_world.net.interface import DistributedNetwork, Subscription, Validator
 from agent_world.node.announce import Announcer
 from agent_world.node.catch_up import CatchUp
-from agent_world.node.challenge_control import ChallengeRoutes
 from agent_world.node.challenge_draw import ContentDraw
 from agent_world.node.challenger import ChallengeParts
 from agent_world.node.challenges import Challenges
 from agent_world.node.clock import Clock
-from agent_world.node.collecting import Collecting
 from agent_world.node.counters import Counters
 from agent_world.node.discovery import Discovery, DiscoveryParts
 from agent_world.node.equivocations import Equivocations
 from agent_world.node.fetch import BlobFetcher
-from agent_world.node.files import NodeFiles
 from agent_world.node.filing import Filing
-from agent_world.node.fs_control import FsRoutes
 from agent_world.node.heal import Healer
+from agent_world.node.keeping import keep_content
 from agent_world.node.large import LargeContent
 from agent_world.node.lease_keeper import LeaseKeeper
 from agent_world.node.ledger import Ledger
 from agent_world.node.modules import NoModules
 from agent_world.node.peer_control import PeerControl
 from agent_world.node.peering import Peering
-from agent_world.node.pinning import Pinning
 from agent_world.node.pool import ActionPool
 from agent_world.node.provider_search import ProviderSearch
 from agent_world.node.pull import Puller, PullParts
 from agent_world.node.repair import PendingRepair
 from agent_world.node.replication import replication_of
-from agent_world.node.replication_control import ReplicationRoutes
 from agent_world.node.seat import Seat
 from agent_world.node.settings import NodeSettings
 from agent_world.node.snapshot_search import SnapshotSearch
 from agent_world.node.snapshots import Snapshots
 from agent_world.node.sources import Sources
-from agent_world.node.store_control import StoreRoutes
 from agent_world.node.task_status import TaskStatus
 from agent_world.node.transfer import BlobTransfer
-from agent_world.node.tree_fetch import TreeFetcher
 from agent_world.node.voting import Voting, VotingParts
 from agent_world.store.bans import BanBook
 from agent_world.store.blobs import LocalCasStore
@@ -68,10 +60,8 @@ from agent_world.store.chain import ChainStore
 from agent_world.store.challenges import ChallengeBook
 from agent_world.store.content import ContentTable
 from agent_world.store.evidence import EvidenceBook
-from agent_world.store.file_index import FileIndex
 from agent_world.store.home import Home
 from agent_world.store.peers import PeerBook
-from agent_world.store.pins import PinTable
 from agent_world.wire import rpc
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.genesis import Genesis
@@ -110,7 +100,6 @@ class Node:
         self.counters = Counters()
         self.fetcher = BlobFetcher(network, self.counters)
         self.healer = Healer(self.fetcher, self.blobs)
-        self.collecting = Collecting(home, self.blobs, self.ledger, config.storage, self.clock)
         self.large = LargeContent(self.blobs, BlobTransfer(network, self.counters))
         self.snapshots = Snapshots(self.ledger, self.blobs)
         self.peer_book = PeerBook(home, peers_max=config.net.peers_known_max, ttl_ms=int(config.net.peer_ttl_s * 1000))
@@ -121,7 +110,7 @@ class Node:
         self.content = ContentTable(home, config.storage)
         search = ProviderSearch(network, self.peering.links.is_own)
         self.sources = Sources(network, self.peering, self.fetcher, search)
-        self.files = self._files(home)
+        self.collecting, self.scrub, self.pinning, self.files = keep_content(self, home)
         self.puller = self._puller() if settings.role is Role.STORAGE else None
         self.equivocations = Equivocations(self.ledger, EvidenceBook(home), network)
         self.seat = None if validator_key is None else self._seat(home, validator_key)
@@ -150,14 +139,6 @@ class Node:
         self.replication = replication_of(self, home)
         self.snapshot_search = SnapshotSearch(network, self.sources, self.ledger.world_id)
         self._wire_up()
-
-    def _files(self, home: Home) -> NodeFiles:
-        trees = TreeFetcher(self.blobs, self.sources, self.large, self.fetcher.peers, self.clock)
-        self.pinning = Pinning(PinTable(home), self.blobs, trees, self.clock)
-        index = FileIndex(home, self.blobs)
-        files = NodeFiles(index, self.blobs, self.large, trees, self.pinning, self.collecting)
-        files.peers = self.fetcher.peers
-        return files
 
     def _puller(self) -> Puller:
         parts = PullParts(self.ledger, self.blobs, self.content, self.fetcher, self.large, self.sources, self.clock)
@@ -291,15 +272,6 @@ class Node:
             self.healer.lost(content)
             raise
 
-    def routes(self) -> list[Route]:
-        """Of the control API: what only a running node answers."""
-        return [
-            *StoreRoutes(self.pinning, self.collecting).routes(),
-            *FsRoutes(self.files).routes(),
-            *ReplicationRoutes(self.replication).routes(),
-            *ChallengeRoutes(self.challenges).routes(),
-        ]
-
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. The network must be running already."""
         with self._stack:
@@ -316,6 +288,7 @@ class Node:
                 nursery.start_soon(self.repair.run, self.settings.config.net.heartbeat_s)
                 nursery.start_soon(self.healer.run)
                 nursery.start_soon(self.collecting.run)
+                nursery.start_soon(self.scrub.run)
                 nursery.start_soon(self.discovery.run)
                 nursery.start_soon(self.equivocations.run)
                 nursery.start_soon(self.replication.run)

@@ -16,6 +16,7 @@ from agent_world.net.libp2p.dht import Libp2pDht
 from agent_world.net.libp2p.network import Libp2pNetwork
 from agent_world.node.control import serve_control
 from agent_world.node.node import Node
+from agent_world.node.node_routes import node_routes
 from agent_world.node.settings import NodeSettings, build_settings, check_topology, read_settings
 from agent_world.node.task_status import TaskStatus
 from agent_world.node.validator_views import ValidatorControl
@@ -70,9 +71,8 @@ async def run_node(loaded: LoadedHome, *, task_status: TaskStatus[Node] = trio.T
                 await nursery.start(node.run)
                 if loaded.settings.config.net.mdns:
                     nursery.start_soon(network.run_mdns, node.ledger.genesis_hash, node.peering.heard_of)
-                await nursery.start(
-                    partial(serve_control, NodeViews(node), ValidatorControl(node), files.control_socket, node.routes())
-                )
+                views, validator = NodeViews(node), ValidatorControl(node)
+                await nursery.start(partial(serve_control, views, validator, files.control_socket, node_routes(node)))
                 task_status.started(node)
 
 

@@ -111,7 +111,9 @@ class NodeViews(ChainViews):
     def _storage(self) -> dict[str, Any]:
         usage = self._node.blobs.usage()
         own = {} if self._node.puller is None else self._node.puller.status()
-        return {"blobs": usage.blobs, "bytes": usage.size_bytes, **self._node.collecting.status(), **own}
+        node = self._node
+        mine = {**node.collecting.status(), "scrub": node.scrub.status()}
+        return {"blobs": usage.blobs, "bytes": usage.size_bytes, **mine, **own}
 
     def _counters(self) -> dict[str, int]:
         node = self._node
@@ -125,6 +127,7 @@ class NodeViews(ChainViews):
             node.catch_up.counters,
             node.healer.counters,
             node.collecting.counters,
+            node.scrub.counters,
             node.snapshots.counters,
             node.snapshot_search.counters,
             node.equivocations.counters,

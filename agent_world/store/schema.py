@@ -242,6 +242,20 @@ _CHALLENGES: Final = (
     "CREATE TABLE challenge_probe (id INTEGER PRIMARY KEY CHECK (id = 1), state TEXT NOT NULL) STRICT",
 )
 
+_SCRUB: Final = (
+    # How far the reading of all blobs has come, and what it found damaged and could not yet have back.
+    """CREATE TABLE scrub (
+        id INTEGER PRIMARY KEY CHECK (id = 1), last_hash BLOB, passes INTEGER NOT NULL, ended_ms INTEGER
+    ) STRICT""",
+    "INSERT INTO scrub VALUES (1, NULL, 0, NULL)",
+    """CREATE TABLE lost_blobs (
+        content_hash BLOB PRIMARY KEY CHECK (length(content_hash) = 32),
+        found_ms INTEGER NOT NULL,
+        tries INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX lost_blobs_by_tries ON lost_blobs (tries, content_hash)",
+)
+
 WORLD: Final = Schema(
     application_id=0x4157_5744,
     migrations=(
@@ -255,6 +269,7 @@ WORLD: Final = Schema(
         _COLLECTION,
         _REPLICATION,
         _CHALLENGES,
+        _SCRUB,
     ),
 )
 """world.db ("AWWD"): blobs, blocks, content to pull, peers, what is announced in the DHT and what it answered,

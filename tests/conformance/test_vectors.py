@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import trio
+from broken_rules import Case, rule_of
+from run_challenge import run_challenge_answers, run_challenge_requests
+from run_replication import run_log
 
 from agent_world.consensus import stake
 from agent_world.consensus.certificate import verify_certificate
 from agent_world.consensus.evidence import open_evidence, verify_evidence
 from agent_world.consensus.terms import genesis_term
 from agent_world.consensus.validators import ValidatorSet
-from agent_world.crypto.hashing import actor_id_of, cid_of, content_hash, hash32
-from agent_world.crypto.keys import KeyPair
+from agent_world.crypto.hashing import actor_id_of, cid_of, hash32
 from agent_world.crypto.signing import Domain, is_valid
-from agent_world.distfs import replication
-from agent_world.distfs.challenge import Failed, challenge_id, check_proof, check_receipt, open_receipt, open_reveal
 from agent_world.errors import DecodeError, Refused, RemoteError, UsageError
-from agent_world.handlers.challenge import ChallengeHandler
 from agent_world.handlers.dht import DhtRecords
 from agent_world.handlers.head import HeadHandler
 from agent_world.handlers.hello import check_hello
@@ -32,35 +29,17 @@ from agent_world.testing import vectors
 from agent_world.testing.record_catalogue import CATALOGUE, RECORDS
 from agent_world.testing.vectors_records import dag_json
 from agent_world.wire import cbor, ids, record
-from agent_world.wire.challenge import (
-    ChallengeReceipt,
-    ChallengeRevealRequest,
-    ChallengeRevealResponse,
-    StorageChallenge,
-)
-from agent_world.wire.cid import Cid, ContentHash, parse_content_hash
+from agent_world.wire.cid import Cid, parse_content_hash
 from agent_world.wire.genesis import Genesis
 from agent_world.wire.hello import Hello
-from agent_world.wire.ids import Hash32, PeerId, PublicKey, peer_id_of
+from agent_world.wire.ids import Hash32, PeerId, PublicKey
 from agent_world.wire.limits import BLOB_BYTES_MAX, RPC_INLINE_BYTES_MAX
 from agent_world.wire.signed import Signed
 from agent_world.world.admission import check_against_state, open_action
 from agent_world.world.genesis import genesis_hash, initial_state
 from agent_world.world.state import WorldState
 
-Case = Mapping[str, Any]
 PROTOCOLS = vectors.PROTOCOLS
-
-
-def rule_of(action: Callable[[], object]) -> str | None:
-    """The rule that an action breaks, None if it goes well. Any other exception is a failure of the test."""
-    try:
-        action()
-    except RemoteError as error:
-        return error.rule
-    except Refused as error:
-        return error.rule
-    return None
 
 
 def run_strict_decode(file: Case, case: Case) -> None:
@@ -198,121 +177,6 @@ def run_hellos(file: Case, case: Case) -> None:
     genesis = Hash32(bytes.fromhex(file["genesis_hash"]))
     peer = PeerId(case["peer_id"])
     assert rule_of(lambda: check_hello(hello, peer, file["world_id"], genesis)) == case.get("rule")
-
-
-class LogOfVectors:
-    """A follower's log in memory, with the chain that the file describes."""
-
-    def __init__(self, file: Case) -> None:
-        genesis = record.from_bytes(Genesis, bytes.fromhex(file["genesis"]), size_max=BLOB_BYTES_MAX)
-        self.world_id, self.genesis_hash = genesis.world_id, genesis_hash(genesis)
-        self.validators = ValidatorSet(genesis.validators)
-        self.blocks = {int(height): Hash32(bytes.fromhex(text)) for height, text in file["blocks"].items()}
-        self.leases = {int(height): lease for height, lease in file["leases"].items()}
-        self.guard = replication.SingleWriterReplicationGuard(world_id=self.world_id)
-        self.places: list[tuple[int, int]] = []
-
-    def open(self, data: bytes) -> replication.OpenedRecord:
-        opened = replication.open_record(data, self.world_id, self.genesis_hash)
-        said = opened.record
-        named = self.leases.get(said.height)
-        if named is None:
-            raise RemoteError("W6", "not reached")
-        entry = self.validators.by_id(ids.ValidatorId(named["holder_id"]))
-        assert entry is not None
-        lease = replication.WriterLease(
-            height=said.height, holder_id=entry.validator_id, term=ids.U64(named["term"]), key=entry.public_key
-        )
-        replication.check_writer(opened, lease)
-        height = replication.commit_height(said.path)
-        if height is not None:
-            replication.check_block(said, self.blocks.get(height) if height <= said.height else None)
-        return opened
-
-    def take(self, data: bytes) -> dict[str, Any]:
-        said = self.open(data).record
-        judgement = replication.judge(self.guard, said)
-        if isinstance(judgement, replication.Gap):
-            return {"outcome": "gap", "after": list(judgement.after)}
-        if not isinstance(judgement, replication.Accepted):
-            return {"outcome": type(judgement).__name__.lower()}
-        void = [place for place in self.places if place > (said.prev_epoch, said.prev_sequence)]
-        self.places = [place for place in self.places if place not in void] + [judgement.guard.place]
-        self.guard = judgement.guard
-        return {"outcome": "accepted", **({"void": [list(place) for place in void]} if void else {})}
-
-
-def run_log(file: Case, case: Case) -> None:
-    log = LogOfVectors(file)
-    for step in file["cases"]:
-        data = bytes.fromhex(step["record"])
-        if step["id"] == case["id"]:
-            if "rule" in case:
-                assert rule_of(functools.partial(log.take, data)) == case["rule"]
-            else:
-                assert log.take(data) == {key: case[key] for key in ("outcome", "after", "void") if key in case}
-            return
-        rule_of(functools.partial(log.take, data))
-    raise AssertionError("the case is not of this file")
-
-
-class Holder:
-    """A node that has committed no block and holds one blob."""
-
-    def __init__(self, file: Case) -> None:
-        self.world_id = file["world_id"]
-        self.genesis_hash = Hash32(bytes.fromhex(file["genesis_hash"]))
-        self.blob = bytes.fromhex(file["blob"])
-
-    def block_hash(self, height: int) -> Hash32 | None:
-        return None if height else self.genesis_hash
-
-    def read(self, content: ContentHash) -> bytes:
-        assert content == content_hash(self.blob)
-        return self.blob
-
-
-def run_challenge_requests(file: Case, case: Case) -> None:
-    key = KeyPair(bytes.fromhex(file["target_seed"]))
-    own = (peer_id_of(key.public_key), key)
-    handler = ChallengeHandler(own, Holder(file), lambda: int(case["now_ms"]), skew_ms=file["skew_ms"])
-    signed = bytes.fromhex(case["signed"])
-
-    def serve() -> None:
-        for _ in range(2 if case.get("twice") else 1):
-            answer = trio.run(handler.serve_challenge, PeerId(file["challenger"]), signed)
-        receipt = record.from_bytes(
-            ChallengeReceipt, record.from_bytes(Signed, answer, size_max=4096).body, size_max=4096
-        )
-        asked = record.to_bytes(ChallengeRevealRequest(challenge_id=receipt.challenge_id))
-        trio.run(handler.serve_reveal, PeerId(case.get("reveal_to", file["challenger"])), asked)
-
-    assert rule_of(serve) == case.get("rule")
-
-
-def run_challenge_answers(file: Case, case: Case) -> None:
-    """The rule is where the check stands, so the steps are run one by one."""
-    genesis = Hash32(bytes.fromhex(file["genesis_hash"]))
-    challenge = record.from_bytes(StorageChallenge, bytes.fromhex(case["challenge"]), size_max=4096)
-    assert challenge_id(challenge.question).hex() == case["challenge_id"]
-    signed = record.from_bytes(Signed, bytes.fromhex(case["signed"]), size_max=4096)
-    reveal = ChallengeRevealResponse(
-        path=tuple(bytes.fromhex(node) for node in case["path"]), leaf=bytes.fromhex(case["leaf"])
-    )
-    steps = iter(({"Q8"}, {"Q10", "Q11"}, {"Q9"}, {"Q12", "Q13"}))
-    rules, broken = next(steps), None
-    try:
-        receipt = open_receipt(challenge, signed, genesis)
-        rules = next(steps)
-        check_receipt(challenge, receipt, file["skew_ms"])
-        rules = next(steps)
-        proof = open_reveal(challenge.question, reveal)
-        rules = next(steps)
-        check_proof(challenge.question, receipt, proof)
-    except Failed as error:
-        broken = error.reason.value
-    assert broken == case.get("reason")
-    assert case.get("rule") in ({None} if broken is None else rules)
 
 
 RUNNERS: dict[str, Callable[[Case, Case], None]] = {

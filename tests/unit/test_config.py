@@ -80,6 +80,8 @@ def test_configs_are_frozen(component: str) -> None:
         (config.NetConfig, "redial_max_s", 0.1),
         (config.StorageConfig, "pull_attempts_max", 0),
         (config.StorageConfig, "pull_retry_ms", 0),
+        (config.StorageConfig, "scrub_bytes_per_s", -1),
+        (config.StorageConfig, "scrub_pause_s", 0.0),
     ],
 )
 def test_what_cannot_work_is_refused_by_its_name(kind: type, field: str, value: Any) -> None:

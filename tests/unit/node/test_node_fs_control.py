@@ -10,6 +10,7 @@ import pytest
 from agent_world.crypto.hashing import content_hash
 from agent_world.node.control import ControlApi
 from agent_world.node.fs_control import ROWS_MAX
+from agent_world.node.node_routes import node_routes
 from agent_world.testing.stack import open_stack, specs
 
 
@@ -17,7 +18,7 @@ from agent_world.testing.stack import open_stack, specs
 async def http(tmp_path: Path, autojump_clock: object) -> AsyncIterator[httpx.AsyncClient]:
     async with open_stack(tmp_path, specs(validators=1)) as stack:
         await stack.start_all()
-        app = ControlApi(None, None, stack.node("v1").routes()).app()  # type: ignore[arg-type]
+        app = ControlApi(None, None, node_routes(stack.node("v1"))).app()  # type: ignore[arg-type]
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
             yield client

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_world.crypto.hashing import cid_of, content_hash, hash32
-from agent_world.errors import ChainError, DecodeError
+from agent_world.crypto.hashing import cid_of, content_hash, hash32, verify_blob
+from agent_world.errors import BlobHashMismatch, BlobNotFound, ChainError, DecodeError
 from agent_world.wire import cbor, record
 from agent_world.wire.block import Event, JournalIndex, JournalSegment, JournalSegmentRef
-from agent_world.wire.cid import Cid
+from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.ids import U64, Hash32, Label
 from agent_world.wire.limits import SEGMENT_EVENTS_MAX
 from agent_world.world.journal import assemble_journal, event_root, segment_journal
@@ -103,3 +103,23 @@ def test_a_segment_of_a_wrong_size_is_refused(count: int) -> None:
 def test_junk_is_a_decode_error() -> None:
     with pytest.raises(DecodeError):
         assemble_journal(cid_of(b"junk"), 3, lambda _: b"junk")
+
+
+@given(count=st.integers(2, 9), place=st.floats(0, 1, exclude_max=True), how=st.sampled_from(["flip", "cut", "gone"]))
+@settings(deadline=None, max_examples=60)
+def test_a_segment_that_was_changed_cut_or_lost_gives_no_journal(count: int, place: float, how: str) -> None:  # T-2.14
+    ref, blobs = segment_journal(events(count), segment_events_max=2)
+    digest = index_of(ref, blobs).segments[int(place * -(-count // 2))].content.digest
+    data = blobs.pop(digest)
+    at = int(place * len(data))
+    changed = {"flip": data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], "cut": data[:at]}
+    if how != "gone":
+        blobs[digest] = changed[how]
+
+    def source(wanted: ContentHash) -> bytes:
+        if wanted not in blobs:
+            raise BlobNotFound(wanted.hex())
+        return verify_blob(blobs[wanted], wanted)
+
+    with pytest.raises((BlobNotFound, BlobHashMismatch)):
+        assemble_journal(ref, 3, source)

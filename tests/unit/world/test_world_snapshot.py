@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent_world.crypto.hashing import cid_of, content_hash
 from agent_world.errors import BlobNotFound, DecodeError
 from agent_world.wire import record
 from agent_world.wire.block import NamespaceRoot, StateRoot
-from agent_world.wire.cid import ContentHash
+from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.ids import U64, Label, Name
 from agent_world.wire.limits import CHUNK_BYTES
 from agent_world.world.records import BALANCES, OBJECTS, BalanceRecord, ObjectRecord
@@ -90,3 +92,47 @@ def test_t9_what_is_no_pack() -> None:
     assert caught.value.rule == "T9"
     with pytest.raises(DecodeError):
         open_pack(b"\xa0")
+
+
+def _rebuilt(packs: list[bytes]) -> Blobs:
+    """What whoever restores a state has: the blobs of all packs, each under the hash of its own bytes."""
+    found: Blobs = {}
+    for pack in packs:
+        found.update(open_pack(pack))
+    return found
+
+
+def _whole(root: Cid, blobs: Blobs) -> dict[ContentHash, bytes]:
+    return dict(state_blobs(root, blobs.__getitem__))
+
+
+def test_a_state_is_put_together_from_its_packs_and_from_nothing_else() -> None:  # T-2.13, T-2.14
+    state, blobs = state_of(9_000)
+    plans = [plan for plan in plan_packs(state.root, blobs.__getitem__) if plan is not None]
+    packs = [encode_pack([blobs[digest] for digest in plan.nodes]) for plan in plans]
+    whole = _whole(state.root, blobs)
+    assert _whole(state.root, _rebuilt(packs[::-1])) == whole, "the order of packs decides nothing"
+    for number in range(len(packs)):
+        with pytest.raises(KeyError):
+            _whole(state.root, _rebuilt(packs[:number] + packs[number + 1 :]))
+    other, more = state_of(10)
+    with pytest.raises(KeyError):  # another state root
+        _whole(other.root, _rebuilt(packs))
+    with pytest.raises(KeyError):  # a pack of another state in the place of one
+        _whole(state.root, _rebuilt([encode_pack(list(_whole(other.root, more).values())), *packs[1:]]))
+
+
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), cut=st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_a_pack_that_was_cut_or_changed_gives_no_other_state(place: float, bit: int, cut: bool) -> None:  # T-2.14
+    state, blobs = state_of(50)
+    whole = _whole(state.root, blobs)
+    pack = encode_pack(list(whole.values()))
+    at = int(place * len(pack))
+    changed = pack[:at] if cut else pack[:at] + bytes([pack[at] ^ 1 << bit]) + pack[at + 1 :]
+    try:
+        found = _rebuilt([changed])
+    except DecodeError:
+        return
+    with pytest.raises(KeyError):  # the node that was changed is not there by its name
+        _whole(state.root, found)

@@ -1,0 +1,28 @@
+"""The parts of a node that keep content: files by their paths, pins, garbage, the slow reading of everything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent_world.node.collecting import Collecting
+from agent_world.node.files import NodeFiles
+from agent_world.node.pinning import Pinning
+from agent_world.node.scrub import Scrubber
+from agent_world.node.tree_fetch import TreeFetcher
+from agent_world.store.file_index import FileIndex
+from agent_world.store.home import Home
+from agent_world.store.pins import PinTable
+
+if TYPE_CHECKING:
+    from agent_world.node.node import Node
+
+
+def keep_content(node: Node, home: Home) -> tuple[Collecting, Scrubber, Pinning, NodeFiles]:
+    """Of a node whose ledger, sources and healer are built."""
+    storage = node.settings.config.storage
+    collecting = Collecting(home, node.blobs, node.ledger, storage, node.clock)
+    trees = TreeFetcher(node.blobs, node.sources, node.large, node.fetcher.peers, node.clock)
+    pinning = Pinning(PinTable(home), node.blobs, trees, node.clock)
+    files = NodeFiles(FileIndex(home, node.blobs), node.blobs, node.large, trees, pinning, collecting)
+    files.peers = node.fetcher.peers
+    return collecting, Scrubber(home, node.blobs, node.healer, storage, node.clock), pinning, files

@@ -68,6 +68,10 @@ def test_a_seed_replays(first: SimReport) -> None:
     assert simulate_memory(2, validators=4, each_s=SHORT_S) == first
 
 
+SEEDS_MAX = 12
+"""Seeds within which a bug that was planted is found."""
+
+
 def guard_only_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
     def store(self: GuardStore, made: GuardRecord) -> None:
         self._state = guard.apply(self._state, made)
@@ -89,15 +93,14 @@ def blobs_get_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenario, "_verify_homes", lose)
 
 
-@pytest.mark.parametrize(
-    ("seed", "bug", "invariants"),
-    [(4, guard_only_remembers, {"I3"}), (1, blobs_get_lost, {"home"})],
-)
+@pytest.mark.parametrize(("bug", "invariants"), [(guard_only_remembers, {"I3"}), (blobs_get_lost, {"home"})])
 def test_a_broken_rule_is_noticed(
-    monkeypatch: pytest.MonkeyPatch, seed: int, bug: Callable[[pytest.MonkeyPatch], None], invariants: set[str]
+    monkeypatch: pytest.MonkeyPatch, bug: Callable[[pytest.MonkeyPatch], None], invariants: set[str]
 ) -> None:
+    """Within a few seeds: which of them shows it changes with whatever nodes say to each other."""
     bug(monkeypatch)
-    assert invariants <= violated(simulate_memory(seed, validators=4, each_s=SHORT_S))
+    runs = (simulate_memory(seed, validators=4, each_s=SHORT_S) for seed in range(1, SEEDS_MAX + 1))
+    assert any(invariants <= violated(run) for run in runs)
 
 
 def test_what_the_scenario_looks_for_itself_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,7 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
         "stat": "blob_stat",
         "verify": "blob_verify",
     },
+    "provide": {"stat": "provide_stat", "once": "provide_once", "find": "provide_find"},
     "challenge": {"run": "challenge_run", "status": "challenge_status", "explain": "challenge_explain"},
 }
 _SUBGROUPS: Final[dict[tuple[str, str], dict[str, str]]] = {
@@ -90,6 +91,7 @@ _GROUP_HELP: Final = {
     "world": "Look at the world through a node, verify a home, or verify the head of a swarm without one.",
     "fs": "Files by their paths: write on condition, mirror folders, carry a whole index to another node.",
     "blob": "Put content into a node's store, get it out, and check what is there.",
+    "provide": "Announce content in the DHT, and find who provides it.",
     "challenge": "Have storage nodes show that they can read what they should hold.",
 }
 INTERRUPTED_EXIT: Final = 130

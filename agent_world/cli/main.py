@@ -64,6 +64,8 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
         "unpin": "blob_unpin",
         "rm": "blob_rm",
         "gc": "blob_gc",
+        "export": "blob_export",
+        "import": "blob_import",
         "ls": "blob_ls",
         "stat": "blob_stat",
         "verify": "blob_verify",

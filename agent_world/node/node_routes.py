@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
+from agent_world.node.archive_control import ArchiveRoutes
 from agent_world.node.blob_control import BlobRoutes
 from agent_world.node.blob_views import BlobControl
 from agent_world.node.challenge_control import ChallengeRoutes
@@ -17,6 +18,7 @@ from agent_world.node.store_control import StoreRoutes
 def node_routes(node: Node) -> list[Route]:
     """All of them, for ``control.serve_control``."""
     return [
+        *ArchiveRoutes(node.archives).routes(),
         *BlobRoutes(BlobControl(node)).routes(),
         *StoreRoutes(node.pinning, node.collecting).routes(),
         *FsRoutes(node.files).routes(),

@@ -64,10 +64,13 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
         "unpin": "blob_unpin",
         "rm": "blob_rm",
         "gc": "blob_gc",
+        "export": "blob_export",
+        "import": "blob_import",
         "ls": "blob_ls",
         "stat": "blob_stat",
         "verify": "blob_verify",
     },
+    "provide": {"stat": "provide_stat", "once": "provide_once", "find": "provide_find"},
     "challenge": {"run": "challenge_run", "status": "challenge_status", "explain": "challenge_explain"},
 }
 _SUBGROUPS: Final[dict[tuple[str, str], dict[str, str]]] = {
@@ -90,6 +93,7 @@ _GROUP_HELP: Final = {
     "world": "Look at the world through a node, verify a home, or verify the head of a swarm without one.",
     "fs": "Files by their paths: write on condition, mirror folders, carry a whole index to another node.",
     "blob": "Put content into a node's store, get it out, and check what is there.",
+    "provide": "Announce content in the DHT, and find who provides it.",
     "challenge": "Have storage nodes show that they can read what they should hold.",
 }
 INTERRUPTED_EXIT: Final = 130

@@ -84,6 +84,12 @@ class Challenges:
             self.counters.add(f"probe.failed.{reason.value}", count)
         return report
 
+    def pass_ratio(self, peer: PeerId) -> int | None:
+        """Passed challenges of a peer per mille of those that came to a verdict; None without any."""
+        known = self.challenger.targets.get(peer)
+        total = 0 if known is None else known.passed + known.failed
+        return None if known is None or not total else 1_000 * known.passed // total
+
     def status(self) -> dict[str, Any]:
         """The four parts of a report that the reference system names, for ``node status``."""
         challenger = self.challenger

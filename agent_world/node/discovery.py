@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import attrs
 import trio
 
 from agent_world.crypto.keys import KeyPair
-from agent_world.errors import LocalError
+from agent_world.errors import ErrorCode, LocalError, Refused
 from agent_world.handlers.dht import DhtRecords, capability_key, sign_capability
 from agent_world.net.cached_dht import CachedDht
 from agent_world.net.interface import DistributedDht, DistributedNetwork
 from agent_world.node.capabilities import CapabilityReader
 from agent_world.node.catch_up import CatchUp
 from agent_world.node.clock import Clock
+from agent_world.node.distributed_client import DistributedClient
 from agent_world.node.ledger import Ledger
 from agent_world.node.peering import Peering
 from agent_world.node.provider_search import ProviderSearch
@@ -31,6 +32,7 @@ from agent_world.store.dht_index import SqliteIndexStore
 from agent_world.store.home import Home
 from agent_world.store.provided import ProvidedRoots
 from agent_world.wire.capability import CapabilityRecord
+from agent_world.wire.cid import Cid
 from agent_world.wire.hello import Role
 from agent_world.wire.ids import U64, PeerId, TimeMs
 
@@ -111,6 +113,28 @@ class Discovery:
         if self._dht is not None and address is not None:
             self._dht.learned(peer, address)
 
+    def client(self) -> DistributedClient:
+        """Fetches from those whom the DHT names; raises Refused (ERR_UNSUPPORTED) without a DHT."""
+        if self._dht is None:
+            raise Refused(ErrorCode.UNSUPPORTED, "this node has joined no DHT")
+        return DistributedClient(self._parts.network, self._dht, self._parts.sources.describe)
+
+    async def provide_now(self, cids: Iterable[Cid]) -> dict[str, Any]:
+        """Announce these, if this node has them, and then what is due; a batch at most.
+
+        Raises Refused: ERR_UNSUPPORTED of an observer, which provides nothing, ERR_NOT_FOUND for what is not here.
+        """
+        if self._providing is None:
+            raise Refused(ErrorCode.UNSUPPORTED, "this node announces nothing: it is an observer, or has joined no DHT")
+        wanted = list(cids)
+        here = self._parts.blobs.has_many([cid.digest for cid in wanted])
+        for cid in wanted:
+            if cid.digest not in here:
+                raise Refused(ErrorCode.NOT_FOUND, f"{cid} is not stored here")
+        now_ms = self._parts.clock.wall_ms()
+        new = self._providing.cache.register_local_content(wanted, now_ms)
+        return {"new": new, "announced": await self._providing.cache.republish_local(now_ms)}
+
     def status(self) -> dict[str, Any]:
         """For ``node status``."""
         if self._dht is None:
@@ -151,7 +175,7 @@ class Discovery:
             to_height=U64(height),
             role=parts.role,
             storage_used_bytes=U64(parts.blobs.usage().size_bytes),
-            storage_free_bytes=U64(0),
+            storage_free_bytes=U64(parts.blobs.free_bytes() if parts.role is Role.STORAGE else 0),
             issued_at_ms=now_ms,
             # The wall clock rises over restarts, and needs nothing to be stored.
             sequence=U64(now_ms),

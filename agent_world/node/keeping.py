@@ -1,9 +1,10 @@
-"""The parts of a node that keep content: files by their paths, pins, garbage, the slow reading of everything."""
+"""The parts of a node that keep content: files by their paths, pins, garbage, archives, the slow reading of all."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent_world.node.archives import Archives
 from agent_world.node.collecting import Collecting
 from agent_world.node.files import NodeFiles
 from agent_world.node.pinning import Pinning
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from agent_world.node.node import Node
 
 
-def keep_content(node: Node, home: Home) -> tuple[Collecting, Scrubber, Pinning, NodeFiles]:
+def keep_content(node: Node, home: Home) -> tuple[Collecting, Scrubber, Pinning, NodeFiles, Archives]:
     """Of a node whose ledger, sources and healer are built."""
     storage = node.settings.config.storage
     collecting = Collecting(home, node.blobs, node.ledger, storage, node.clock)
@@ -25,4 +26,5 @@ def keep_content(node: Node, home: Home) -> tuple[Collecting, Scrubber, Pinning,
     pinning = Pinning(PinTable(home), node.blobs, trees, node.clock)
     files = NodeFiles(FileIndex(home, node.blobs), node.blobs, node.large, trees, pinning, collecting)
     files.peers = node.fetcher.peers
-    return collecting, Scrubber(home, node.blobs, node.healer, storage, node.clock), pinning, files
+    scrub = Scrubber(home, node.blobs, node.healer, storage, node.clock)
+    return collecting, scrub, pinning, files, Archives(node.blobs, trees, pinning)

@@ -6,11 +6,13 @@ those whom the DHT names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import Final
 
 from blake3 import blake3
 
+from agent_world.distfs.providers import ProviderRecord, score
 from agent_world.net.interface import DistributedNetwork
 from agent_world.node.counters import Counters
 from agent_world.node.fetch import BlobFetcher
@@ -20,6 +22,9 @@ from agent_world.sync.keepers import Keepers
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.hello import Role
 from agent_world.wire.ids import PeerId
+
+LATENCY_STEP_MS: Final = 50
+"""Differences below it say nothing of a peer."""
 
 
 class Sources:
@@ -33,6 +38,8 @@ class Sources:
         self._fetcher = fetcher
         self._search = search
         self.keepers = Keepers()
+        self.challenge_ratio: Callable[[PeerId], int | None] = lambda _peer: None
+        """Passed storage challenges of a peer per mille; None without any."""
         self.counters = Counters()
 
     def for_height(self, height: int, able: Sequence[PeerId]) -> list[PeerId]:
@@ -47,7 +54,31 @@ class Sources:
         """
         neighbours = [peer for peer in connected if peer in self._peering.hellos]
         claims = {peer for peer in neighbours if self._peering.hellos[peer].role is Role.STORAGE}
-        return self.keepers.for_content(sorted(neighbours, key=self._place), claims)
+        return self.keepers.for_content(self._ranked(neighbours), claims)
+
+    def _ranked(self, peers: Sequence[PeerId]) -> list[PeerId]:
+        """By what is known of them (3.7), equal ones in this node's own order. All are connected, so all are fresh."""
+        latency = {info.peer: info.latency_ms for info in self._network.peers()}
+        scores = {peer: score(self._record(peer, latency.get(peer)), 0) for peer in peers}
+        return sorted(peers, key=lambda peer: (-scores[peer], self._place(peer)))
+
+    def describe(self, peer: PeerId) -> ProviderRecord:
+        """What is known of any peer, for the order in which providers are asked."""
+        latency = {info.peer: info.latency_ms for info in self._network.peers()}
+        return self._record(peer, latency.get(peer))
+
+    def _record(self, peer: PeerId, latency_ms: float | None) -> ProviderRecord:
+        """What its capability record says and what was measured here; the word of a stranger weighs little."""
+        said = self.keepers.of(peer)
+        return ProviderRecord(
+            provider_id=peer,
+            last_seen_ms=0,
+            storage_total_bytes=None if said is None else said.storage_used_bytes + said.storage_free_bytes,
+            storage_available_bytes=None if said is None else said.storage_free_bytes,
+            challenge_pass_ratio_per_mille=self.challenge_ratio(peer),
+            # In steps, so that a jitter of milliseconds does not send all nodes to the same neighbour.
+            p50_read_latency_ms=None if latency_ms is None else int(latency_ms) // LATENCY_STEP_MS * LATENCY_STEP_MS,
+        )
 
     def _place(self, peer: PeerId) -> bytes:
         """Another order at every node, so that not all ask the same one first."""

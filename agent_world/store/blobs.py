@@ -205,6 +205,11 @@ class LocalCasStore:
             return frozenset()
         return frozenset(named) - self.has_many(named)
 
+    def free_bytes(self) -> int:
+        """What the quota still leaves for content that is not the chain's."""
+        usage = self.usage()
+        return max(0, self._quota_bytes - (usage.size_bytes - usage.kept_bytes))
+
     def _has_candidates(self) -> bool:
         return bool(self._database.query("SELECT 1 FROM gc_candidates LIMIT 1"))
 

@@ -1,0 +1,88 @@
+"""Archives (CAR) out of a running node's store and into it, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any, Final
+
+import trio
+
+from agent_world.distfs.car import CarReader, blocks_of, car_header, car_section
+from agent_world.errors import BlobHashMismatch, BlobNotFound, ErrorCode, Refused, UsageError
+from agent_world.node.pinning import Pinning
+from agent_world.node.storing import in_thread, storing
+from agent_world.node.tree_fetch import TreeFetcher
+from agent_world.store.blobs import LocalCasStore
+from agent_world.wire.cid import Cid
+
+BLOCKS_AT_ONCE: Final = 16
+"""Between two chances for other tasks."""
+
+
+class Archives:
+    """Of one node."""
+
+    def __init__(self, blobs: LocalCasStore, trees: TreeFetcher, pinning: Pinning) -> None:
+        self._blobs = blobs
+        self._trees = trees
+        self._pinning = pinning
+
+    async def prepare(self, cid: Cid, timeout_s: float, *, local_only: bool) -> int:
+        """Have all of ``cid`` here before it is exported; how many blocks are missing, 0 unless ``local_only``.
+
+        Raises Refused (ERR_NOT_AVAILABLE) for what nobody gives in time, and for a root that is not here.
+        """
+        if not local_only:
+            brought = await self._trees.bring(cid, timeout_s)
+            if not brought.is_whole:
+                raise Refused(ErrorCode.NOT_AVAILABLE, f"not all of {cid} could be fetched in time; ask again to go on")
+            return 0
+        if not self._blobs.has(cid.digest):
+            raise Refused(ErrorCode.NOT_FOUND, f"{cid} is not stored here")
+        return await self._missing(cid)
+
+    async def _missing(self, cid: Cid) -> int:
+        missing = 0
+        for number, (_, data) in enumerate(blocks_of([cid], self._get)):
+            missing += data is None
+            if number % BLOCKS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        return missing
+
+    def _get(self, cid: Cid) -> bytes | None:
+        try:
+            return self._blobs.get(cid.digest)
+        except (BlobNotFound, BlobHashMismatch):
+            return None  # counted by the store, and as missing by who asks
+
+    async def export(self, cid: Cid) -> AsyncIterator[bytes]:
+        """The archive of ``cid``, in parts; blocks that are not here are left out."""
+        yield car_header([cid])
+        for number, (name, data) in enumerate(blocks_of([cid], self._get)):
+            if data is not None:
+                yield car_section(name, data)
+            if number % BLOCKS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+
+    async def take_in(self, parts: AsyncGenerator[bytes, None], pin: str | None) -> dict[str, Any]:
+        """Store an archive's blocks, each verified, and pin its roots: under their CIDs, or the one root as ``pin``.
+
+        Raises UsageError naming the block that is wrong; those before it are stored and collected in time. Raises
+        StoreFull.
+        """
+        reader = CarReader()
+        with self._blobs.hold() as hold:
+            async with aclosing(parts), storing(self._blobs, in_thread) as batches:
+                async for part in parts:
+                    hold.renew()
+                    for cid, data in reader.add(part):
+                        await batches.take({cid.digest: data})
+                reader.finish()
+            if pin is not None and len(reader.roots) != 1:
+                raise UsageError(f"the archive has {len(reader.roots)} roots; a name can pin one")
+            missing = 0
+            for root in reader.roots:
+                missing += await self._missing(root)
+                self._pinning.set(str(root) if pin is None else pin, root)
+        return {"roots": [str(root) for root in reader.roots], "blocks": reader.blocks, "missing": missing}

@@ -1,0 +1,61 @@
+"""Routes of the control API for who provides content: announcing, finding, and asking providers alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from agent_world.distfs.providers import provider_json, score
+from agent_world.errors import ErrorCode, Refused
+from agent_world.node.clock import Clock
+from agent_world.node.discovery import Discovery
+from agent_world.node.request_body import read_body
+from agent_world.node.sources import Sources
+from agent_world.wire.cid import Cid
+from agent_world.wire.jsonable import jsonable
+from agent_world.wire.limits import MIB
+
+
+class ProvideRoutes:
+    """Requests -> discovery."""
+
+    def __init__(self, discovery: Discovery, sources: Sources, clock: Clock) -> None:
+        self._discovery = discovery
+        self._sources = sources
+        self._clock = clock
+
+    def routes(self) -> list[Route]:
+        """For the application of the control API."""
+        return [
+            Route("/provide", self._stat, methods=["GET"]),
+            Route("/provide", self._once, methods=["POST"]),
+            Route("/provide/{cid}", self._find, methods=["GET"]),
+        ]
+
+    async def _stat(self, _request: Request) -> Response:
+        return JSONResponse(jsonable(self._discovery.status()))
+
+    async def _once(self, request: Request) -> Response:
+        try:
+            asked = json.loads(await read_body(request, MIB))
+            cids = [Cid.parse(text) for text in asked["cids"]]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise Refused(ErrorCode.BAD_REQUEST, "the body must be a JSON object with a list of cids") from None
+        return JSONResponse(await self._discovery.provide_now(cids))
+
+    async def _find(self, request: Request) -> Response:
+        cid = Cid.parse(request.path_params["cid"])
+        now_ms, client = self._clock.wall_ms(), self._discovery.client()
+        providers = await client.providers(cid.digest, now_ms)
+        rows = []
+        for peer in providers:
+            known = self._sources.describe(peer)
+            rows.append({**provider_json(known), "score": round(score(known, now_ms), 3)})
+        found: dict[str, Any] = {"cid": str(cid), "providers": rows}
+        if request.query_params.get("check") == "1":
+            found["checked_bytes"] = len(await client.fetch_blob_from_dht(cid.digest, now_ms))
+        return JSONResponse(found)

@@ -1,0 +1,126 @@
+"""Planning of copies (T-3.11, K-3.5 to K-3.7): repairs, moves, warnings, and who plans for what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_world.crypto.hashing import content_hash
+from agent_world.distfs.providers import ProviderRecord
+from agent_world.distfs.replicas import (
+    ReplicaMaintenancePolicy,
+    ReplicaTransferTask,
+    TransferKind,
+    plan_replicas,
+    responsible,
+)
+from agent_world.errors import UsageError
+from agent_world.wire.cid import ContentHash
+from agent_world.wire.ids import PeerId
+
+NOW = 1_000
+CONTENTS = [content_hash(b"content %d" % number) for number in range(40)]
+NODES = [PeerId(f"node {number}") for number in range(6)]
+
+
+def node(number: int, load: int | None = None, **known: Any) -> ProviderRecord:
+    return ProviderRecord(provider_id=NODES[number], last_seen_ms=NOW, load_ratio_per_mille=load, **known)
+
+
+def test_what_too_few_hold_gets_copies_at_nodes_that_lack_it() -> None:
+    plan = plan_replicas({CONTENTS[0]: [node(0)]}, [node(1), node(2), node(3)], ReplicaMaintenancePolicy(), NOW)
+    assert len(plan.repair_tasks) == 2
+    assert {task.source_provider_id for task in plan.repair_tasks} == {NODES[0]}
+    assert {task.target_provider_id for task in plan.repair_tasks} <= {NODES[1], NODES[2], NODES[3]}
+    assert {task.kind for task in plan.repair_tasks} == {TransferKind.REPAIR}
+    assert (plan.rebalance_tasks, plan.warnings) == ((), ())
+
+
+def test_a_single_provider_without_candidates_is_a_warning() -> None:
+    plan = plan_replicas({CONTENTS[0]: [node(0)]}, [], ReplicaMaintenancePolicy(), NOW)
+    assert (plan.repair_tasks, len(plan.warnings)) == ((), 1)
+    assert "2 copies are needed, 0 are planned" in plan.warnings[0]
+    plan = plan_replicas({CONTENTS[0]: []}, [node(1)], ReplicaMaintenancePolicy(), NOW)
+    assert "no source" in plan.warnings[0]
+
+
+def test_the_best_holder_is_the_source_and_full_or_loaded_nodes_are_no_targets() -> None:
+    holders = {CONTENTS[0]: [node(0, 900), node(1, 10, challenge_pass_ratio_per_mille=1_000)]}
+    candidates = [node(2, 10, storage_available_bytes=0), node(3, 990), node(4, 10)]
+    plan = plan_replicas(holders, candidates, ReplicaMaintenancePolicy(), NOW)
+    (task,) = plan.repair_tasks
+    assert (task.source_provider_id, task.target_provider_id) == (NODES[1], NODES[4])
+    more = plan_replicas(holders, candidates, ReplicaMaintenancePolicy(target_replicas_per_blob=4), NOW)
+    assert [task.target_provider_id for task in more.repair_tasks] == [NODES[4], NODES[3]]
+
+
+def test_a_loaded_holder_is_relieved_by_an_idle_node_and_by_nobody_else() -> None:
+    policy = ReplicaMaintenancePolicy(target_replicas_per_blob=2)
+    holders = {CONTENTS[0]: [node(0, 900), node(1, 950)]}
+    (task,) = plan_replicas(holders, [node(2, 400), node(3, 100)], policy, NOW).rebalance_tasks
+    assert task == ReplicaTransferTask(
+        kind=TransferKind.REBALANCE, content_hash=CONTENTS[0], source_provider_id=NODES[1],
+        target_provider_id=NODES[3],
+    )  # fmt: skip
+    for candidates, held in (
+        ([node(2, 451)], [node(0, 900), node(1, 950)]), ([node(2)], [node(0, 900), node(1, 950)]),
+        ([node(2, 100)], [node(0, 849), node(1)]), ([node(2, 100)], [node(0, 900)]),
+    ):  # fmt: skip
+        assert plan_replicas({CONTENTS[0]: held}, candidates, policy, NOW).rebalance_tasks == ()
+
+
+def test_a_round_has_a_most_of_each_and_zero_means_none() -> None:
+    holders = {content: [node(0, 900)] for content in CONTENTS}
+    policy = ReplicaMaintenancePolicy(max_repairs_per_round=7)
+    assert len(plan_replicas(holders, [node(1), node(2)], policy, NOW).repair_tasks) == 7
+    off = ReplicaMaintenancePolicy(target_replicas_per_blob=1, max_repairs_per_round=0, max_rebalances_per_round=3)
+    plan = plan_replicas(holders, [node(1, 10)], off, NOW)
+    assert (len(plan.repair_tasks), len(plan.rebalance_tasks)) == (0, 3)
+    for wrong in ({"target_replicas_per_blob": 0}, {"max_repairs_per_round": -1}):
+        with pytest.raises(UsageError):
+            ReplicaMaintenancePolicy(**wrong)
+
+
+def test_responsibility_and_targets_are_spread() -> None:
+    shares = Counter(responsible(content_hash(b"%d" % number), NODES) for number in range(3_000))
+    assert set(shares) == set(NODES)
+    assert all(400 < share < 600 for share in shares.values())
+    assert responsible(CONTENTS[0], []) is None
+    assert responsible(CONTENTS[0], NODES) == responsible(CONTENTS[0], NODES[::-1])
+    holders = {content: [node(0)] for content in CONTENTS}
+    policy = ReplicaMaintenancePolicy(target_replicas_per_blob=2, max_repairs_per_round=40)
+    targets = Counter(
+        task.target_provider_id
+        for task in plan_replicas(holders, [node(number) for number in range(1, 6)], policy, NOW).repair_tasks
+    )
+    assert len(targets) == 5
+
+
+@given(
+    st.dictionaries(st.sampled_from(CONTENTS[:6]), st.sets(st.integers(0, 5)), max_size=6),
+    st.lists(st.none() | st.integers(0, 1_000), min_size=6, max_size=6),
+    st.integers(1, 4),
+)
+def test_no_plan_copies_to_a_holder_or_beyond_its_target(
+    held: dict[ContentHash, set[int]], loads: list[int | None], target: int
+) -> None:
+    everybody = [node(number, load) for number, load in enumerate(loads)]
+    holders = {content: [everybody[number] for number in numbers] for content, numbers in held.items()}
+    plan = plan_replicas(holders, everybody, ReplicaMaintenancePolicy(target_replicas_per_blob=target), NOW)
+    copies = Counter(task.content_hash for task in plan.repair_tasks)
+    for content, numbers in held.items():
+        names = {NODES[number] for number in numbers}
+        assert len(names) + copies[content] <= max(target, len(names))
+        for task in (*plan.repair_tasks, *plan.rebalance_tasks):
+            if task.content_hash == content:
+                assert task.source_provider_id in names
+                assert task.target_provider_id not in names
+        if names and copies[content]:
+            assert len(names) + copies[content] == target
+    moved = [task.content_hash for task in plan.rebalance_tasks]
+    assert len(moved) == len(set(moved))
+    assert not set(moved) & set(copies)

@@ -50,6 +50,9 @@ class Garbage:
         return Garbage(self.items + items, self.size_bytes + size_bytes)
 
 
+_DUE: Final = "gc_candidates c JOIN blobs b ON b.content_hash = c.content_hash AND b.kept = 0 WHERE c.since_ms <= ?"
+
+
 class _TooMuch(Exception):
     """More to mark than a transaction should wait for."""
 
@@ -89,8 +92,7 @@ class Collector:
         with self._database.transaction():
             self._database.execute("UPDATE gc_state SET marking = 0")
             self._database.execute("DELETE FROM gc_new_roots")
-        for table in ("gc_marks", "gc_order"):
-            self._database.execute(f"DROP TABLE IF EXISTS temp.{table}")
+        self._database.execute("DROP TABLE IF EXISTS temp.gc_marks")
 
     def mark(self, now_ms: int) -> Iterator[None]:
         """Follow every root; afterwards ``is_marked`` tells what is reached."""
@@ -163,12 +165,16 @@ class Collector:
         """Whether a root reaches it, as of ``mark``."""
         return bool(self._database.query("SELECT 1 FROM temp.gc_marks WHERE content_hash = ?", (content_hash,)))
 
-    def unreachable(self) -> Iterator[tuple[ContentHash, int]]:
-        """Hash and bytes of what is stored, not the chain's, and not marked; ascending, read in pages."""
+    def unreachable(self) -> Iterator[tuple[ContentHash, int, int]]:
+        """Hash, bytes and age (lower is older) of what is stored, not the chain's, and not marked.
+
+        Ascending by hash, read in pages.
+        """
         after = b""
         while True:
             rows = self._database.query(
-                "SELECT content_hash, size_bytes FROM blobs WHERE kept = 0 AND content_hash > ? AND content_hash NOT IN"
+                "SELECT content_hash, size_bytes, rowid FROM blobs"
+                " WHERE kept = 0 AND content_hash > ? AND content_hash NOT IN"
                 " (SELECT content_hash FROM temp.gc_marks) ORDER BY content_hash LIMIT ?",
                 (after, PAGE_ROWS),
             )
@@ -180,9 +186,9 @@ class Collector:
     def note(self, now_ms: int) -> Iterator[Garbage]:
         """Remember since when nothing reaches what is unreachable now; the last yield is all of it."""
         found = Garbage()
-        page: list[tuple[ContentHash, int]] = []
-        for content_hash, size_bytes in self.unreachable():
-            page.append((content_hash, now_ms))
+        page: list[tuple[ContentHash, int, int]] = []
+        for content_hash, size_bytes, age in self.unreachable():
+            page.append((content_hash, now_ms, age))
             found = found.plus(1, size_bytes)
             if len(page) == PAGE_ROWS:
                 self._note(page)
@@ -192,10 +198,10 @@ class Collector:
         yield from self._forget_reached(found)
         yield found
 
-    def _note(self, rows: list[tuple[ContentHash, int]]) -> None:
+    def _note(self, rows: list[tuple[ContentHash, int, int]]) -> None:
         if rows:
             with self._database.transaction():
-                self._database.execute_many("INSERT OR IGNORE INTO gc_candidates VALUES (?, ?)", rows)
+                self._database.execute_many("INSERT OR IGNORE INTO gc_candidates VALUES (?, ?, ?)", rows)
 
     def _forget_reached(self, found: Garbage) -> Iterator[Garbage]:
         """What is reached again, or gone, is a candidate no more."""
@@ -217,8 +223,9 @@ class Collector:
 
     def due(self, now_ms: int, grace_ms: int) -> Garbage:
         """What ``sweep`` would remove now."""
-        self._order(now_ms, grace_ms)
-        rows = self._database.query("SELECT count(*), coalesce(sum(size_bytes), 0) FROM temp.gc_order")
+        rows = self._database.query(
+            f"SELECT count(*), coalesce(sum(b.size_bytes), 0) FROM {_DUE}", (self._newest(now_ms, grace_ms),)
+        )
         return Garbage(*rows[0])
 
     def sweep(self, now_ms: int, grace_ms: int, *, down_to_bytes: int | None = None) -> Iterator[Garbage]:
@@ -226,12 +233,12 @@ class Collector:
 
         ``down_to_bytes``: stop once all blobs that are not the chain's together have no more than this.
         """
-        self._order(now_ms, grace_ms)
-        after = 0
+        newest = self._newest(now_ms, grace_ms)
+        after = -1
         while True:
             rows = self._database.query(
-                "SELECT seq, content_hash, size_bytes FROM temp.gc_order WHERE seq > ? ORDER BY seq LIMIT ?",
-                (after, SWEEP_AT_ONCE),
+                f"SELECT c.age, c.content_hash, b.size_bytes FROM {_DUE} AND c.age > ? ORDER BY c.age LIMIT ?",
+                (newest, after, SWEEP_AT_ONCE),
             )
             if down_to_bytes is not None:
                 rows = _enough(rows, self._foreign_bytes() - down_to_bytes)
@@ -309,19 +316,10 @@ class Collector:
         yield from self._walk([*self._live_roots()], reads_max=reads_max, through_chain=True)
         self._database.execute_many("DELETE FROM gc_new_roots WHERE cid = ?", [(cid.to_bytes(),) for cid in late])
 
-    def _order(self, now_ms: int, grace_ms: int) -> None:
+    def _newest(self, now_ms: int, grace_ms: int) -> int:
+        """Candidates since then or before may go."""
         held = self._database.query("SELECT min(since_ms) FROM gc_holds WHERE until_ms > ?", (now_ms,))[0][0]
-        newest = now_ms - grace_ms if held is None else min(now_ms - grace_ms, held - 1)
-        self._database.execute("DROP TABLE IF EXISTS temp.gc_order")
-        self._database.execute(
-            "CREATE TEMP TABLE gc_order (seq INTEGER PRIMARY KEY, content_hash BLOB, size_bytes INTEGER)"
-        )
-        self._database.execute(
-            "INSERT INTO temp.gc_order (content_hash, size_bytes) SELECT c.content_hash, b.size_bytes"
-            " FROM gc_candidates c JOIN blobs b ON b.content_hash = c.content_hash"
-            " WHERE c.since_ms <= ? AND b.kept = 0 ORDER BY b.rowid",
-            (newest,),
-        )
+        return now_ms - grace_ms if held is None else min(now_ms - grace_ms, int(held) - 1)
 
     def _foreign_bytes(self) -> int:
         usage = self._blobs.usage()

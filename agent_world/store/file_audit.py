@@ -66,7 +66,7 @@ class Audit:
             if not self._blobs.has(pin.cid.digest):
                 dangling.add(pin.cid.digest)
             yield
-        for content_hash, size_bytes in self._collector.unreachable():
+        for content_hash, size_bytes, _age in self._collector.unreachable():
             self._list(report.orphan_blob_hashes, content_hash)
             report.orphan_bytes += size_bytes
             yield

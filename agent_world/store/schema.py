@@ -184,8 +184,11 @@ _COLLECTION: Final = (
     END""",
     # Parts of the chain that were damaged: kept again when they are healed.
     "CREATE TABLE kept_lost (content_hash BLOB PRIMARY KEY) STRICT, WITHOUT ROWID",
-    # What no root reached when it was last looked, and since when.
-    "CREATE TABLE gc_candidates (content_hash BLOB PRIMARY KEY, since_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    # What no root reached when it was last looked, and since when; age is the row's number in blobs: lower is older.
+    """CREATE TABLE gc_candidates (
+        content_hash BLOB PRIMARY KEY, since_ms INTEGER NOT NULL, age INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX gc_candidates_by_age ON gc_candidates (age)",
     # Roots that came after a collection has begun to mark, from whatever process. EXCEPT and not OR IGNORE: in a
     # trigger the outer statement's way with conflicts counts, and an upsert has it fail.
     "CREATE TABLE gc_state (id INTEGER PRIMARY KEY CHECK (id = 1), marking INTEGER NOT NULL) STRICT",

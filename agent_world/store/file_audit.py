@@ -12,6 +12,7 @@ from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.collector import Collector
 from agent_world.store.file_index import FileIndex
+from agent_world.store.home import Home
 from agent_world.store.pins import PinTable
 from agent_world.wire.cid import Cid, Codec, ContentHash
 
@@ -38,6 +39,19 @@ class FileIndexAuditReport:
     def is_clean(self) -> bool:
         """Nothing is missing, dangling or left over."""
         return not (self.missing_file_blob_hashes or self.dangling_pin_hashes or self.orphan_blob_hashes)
+
+
+def audit_file_index(home: Home, blobs: LocalCasStore) -> FileIndexAuditReport:
+    """The report in one call, for programs that open a store themselves; a running node audits in steps.
+
+    Raises Refused (ERR_BUSY) while another process collects.
+    """
+    collector = Collector(home, blobs)
+    with collector.alone():
+        audit = Audit(FileIndex(home, blobs), PinTable(home), blobs, collector)
+        for _ in audit.steps(blobs.wall_ms()):
+            pass
+    return audit.report
 
 
 class Audit:

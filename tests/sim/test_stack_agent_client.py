@@ -162,6 +162,9 @@ async def test_liars_are_named_and_the_others_prove_it(tmp_path: Path, autojump_
         async with client_of(stack, "v1", "v2", "v3", "v4") as client:
             action_id = await client.submit(grant(stack))
             assert client.passed_over.keys() == set(stack.peers("v3"))
+            # A liar that has not committed it yet says so, and would not be found out.
+            ledgers = [stack.node(name).ledger for name in NAMES]
+            await stack.until(lambda: all(ledger.receipt(action_id) for ledger in ledgers), "all have committed it")
             outcome = await client.outcome(action_id, timeout_s=30)
             assert outcome.shown_by in stack.peers("v4")
             assert outcome.receipt.action_id == action_id

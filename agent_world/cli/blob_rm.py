@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from agent_world.cli.client import NodeClient, home_option
+from agent_world.cli.content_name import content_cid
 from agent_world.cli.output import json_option, show
-from agent_world.wire.cid import Cid, parse_content_hash
 
 
 @click.command("rm")
@@ -20,7 +20,6 @@ def command(content: str, home: Path, as_json: bool) -> None:
 
     To remove a file with its chunks, unpin it and run `blob gc`.
     """
-    is_cid = content.startswith("b") and len(content) != 64
-    digest = Cid.parse(content).digest if is_cid else parse_content_hash(content)
+    digest = content_cid(content).digest.hex()
     with NodeClient(home) as node:
-        show(node.post_json(f"/blobs/{digest.hex()}/remove", {}), as_json=as_json)
+        show(node.post_json(f"/blobs/{digest}/remove", {}), as_json=as_json)

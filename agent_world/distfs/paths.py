@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from agent_world.errors import UsageError
+from agent_world.wire.limits import RECORD_PATH_BYTES_MAX
 
-PATH_BYTES_MAX: Final = 1_024
-"""In UTF-8."""
+PATH_BYTES_MAX: Final = RECORD_PATH_BYTES_MAX
+"""In UTF-8: what a record of the log can name."""
 
 
 RESERVED: Final = "consensus/"

@@ -17,11 +17,20 @@ from agent_world.crypto.hashing import verify_blob
 from agent_world.crypto.keys import KeyPair
 from agent_world.crypto.signing import Domain, require_valid, sign_record
 from agent_world.distfs.manifest import manifest_size
-from agent_world.errors import AgentWorldError, BlobHashMismatch, DecodeError, ErrorCode, Refused, RemoteError
+from agent_world.distfs.paths import normalise
+from agent_world.errors import (
+    AgentWorldError,
+    BlobHashMismatch,
+    DecodeError,
+    ErrorCode,
+    Refused,
+    RemoteError,
+    UsageError,
+)
 from agent_world.wire import record
 from agent_world.wire.cid import Cid, Codec, ContentHash
 from agent_world.wire.ids import U64, Hash32, PublicKey, TimeMs, ValidatorId, WorldId
-from agent_world.wire.limits import I64_MAX, RECORD_PATH_BYTES_MAX, REPLICATION_BYTES_MAX
+from agent_world.wire.limits import I64_MAX, REPLICATION_BYTES_MAX
 from agent_world.wire.replication import FileReplicationRecord
 from agent_world.wire.signed import Signed
 
@@ -245,10 +254,12 @@ def _check_place(said: FileReplicationRecord) -> None:
 def check_path(path: str) -> None:
     """Raise RemoteError (W4) unless a path is in normal form, and below ``consensus/commits/`` a height."""
     # [REJECT] W4: the path is in normal form; below consensus/commits/ it ends in a height from 1 as 20 digits.
-    segments = path.split("/")
-    is_normal = all(segment not in ("", ".", "..") for segment in segments) and "\0" not in path
-    if not is_normal or len(path.encode("utf-8", "surrogatepass")) > RECORD_PATH_BYTES_MAX:
-        raise RemoteError("W4", f"{path[:80]!r} is not a path in normal form of at most {RECORD_PATH_BYTES_MAX} bytes")
+    try:
+        normal = normalise(path)
+    except UsageError as error:
+        raise RemoteError("W4", str(error)) from None
+    if normal != path:
+        raise RemoteError("W4", f"{path[:80]!r} is not in normal form, which is {normal[:80]!r}")
     if path.startswith(COMMITS) and not 1 <= (commit_height(path) or 0) <= I64_MAX:
         raise RemoteError("W4", f"{path[:80]!r} names no height")
 

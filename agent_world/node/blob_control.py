@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final, Protocol
 
 from starlette.requests import Request
@@ -10,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from agent_world.errors import ErrorCode, Refused
-from agent_world.node.request_body import read_body
+from agent_world.node.request_body import read_object
 from agent_world.wire.cid import Cid, ContentHash, parse_content_hash
 from agent_world.wire.jsonable import jsonable
 
@@ -69,12 +68,9 @@ class BlobRoutes:
 
     async def _verify(self, request: Request) -> Response:
         """With ``contents`` those, else what is stored above ``after`` and begins with ``prefix``; a part at a time."""
-        try:
-            asked = json.loads(await read_body(request, BODY_BYTES_MAX))
-        except ValueError:
-            asked = None
-        if type(asked) is not dict or type(asked.get("heal", False)) is not bool:
-            raise Refused(ErrorCode.BAD_REQUEST, "the body must be a JSON object in which heal is true or false")
+        asked = await read_object(request, BODY_BYTES_MAX)
+        if type(asked.get("heal", False)) is not bool:
+            raise Refused(ErrorCode.BAD_REQUEST, "heal must be true or false")
         heal, contents, prefix = asked.get("heal", False), asked.get("contents"), asked.get("prefix", "")
         if contents is None:
             if type(prefix) is not str:

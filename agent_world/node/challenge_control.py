@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final, Protocol
 
 from starlette.requests import Request
@@ -10,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from agent_world.errors import ErrorCode, Refused
-from agent_world.node.request_body import read_body
+from agent_world.node.request_body import read_object
 from agent_world.wire.cid import Cid, parse_content_hash
 from agent_world.wire.ids import Hash32, PeerId, check_peer_id
 from agent_world.wire.jsonable import jsonable
@@ -54,11 +53,10 @@ class ChallengeRoutes:
         return JSONResponse(jsonable(self._view.shown(RECENT)))
 
     async def _run(self, request: Request) -> Response:
-        try:
-            asked = json.loads(await read_body(request, BODY_BYTES_MAX))
-            target, content = asked["target"], asked["content"]
-        except (ValueError, KeyError, TypeError):
-            raise Refused(ErrorCode.BAD_REQUEST, "the body must be JSON with target and content") from None
+        asked = await read_object(request, BODY_BYTES_MAX)
+        if not {"target", "content"} <= asked.keys():
+            raise Refused(ErrorCode.BAD_REQUEST, "a challenge needs target and content, each of which may be null")
+        target, content = asked["target"], asked["content"]
         peer = None if target is None else PeerId(check_peer_id(str(target)))
         cid = None if content is None else Cid.parse(str(content))
         return JSONResponse(jsonable(await self._view.challenge(peer, cid)))

@@ -93,7 +93,7 @@ class Collecting:
         grace = int(self._config.gc_grace_s * 1000) if grace_ms is None else grace_ms
         started_ms = self._clock.now_ms()
         async with self._one_at_a_time:
-            collector = Collector(self._home, self._blobs, lambda: (self._ledger.head.state_root,))
+            collector = self._collector()
             with collector.alone():
                 unreachable = await self._mark(collector)
                 if dry_run:
@@ -113,6 +113,9 @@ class Collecting:
             self.counters.add("gc.freed_bytes", freed.size_bytes)
             _log.info("garbage collected", items=freed.items, size_bytes=freed.size_bytes, missing=missing)
         return collected
+
+    def _collector(self) -> Collector:
+        return Collector(self._home, self._blobs, lambda: (self._ledger.head.state_root,))
 
     async def _mark(self, collector: Collector) -> Garbage:
         for _ in collector.mark(self._clock.wall_ms()):
@@ -140,7 +143,7 @@ class Collecting:
     async def audit(self, index: FileIndex) -> dict[str, Any]:
         """``FileIndexAuditReport`` for JSON; raises Refused (ERR_BUSY) while another process collects."""
         async with self._one_at_a_time:
-            collector = Collector(self._home, self._blobs, lambda: (self._ledger.head.state_root,))
+            collector = self._collector()
             with collector.alone():
                 audit = Audit(index, PinTable(self._home), self._blobs, collector)
                 for number, _ in enumerate(audit.steps(self._clock.wall_ms())):
@@ -158,7 +161,7 @@ class Collecting:
             raise Refused(ErrorCode.NOT_FOUND, f"no blob {content.hex()} is stored here", rule="L1")
         size_bytes = self._blobs.stat(content).size_bytes
         async with self._one_at_a_time:
-            collector = Collector(self._home, self._blobs, lambda: (self._ledger.head.state_root,))
+            collector = self._collector()
             with collector.alone():
                 for _ in collector.mark(self._clock.wall_ms()):
                     await trio.lowlevel.checkpoint()

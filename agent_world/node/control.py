@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from starlette.routing import Route
 
 from agent_world.errors import AgentWorldError, BlobTooLarge, DecodeError, ErrorCode, Refused
 from agent_world.node.large import Stored
-from agent_world.node.request_body import read_body
+from agent_world.node.request_body import read_body, read_object
 from agent_world.node.task_status import TaskStatus
 from agent_world.node.validator_control import ValidatorControlView, ValidatorRoutes
 from agent_world.store.socket_path import socket_address
@@ -175,11 +174,8 @@ class ControlApi:
 
     async def _ban_peer(self, request: Request) -> Response:
         peer = PeerId(check_peer_id(request.path_params["peer_id"]))
-        try:
-            asked = json.loads(await read_body(request, BAN_BYTES_MAX))
-            ban_ms, reason = asked["ban_ms"], asked["reason"]
-        except (ValueError, KeyError, TypeError):
-            raise Refused(ErrorCode.BAD_REQUEST, "the body must be JSON with ban_ms and reason") from None
+        asked = await read_object(request, BAN_BYTES_MAX)
+        ban_ms, reason = asked.get("ban_ms"), asked.get("reason")
         if type(ban_ms) is not int or not isinstance(reason, str) or not reason:
             raise Refused(ErrorCode.BAD_REQUEST, "ban_ms must be an integer and reason a text")
         return JSONResponse(jsonable(self._view.ban_peer(peer, ban_ms, reason)))

@@ -37,17 +37,13 @@ class NodeFiles:
         self._collecting = collecting
         self.peers: Callable[[], Sequence[PeerId]] = tuple
         """Who is asked for content that is not here."""
-        self.changed: Callable[[FileMetadata], None] = lambda _file: None
-        """Told of every file that was written."""
 
     async def write(self, path: str, expected: Expected, parts: AsyncIterator[bytes]) -> FileMetadata:
         """Put a file of any size there; raises FileConflict before anything is stored if it already does not match."""
         self.index.check(path, expected)
         with self._blobs.hold():
             stored = await self._large.store(parts)
-            file = self.index.put_content(path, expected, stored.cid, stored.size_bytes)
-        self.changed(file)
-        return file
+            return self.index.put_content(path, expected, stored.cid, stored.size_bytes)
 
     def read(self, path: str, start: int, end: int) -> tuple[FileMetadata, AsyncIterator[bytes]]:
         """What is there, and the bytes ``start`` to ``end``; what is not here is fetched while they are read."""
@@ -56,9 +52,7 @@ class NodeFiles:
 
     def copy(self, source: str, path: str, expected: Expected) -> FileMetadata:
         """Put what is at ``source`` also there."""
-        file = self.index.copy(source, path, expected)
-        self.changed(file)
-        return file
+        return self.index.copy(source, path, expected)
 
     async def audit(self) -> dict[str, Any]:
         """Whether index, pins and blobs fit each other."""

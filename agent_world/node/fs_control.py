@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -12,7 +11,7 @@ from starlette.routing import Route
 
 from agent_world.errors import ErrorCode, Refused
 from agent_world.node.files import NodeFiles
-from agent_world.node.request_body import read_body
+from agent_world.node.request_body import read_object
 from agent_world.store.file_index import Expect, Expected
 from agent_world.wire.cid import ContentHash, parse_content_hash
 from agent_world.wire.file_index import FileIndexManifestRef, FileMetadata
@@ -69,13 +68,13 @@ class FsRoutes:
         return JSONResponse(shown(self._files.index.need(_path(request))))
 
     async def _remove(self, request: Request) -> Response:
-        asked = await _json(request)
+        asked = await read_object(request, MIB)
         path, if_match = _text(asked, "path"), asked.get("if_match")
         expected = None if if_match is None else parse_content_hash(_text(asked, "if_match"))
         return JSONResponse({"path": path, "removed": self._files.index.delete_file_if_match(path, expected)})
 
     async def _copy(self, request: Request) -> Response:
-        asked = await _json(request)
+        asked = await read_object(request, MIB)
         if_match = None if asked.get("if_match") is None else _text(asked, "if_match")
         expected = _expected(if_match, asked.get("if_absent") is True)
         return JSONResponse(shown(self._files.copy(_text(asked, "source"), _text(asked, "path"), expected)))
@@ -84,12 +83,12 @@ class FsRoutes:
         return JSONResponse(await self._files.audit())
 
     async def _export(self, request: Request) -> Response:
-        asked = await _json(request)
+        asked = await read_object(request, MIB)
         ref = self._files.export(None if asked.get("pin") is None else _text(asked, "pin"))
         return JSONResponse({"content_hash": ref.content_hash.hex(), "size_bytes": ref.size_bytes})
 
     async def _import(self, request: Request) -> Response:
-        asked = await _json(request)
+        asked = await read_object(request, MIB)
         size, timeout_ms = asked.get("size_bytes"), asked.get("timeout_ms", 0)
         if type(size) is not int or not 0 <= size <= U64_MAX or type(timeout_ms) is not int or timeout_ms < 0:
             raise Refused(ErrorCode.BAD_REQUEST, "size_bytes and timeout_ms must be integers that are not negative")
@@ -122,16 +121,6 @@ def _expected(if_match: str | None, if_absent: bool) -> Expected:
             raise Refused(ErrorCode.BAD_REQUEST, "if_match and if_absent exclude each other")
         return Expect.NOTHING_THERE
     return None if if_match is None else parse_content_hash(if_match)
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    try:
-        value = json.loads(await read_body(request, MIB))
-    except (ValueError, RecursionError):
-        value = None
-    if type(value) is not dict:
-        raise Refused(ErrorCode.BAD_REQUEST, "the body must be a JSON object")
-    return value
 
 
 def _text(asked: dict[str, Any], name: str) -> str:

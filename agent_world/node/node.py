@@ -182,7 +182,7 @@ class Node:
     def _wire_up(self) -> None:
         """Everything that one part tells another."""
         self.blobs.wall_ms = self.clock.wall_ms
-        self.files.changed = self.replication.file_written
+        self.files.index.written = self.replication.file_written
         self.sources.challenge_ratio = self.challenges.pass_ratio
         self.fetcher.order = self.sources.for_content
         self.healer.providers = self.sources.providers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from starlette.requests import Request
@@ -13,7 +12,7 @@ from agent_world.distfs.providers import provider_json, score
 from agent_world.errors import ErrorCode, Refused
 from agent_world.node.clock import Clock
 from agent_world.node.discovery import Discovery
-from agent_world.node.request_body import read_body
+from agent_world.node.request_body import read_object
 from agent_world.node.sources import Sources
 from agent_world.wire.cid import Cid
 from agent_world.wire.jsonable import jsonable
@@ -41,10 +40,9 @@ class ProvideRoutes:
 
     async def _once(self, request: Request) -> Response:
         try:
-            asked = json.loads(await read_body(request, MIB))
-            cids = [Cid.parse(text) for text in asked["cids"]]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise Refused(ErrorCode.BAD_REQUEST, "the body must be a JSON object with a list of cids") from None
+            cids = [Cid.parse(text) for text in (await read_object(request, MIB))["cids"]]
+        except (KeyError, TypeError, AttributeError):
+            raise Refused(ErrorCode.BAD_REQUEST, "cids must be a list of CIDs") from None
         return JSONResponse(await self._discovery.provide_now(cids))
 
     async def _find(self, request: Request) -> Response:

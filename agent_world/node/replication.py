@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from agent_world.distfs.replication import FileEntry, OpenedRecord
-from agent_world.errors import ErrorCode, Refused
 from agent_world.handlers.replication import ReplicationHandler
 from agent_world.node.replica_follow import ReplicaFollower
 from agent_world.node.replica_gate import StorageGate
@@ -19,7 +18,6 @@ from agent_world.store.replication import ReplicationStore
 from agent_world.wire import record, rpc
 from agent_world.wire.cid import Cid
 from agent_world.wire.file_index import FileMetadata
-from agent_world.wire.ids import U64, TimeMs
 
 if TYPE_CHECKING:
     from agent_world.node.node import Node
@@ -57,35 +55,20 @@ class Replication:
         """A height was committed here."""
         self.log.chain_moved()
 
-    def write_file(self, path: str, content: Cid, size_bytes: int) -> None:
-        """Put a file of this writer's, whose content is stored here, into the index, and have it published.
-
-        Raises Refused: ERR_UNAUTHORIZED unless this validator holds the lease, ERR_BUSY while the outbox is full.
-        """
-        if self.publisher.lease() is None:
-            _term, holder = self.log.committed_lease()
-            raise Refused(ErrorCode.UNAUTHORIZED, f"{holder or 'nobody'} holds the lease, not this validator")
-        self.store.write_file(
-            FileEntry(
-                path=path,
-                content=content,
-                size_bytes=U64(size_bytes),
-                updated_at_ms=TimeMs(self._parts.clock.wall_ms()),
-            )
-        )
-        self.publisher.poked.set()
-
     def file_written(self, file: FileMetadata) -> None:
-        """A file was put into the own index: published by whoever holds the lease, else nobody's affair.
+        """A file is being put into the own index: the holder of the lease publishes it, to others it is theirs alone.
 
-        While the outbox is full it is in the index and is not published; that is counted.
+        Called inside the transaction of the index, so that no crash leaves a file that nobody will publish. Raises
+        Refused (ERR_BUSY) while the outbox is full.
         """
         if self.publisher.lease() is None:
             return
-        try:
-            self.write_file(file.path, file.content, file.size_bytes)
-        except Refused as error:
-            self.publisher.counters.add(f"replication.file_not_published.{error.code}")
+        self.store.queue_file(
+            FileEntry(
+                path=file.path, content=file.content, size_bytes=file.size_bytes, updated_at_ms=file.updated_at_ms
+            )
+        )
+        self.publisher.poked.set()
 
     def status(self) -> dict[str, Any]:
         """For ``node status``: where the log is, what waits, what the gate says, what failed last."""

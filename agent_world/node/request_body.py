@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import aclosing
+from typing import Any
 
 from starlette.requests import Request
+
+from agent_world.errors import ErrorCode, Refused
 
 
 async def read_body(request: Request, size_max: int) -> bytes:
@@ -16,3 +20,14 @@ async def read_body(request: Request, size_max: int) -> bytes:
             if len(data) >= size_max:
                 break
     return bytes(data[:size_max])
+
+
+async def read_object(request: Request, size_max: int) -> dict[str, Any]:
+    """The body as a JSON object; raises Refused (ERR_BAD_REQUEST) for anything else, also for lists nested too deep."""
+    try:
+        value = json.loads(await read_body(request, size_max))
+    except (ValueError, RecursionError):
+        value = None
+    if type(value) is not dict:
+        raise Refused(ErrorCode.BAD_REQUEST, f"the body must be a JSON object of at most {size_max} bytes")
+    return value

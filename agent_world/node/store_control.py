@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final, Protocol
 
 from starlette.requests import Request
@@ -11,7 +10,7 @@ from starlette.routing import Route
 
 from agent_world.errors import ErrorCode, Refused
 from agent_world.node.collecting import Collected, shown
-from agent_world.node.request_body import read_body
+from agent_world.node.request_body import read_object
 from agent_world.store.pins import Pin
 from agent_world.wire.cid import Cid, ContentHash, parse_content_hash
 from agent_world.wire.limits import I64_MAX, MIB
@@ -80,7 +79,7 @@ class StoreRoutes:
         return JSONResponse({"version": 1, "pins": self._pins.rows()})
 
     async def _pin(self, request: Request) -> Response:
-        asked = await _json(request, MIB)
+        asked = await read_object(request, MIB)
         name, recursive = asked.get("name"), asked.get("recursive", True)
         if not isinstance(name, str) or not isinstance(asked.get("cid"), str) or type(recursive) is not bool:
             raise Refused(ErrorCode.BAD_REQUEST, "a pin needs a name, a cid, and recursive as true or false")
@@ -91,16 +90,16 @@ class StoreRoutes:
         return JSONResponse({"name": name, "cid": str(pin.cid), "fetched": fetched, "expires_ms": pin.expires_ms})
 
     async def _import(self, request: Request) -> Response:
-        return JSONResponse({"pins": self._pins.take_in(await _json(request, PINS_BYTES_MAX))})
+        return JSONResponse({"pins": self._pins.take_in(await read_object(request, PINS_BYTES_MAX))})
 
     async def _unpin(self, request: Request) -> Response:
-        name = (await _json(request, MIB)).get("name")
+        name = (await read_object(request, MIB)).get("name")
         if not isinstance(name, str):
             raise Refused(ErrorCode.BAD_REQUEST, "name must be a text")
         return JSONResponse({"name": name, "cid": str(self._pins.unpin(name).cid)})
 
     async def _collect(self, request: Request) -> Response:
-        asked = await _json(request, MIB)
+        asked = await read_object(request, MIB)
         dry_run, grace = asked.get("dry_run", False), asked.get("grace_ms")
         if type(dry_run) is not bool:
             raise Refused(ErrorCode.BAD_REQUEST, "dry_run must be true or false")
@@ -110,17 +109,6 @@ class StoreRoutes:
     async def _remove(self, request: Request) -> Response:
         content = parse_content_hash(request.path_params["content_hash"])
         return JSONResponse({"content_hash": content.hex(), "freed_bytes": await self._garbage.remove(content)})
-
-
-async def _json(request: Request, size_max: int) -> dict[str, Any]:
-    data = await read_body(request, size_max)
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        value = None
-    if type(value) is not dict:
-        raise Refused(ErrorCode.BAD_REQUEST, f"the body must be a JSON object of at most {size_max} bytes")
-    return value
 
 
 def _number(value: Any, name: str) -> int:

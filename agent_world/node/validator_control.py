@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final, Protocol
 
 from starlette.requests import Request
@@ -10,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from agent_world.errors import DecodeError, ErrorCode, Refused
-from agent_world.node.request_body import read_body
+from agent_world.node.request_body import read_object
 from agent_world.wire import record
 from agent_world.wire.cid import parse_content_hash
 from agent_world.wire.ids import Hash32
@@ -73,7 +72,7 @@ class ValidatorRoutes:
         return JSONResponse(jsonable(self._view.lease()))
 
     async def _acquire(self, request: Request) -> Response:
-        asked = await _json(request)
+        asked = await read_object(request, BODY_BYTES_MAX)
         ttl_ms, keep = asked.get("ttl_ms"), asked.get("keep", False)
         if not (ttl_ms is None or type(ttl_ms) is int) or type(keep) is not bool:
             raise Refused(ErrorCode.BAD_REQUEST, "ttl_ms must be an integer or null, keep true or false")
@@ -92,7 +91,7 @@ class ValidatorRoutes:
         return JSONResponse({"changes": jsonable(self._view.changes())})
 
     async def _file(self, request: Request) -> Response:
-        asked = await _json(request)
+        asked = await read_object(request, BODY_BYTES_MAX)
         try:
             for entry in asked.get("validators", ()):
                 entry["public_key"] = bytes.fromhex(entry["public_key"])
@@ -103,17 +102,7 @@ class ValidatorRoutes:
 
     async def _approve(self, request: Request) -> Response:
         change_id = Hash32(parse_content_hash(request.path_params["change_id"]))
-        approve = (await _json(request)).get("approve")
+        approve = (await read_object(request, BODY_BYTES_MAX)).get("approve")
         if type(approve) is not bool:
             raise Refused(ErrorCode.BAD_REQUEST, "approve must be true or false")
         return JSONResponse(jsonable(await self._view.file(MembershipApproval(change_id=change_id, approve=approve))))
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    try:
-        value = json.loads(await read_body(request, BODY_BYTES_MAX))
-    except ValueError:
-        value = None
-    if type(value) is not dict:
-        raise Refused(ErrorCode.BAD_REQUEST, "the body must be a JSON object")
-    return value

@@ -195,7 +195,9 @@ class LocalCasStore:
         named = [*(row[0] for row in prepared.rows), *prepared.present]
         keys = [(key,) for key in named]
         if kept and prepared.present:
-            self._database.execute_many("UPDATE blobs SET kept = 1 WHERE content_hash = ? AND kept = 0", keys)
+            self._database.execute_many(
+                "UPDATE blobs SET kept = 1 WHERE content_hash = ? AND kept = 0", ((key,) for key in prepared.present)
+            )
         if self._has_candidates():
             self._database.execute_many("DELETE FROM gc_candidates WHERE content_hash = ?", keys)
         if self._database.query("SELECT 1 FROM kept_lost LIMIT 1"):

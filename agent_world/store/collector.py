@@ -113,6 +113,10 @@ class Collector:
             yield f"pin {name!r}", cid, bool(recursive)
         for path, cid, _ in self._pages("SELECT path, cid, 1 FROM file_index WHERE path > ? ORDER BY path", ""):
             yield f"file {path!r}", cid, True
+        # The record log may have dropped or replaced the row in the index of what still waits to be published.
+        waiting = "SELECT position, cid, 1 FROM replication_outbox WHERE position > ? ORDER BY position"
+        for _, cid, _ in self._pages(waiting, 0):
+            yield "the outbox of the record log", cid, True
         for _, cid, _ in self._pages("SELECT cid, cid, 1 FROM content WHERE cid > ? ORDER BY cid", b""):
             yield "the world, whose content this node keeps,", cid, True
 

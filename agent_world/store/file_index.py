@@ -47,6 +47,8 @@ class FileIndex:
         self._database = home.database
         self._blobs = blobs
         self._fault = fault
+        self.written: Callable[[FileMetadata], None] = lambda _file: None
+        """Told of every file that is put there, inside its transaction: what it raises undoes the change."""
 
     def write_file(self, path: str, data: bytes) -> FileMetadata:
         """Put a file there, whatever was; raises StoreFull, HomeError."""
@@ -110,10 +112,12 @@ class FileIndex:
                     (path, cid.to_bytes(), size_bytes, updated_at_ms),
                 )
                 self._fault("row_written")
+                file = FileMetadata(path=path, content=cid, size_bytes=U64(size_bytes), updated_at_ms=updated_at_ms)
+                self.written(file)
         except _Gone:
             return None
         self._fault("committed")
-        return FileMetadata(path=path, content=cid, size_bytes=U64(size_bytes), updated_at_ms=updated_at_ms)
+        return file
 
     def delete_file(self, path: str) -> bool:
         """Remove the path; its content goes with a later collection. Whether it was there."""

@@ -246,18 +246,16 @@ class ReplicationStore:
         self._fault("note_committed")
         return taken
 
-    def write_file(self, entry: FileEntry) -> None:
-        """Put a file of the holder's into index and outbox, in one transaction, which may be a part of the caller's.
+    def queue_file(self, entry: FileEntry) -> None:
+        """Put a file of the holder's into the outbox, inside the transaction that puts it into the index.
 
         Raises Refused, ERR_BUSY, while the outbox is full; RemoteError (W4) for a path that is none.
         """
         check_path(entry.path)
         if commit_height(entry.path) is not None:
             raise Refused(ErrorCode.BAD_REQUEST, f"{entry.path} is written by commits only")
-        with self._database.transaction():
-            self._index(entry)
-            if not self.note((entry,)):
-                raise Refused(ErrorCode.BUSY, f"{self._outbox_max} files wait to be published; try again later")
+        if not self.note((entry,)):
+            raise Refused(ErrorCode.BUSY, f"{self._outbox_max} files wait to be published; try again later")
 
     def outgoing(self, limit: int) -> tuple[Outgoing, ...]:
         """The first entries of the outbox."""

@@ -64,7 +64,7 @@ async def until_same_place(stack: Stack, *names: str) -> None:
 
 def put(stack: Stack, name: str, path: str, data: bytes) -> None:
     content = NodeViews(stack.node(name)).put_blob(data)
-    stack.node(name).replication.write_file(path, content, len(data))
+    stack.node(name).files.index.put_content(path, None, content, len(data))
 
 
 def index(stack: Stack, name: str) -> dict[str, str]:

@@ -46,9 +46,14 @@ async def test_nothing_is_written_without_a_lease(tmp_path: Path, autojump_clock
         await stack.until_height(10)
         assert {stack.node(name).replication.log.place() for name in stack.members} == {(0, 0)}
         for name in ("v1", "o1"):
-            with pytest.raises(Refused) as caught:
-                put(stack, name, "file", b"data")
-            assert caught.value.code is ErrorCode.UNAUTHORIZED
+            put(stack, name, f"of {name}", b"data")
+            assert stack.node(name).replication.store.outbox_size() == 0
+        await stack.until_height(stack.top() + 5)
+        assert {name: [*index(stack, name)] for name in ("v1", "v2", "o1")} == {
+            "v1": ["of v1"],
+            "v2": [],
+            "o1": ["of o1"],
+        }
         assert not any("replication.asked" in stack.counters(name) for name in stack.members)
 
 
@@ -205,7 +210,7 @@ async def test_a_storage_node_fetches_all_of_a_large_file(tmp_path: Path, autoju
             yield data
 
         stored = await NodeViews(stack.node("v1")).put_content(parts())
-        stack.node("v1").replication.write_file("large", stored.cid, stored.size_bytes)
+        stack.node("v1").files.index.put_content("large", None, stored.cid, stored.size_bytes)
         await stack.until(lambda: "large" in index(stack, "s1") and "large" in index(stack, "o1"), "it is in the index")
         large = {name: stack.node(name).large for name in ("s1", "o1")}
         await stack.until(lambda: stack.status("s1")["storage"]["have"] == 1, "every chunk is here")

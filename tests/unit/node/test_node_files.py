@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent_world.crypto.hashing import cid_of, content_hash
-from agent_world.errors import DecodeError, FileConflict, FileMissing, Refused
+from agent_world.errors import DecodeError, ErrorCode, FileConflict, FileMissing, Refused
 from agent_world.node.node import Node
 from agent_world.store.file_index import Expect
 from agent_world.testing.stack import open_stack, specs
@@ -41,7 +41,7 @@ async def test_files_of_any_size_and_conditions(tmp_path: Path, autojump_clock: 
         await stack.start_all()
         node = stack.node("v1")
         told: list[FileMetadata] = []
-        node.files.changed = told.append
+        node.files.index.written = told.append
         large = [os.urandom(BLOB_BYTES_MAX), os.urandom(500)]
         first = await node.files.write("a/b", Expect.NOTHING_THERE, parts(*large))
         assert (first.size_bytes, await read(node, "a/b", 5, BLOB_BYTES_MAX + 9)) == (
@@ -54,6 +54,16 @@ async def test_files_of_any_size_and_conditions(tmp_path: Path, autojump_clock: 
         second = await node.files.write("a/b", first.content_hash, parts(b"second"))
         third = node.files.copy("a/b", "c", None)
         assert told == [first, second, third]
+
+        def outbox_is_full(file: FileMetadata) -> None:
+            raise Refused(ErrorCode.BUSY, file.path)
+
+        node.files.index.written = outbox_is_full
+        with pytest.raises(Refused):
+            await node.files.write("d", None, parts(b"not to be seen anywhere"))
+        with pytest.raises(Refused):
+            node.files.copy("c", "e", None)
+        assert paths(node) == ["a/b", "c"]
         assert await read(node, "c") == b"second"
         with pytest.raises(FileMissing):
             await read(node, "nowhere")

@@ -15,6 +15,7 @@ from agent_world.distfs.replication import (
     validate_and_advance,
 )
 from agent_world.node.verify import Report, verify_home
+from agent_world.store.file_index import FileIndex
 from agent_world.store.replication import ReplicationStore
 from agent_world.testing.ledger_chain import BLOCK_MS, VALIDATOR, LedgerChain
 from agent_world.testing.node_swarm import WORLD_ID, make_key
@@ -60,7 +61,9 @@ def test_a_sound_log(chain: LedgerChain) -> None:
 
 def test_a_file_of_its_own_that_waits_is_no_finding(chain: LedgerChain) -> None:
     entry = FileEntry(path="file", content=cid_of(b"3", Codec.RAW), size_bytes=U64(1), updated_at_ms=TimeMs(0))
-    ReplicationStore(chain.home, chain.blobs, WORLD_ID).write_file(entry)
+    index, store = FileIndex(chain.home, chain.blobs), ReplicationStore(chain.home, chain.blobs, WORLD_ID)
+    index.written = lambda _file: store.queue_file(entry)
+    index.write_file("file", b"3")
     assert verified(chain).ok
 
 

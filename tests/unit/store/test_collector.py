@@ -93,7 +93,7 @@ def test_what_roots_reach_stays_and_the_rest_goes(rig: Rig) -> None:
     assert rig.collect().items == 3
 
 
-@pytest.mark.parametrize("root", ["pin", "index", "content", "live"])
+@pytest.mark.parametrize("root", ["pin", "index", "outbox", "content", "live"])
 def test_every_kind_of_root_keeps_what_it_reaches(rig: Rig, root: str) -> None:
     leaf = rig.raw(b"leaf")
     top = rig.node(leaf)
@@ -102,6 +102,11 @@ def test_every_kind_of_root_keeps_what_it_reaches(rig: Rig, root: str) -> None:
             rig.pin("a", top)
         case "index":
             rig.index("a/b", top)
+        case "outbox":  # alone: the row in the index has been replaced since
+            rig.home.database.execute(
+                "INSERT INTO replication_outbox (path, cid, size_bytes, updated_at_ms) VALUES ('a', ?, 1, 1)",
+                (top.to_bytes(),),
+            )
         case "content":
             ContentTable(rig.home).want([(top, 5)], rig.now_ms)
         case _:

@@ -87,7 +87,7 @@ def test_a_writer_that_had_all_makes_nothing_void(home: Home, store: Replication
 
 def test_the_outbox_is_in_order_and_an_entry_leaves_when_it_is_published(store: ReplicationStore) -> None:  # K-8.1
     assert store.note([entry(commit_path(height), b"%d" % height) for height in (5, 6, 7)]) == 3
-    store.write_file(entry("file"))
+    store.queue_file(entry("file"))
     assert store.note([entry(commit_path(7), b"7")]) == 1  # known already
     assert [item.entry.path for item in store.outgoing(10)] == [*map(commit_path, (5, 6, 7)), "file"]
     assert (store.outbox_size(), store.noted_height(), store.covered_height()) == (4, 7, 0)
@@ -106,15 +106,14 @@ def test_what_waits_is_named_for_whoever_removes_content(store: ReplicationStore
 
 
 def test_an_index_of_more_than_a_page_comes_in_order(store: ReplicationStore) -> None:
-    entries = [entry(f"file {number:03}", b"%d" % number) for number in range(600)]
-    for item in entries:
-        store.write_file(item)
+    with store.together():
+        entries = [write(store, A, 1, f"file {number:03}", b"%d" % number).entry for number in range(600)]
     assert list(store.indexed()) == [(item.path, item.content) for item in entries]
 
 
 def test_two_writes_of_one_path_are_two_entries(store: ReplicationStore) -> None:
-    store.write_file(entry("file", b"1"))
-    store.write_file(entry("file", b"2"))
+    store.queue_file(entry("file", b"1"))
+    store.queue_file(entry("file", b"2"))
     first, second = store.outgoing(10)
     opened = written(EMPTY, A, 1, "file", b"1")
     store.accept(opened, guard(A, 1, 1), b"1", published=first.position)
@@ -123,8 +122,8 @@ def test_two_writes_of_one_path_are_two_entries(store: ReplicationStore) -> None
 
 def test_another_writers_record_takes_the_place_of_what_waits(store: ReplicationStore) -> None:
     store.note([entry(commit_path(5), b"5")])
-    store.write_file(entry("file", b"mine"))
-    store.write_file(entry("other", b"mine"))
+    store.queue_file(entry("file", b"mine"))
+    store.queue_file(entry("other", b"mine"))
     write(store, B, 1, commit_path(5), b"5")
     write(store, B, 1, "file", b"theirs")
     assert [item.entry.path for item in store.outgoing(10)] == ["other"]
@@ -136,20 +135,20 @@ def test_a_full_outbox_takes_no_more_and_loses_nothing(home: Home) -> None:
     assert store.note([entry(commit_path(height)) for height in range(1, 9)]) == 3
     assert store.noted_height() == 3
     with pytest.raises(Refused) as caught:
-        store.write_file(entry("file"))
+        store.queue_file(entry("file"))
     assert caught.value.code is ErrorCode.BUSY
     assert index(home) == {}
     opened = written(EMPTY, A, 1, commit_path(1))
     store.accept(opened, guard(A, 1, 1), b"data", published=store.outgoing(1)[0].position)
-    store.write_file(entry("file"))
+    store.queue_file(entry("file"))
     assert [item.entry.path for item in store.outgoing(9)] == [commit_path(2), commit_path(3), "file"]
 
 
 def test_commits_are_not_written_by_hand(home: Home, store: ReplicationStore) -> None:
     with pytest.raises(Refused, match="by commits only"):
-        store.write_file(entry(commit_path(1)))
+        store.queue_file(entry(commit_path(1)))
     with pytest.raises(RemoteError, match="W4"):
-        store.write_file(entry("../x"))
+        store.queue_file(entry("../x"))
     assert (index(home), store.outbox_size()) == ({}, 0)
 
 
@@ -188,7 +187,7 @@ def test_a_crash_at_any_write_leaves_the_old_or_the_new(  # T-9.11, K-8.13
 
 def test_damaged_rows_are_named(home: Home, store: ReplicationStore) -> None:
     write(store, A, 1, "file")
-    store.write_file(entry("other"))
+    store.queue_file(entry("other"))
     home.database.execute("UPDATE replication_records SET record = x'00'")
     home.database.execute("UPDATE replication_outbox SET cid = x'00'")
     with pytest.raises(HomeError, match="log is damaged"):

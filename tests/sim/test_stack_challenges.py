@@ -103,12 +103,16 @@ async def test_a_slow_and_breaking_line_is_never_held_against_an_honest_node(
         await world_with_a_poem(stack, ("s1",))
         bad = LinkSettings(delay_min_s=0.1, delay_max_s=0.7, connection_loss=0.01)
         stack.hub.set_link(*stack.peers("v1", "s1"), bad)
-        await trio.sleep(60)
+
+        def has_suffered() -> bool:
+            targets = report(stack, "v1")["targets"].values()
+            return any(each["passed_checks"] > 20 and each["contained"] + each["offline"] > 3 for each in targets)
+
+        # Which message breaks the line is the luck of the schedule: 60 s saw 2 to 25 questions fail on the way.
+        await stack.until(has_suffered, "the line has broken under questions")
         stack.hub.set_link(*stack.peers("v1", "s1"), None)
         (target,) = report(stack, "v1")["targets"].values()
         assert target["failed_checks"] == 0
-        assert target["passed_checks"] > 20
-        assert target["contained"] + target["offline"] > 3, "the line was not bad"
 
 
 async def test_two_reasons_give_two_waits_and_both_survive_a_restart(tmp_path: Path, autojump_clock: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from agent_world.errors import ErrorCode, Refused
+from agent_world.errors import ErrorCode, Refused, RemoteError
 from agent_world.wire import record
 from agent_world.wire.blob import BlobRef
 from agent_world.wire.cid import ContentHash
@@ -53,3 +53,23 @@ class ModuleHandler:
         if found is None:
             raise Refused(ErrorCode.NOT_FOUND, f"no module program {request.wasm_hash.hex()} here", rule="M2")
         return record.to_bytes(GetModuleArtifactResponse(artifact_ref=found))
+
+
+def check_manifest_answer(answer: bytes, manifest_hash: ContentHash) -> None:
+    """That the answer to get_module_manifest names the blob asked for; raises RemoteError."""
+    _check_reference(
+        record.from_bytes(GetModuleManifestResponse, answer, size_max=HEADER_BYTES_MAX).manifest_ref, manifest_hash
+    )
+
+
+def check_artifact_answer(answer: bytes, wasm_hash: ContentHash) -> None:
+    """That the answer to get_module_artifact names the blob asked for; raises RemoteError."""
+    _check_reference(
+        record.from_bytes(GetModuleArtifactResponse, answer, size_max=HEADER_BYTES_MAX).artifact_ref, wasm_hash
+    )
+
+
+def _check_reference(told: BlobRef, content: ContentHash) -> None:
+    # [REJECT] M3: the blob named is the one with the hash asked for.
+    if told.content.digest != content:
+        raise RemoteError("M3", f"it was asked for {content.hex()} and names {told.content}")

@@ -8,8 +8,7 @@ from typing import Final
 import trio
 
 from agent_world.node.counters import Counters
-from agent_world.node.fetch import BlobFetcher
-from agent_world.node.sources import Sources
+from agent_world.node.distributed_client import DistributedClient
 from agent_world.wire.cid import Cid
 
 WAITING_MAX: Final = 1_024
@@ -24,9 +23,8 @@ Deliver = Callable[[Cid, bytes], Awaitable[None]]
 class ContentSeeker:
     """One node's. The puller's own tries go on meanwhile; whoever is first wins."""
 
-    def __init__(self, sources: Sources, fetcher: BlobFetcher, deliver: Deliver) -> None:
-        self._sources = sources
-        self._fetcher = fetcher
+    def __init__(self, client: DistributedClient, deliver: Deliver) -> None:
+        self._client = client
         self._deliver = deliver
         self._waiting: dict[Cid, None] = {}
         self._underway: set[Cid] = set()
@@ -60,9 +58,8 @@ class ContentSeeker:
     async def _seek(self, cids: dict[bytes, Cid]) -> None:
         self.counters.add("storage.sought", len(cids))
         wanted = [cid.digest for cid in cids.values()]
-        async with self._sources.providers(wanted) as providers:
-            found = await self._fetcher.fetch(wanted, providers)
-            self.counters.add("storage.sought_found", len(found))
-            for digest, data in found.items():
-                await self._deliver(cids[digest], data)
+        found = await self._client.fetch_far(wanted)
+        self.counters.add("storage.sought_found", len(found))
+        for digest, data in found.items():
+            await self._deliver(cids[digest], data)
         await trio.lowlevel.checkpoint()

@@ -17,7 +17,6 @@ from agent_world.net.interface import DistributedDht, DistributedNetwork
 from agent_world.node.capabilities import CapabilityReader
 from agent_world.node.catch_up import CatchUp
 from agent_world.node.clock import Clock
-from agent_world.node.distributed_client import DistributedClient
 from agent_world.node.ledger import Ledger
 from agent_world.node.peering import Peering
 from agent_world.node.provider_search import ProviderSearch
@@ -113,12 +112,6 @@ class Discovery:
         if self._dht is not None and address is not None:
             self._dht.learned(peer, address)
 
-    def client(self) -> DistributedClient:
-        """Fetches from those whom the DHT names; raises Refused (ERR_UNSUPPORTED) without a DHT."""
-        if self._dht is None:
-            raise Refused(ErrorCode.UNSUPPORTED, "this node has joined no DHT")
-        return DistributedClient(self._parts.network, self._dht, self._parts.sources.describe)
-
     async def provide_now(self, cids: Iterable[Cid]) -> dict[str, Any]:
         """Announce these, if this node has them, and then what is due; a batch at most.
 
@@ -159,7 +152,7 @@ class Discovery:
             merged.update(self._providing.cache.counters)
         # More than one part counts that nobody has answered it.
         parts = self._parts
-        for part in (self._publisher, self._seeker, self._reader, self._offer, parts.search, parts.sources):
+        for part in (self._publisher, self._seeker, self._reader, self._offer, parts.search):
             if part is not None:
                 merged.update(part.counters)
         return merged

@@ -1,32 +1,31 @@
-"""Content from those whom the DHT names, and from nobody else: directed, verified, one provider after the other (3.8).
+"""The one way a node gets content by its hash: verified, from peers that are named one by one (3.8).
 
-``Sources`` asks neighbours first and is what a node uses for itself; this is for who wants to know that the providers
-of a content serve it.
+Neighbours come first, in the order of ``sources``; then those whom the DHT names, the best first. The functions called
+``..._from_dht`` ask the latter and nobody else, so a caller learns whether the providers of a content serve it. No
+request goes to whoever may answer: the network has no such request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final
-
-import trio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 
 from agent_world.distfs.distribution import DistributionPolicy, audit_distribution
 from agent_world.distfs.providers import DEFAULT_POLICY, ProviderRecord, ProviderSelectionPolicy, rank_providers
 from agent_world.errors import ErrorCode, Refused, RemoteError
 from agent_world.handlers.blob import open_blob
-from agent_world.net.interface import DistributedDht, DistributedNetwork
+from agent_world.handlers.module import check_artifact_answer, check_manifest_answer
+from agent_world.net.interface import DistributedNetwork
 from agent_world.net.reputation import Offence
 from agent_world.node.counters import Counters
+from agent_world.node.fetch import BlobFetcher
+from agent_world.node.provider_search import CONTENTS_MAX, ProviderSearch
 from agent_world.wire import record, rpc
 from agent_world.wire.blob import FetchBlobRequest
-from agent_world.wire.cid import Cid, Codec, ContentHash
-from agent_world.wire.ids import PeerId
+from agent_world.wire.cid import ContentHash
+from agent_world.wire.ids import Label, PeerId
+from agent_world.wire.module import GetModuleArtifactRequest, GetModuleManifestRequest
 
-LOOKUP_S: Final = 15.0
-"""Longest look-up in the DHT."""
-CONNECT_S: Final = 5.0
-POLL_S: Final = 0.05
 Describe = Callable[[PeerId], ProviderRecord]
 """What is known of a peer."""
 
@@ -37,68 +36,126 @@ class DistributedClient:
     def __init__(
         self,
         network: DistributedNetwork,
-        dht: DistributedDht,
+        search: ProviderSearch,
+        fetcher: BlobFetcher,
         describe: Describe,
         policy: ProviderSelectionPolicy = DEFAULT_POLICY,
     ) -> None:
         self._network = network
-        self._dht = dht
+        self._search = search
+        self._fetcher = fetcher
         self._describe = describe
         self._policy = policy
         self.counters = Counters()
 
+    async def fetch(self, wanted: Iterable[ContentHash]) -> dict[ContentHash, bytes]:
+        """What could be had of ``wanted``: from neighbours, then from providers; never raises for what peers do."""
+        asked = tuple(dict.fromkeys(wanted))
+        found = await self.fetch_near(asked)
+        missing = [content for content in asked if content not in found]
+        if missing:
+            found.update(await self.fetch_far(missing))
+        return found
+
+    async def fetch_near(
+        self, wanted: Iterable[ContentHash], preferred: Sequence[PeerId] = ()
+    ) -> dict[ContentHash, bytes]:
+        """What neighbours have of ``wanted``, the preferred ones asked first; never raises for what peers do."""
+        return await self._fetcher.fetch(wanted, self._fetcher.peers(preferred))
+
+    async def fetch_far(self, wanted: Sequence[ContentHash]) -> dict[ContentHash, bytes]:
+        """What those have of ``wanted`` whom the DHT names for some of it; never raises for what peers do."""
+        async with self.providers(wanted) as providers:
+            found = await self._fetcher.fetch(wanted, providers) if providers else {}
+        self.counters.add("sources.from_providers", len(found))
+        return found
+
+    @asynccontextmanager
+    async def providers(self, contents: Sequence[ContentHash]) -> AsyncIterator[list[PeerId]]:
+        """Connected peers that the DHT names for any of ``contents``, the best first, as long as the block lasts."""
+        async with self._search.providers(contents) as found:
+            yield self._rank(found, 0)
+
+    async def named(self, content: ContentHash, now_ms: int) -> Sequence[PeerId]:
+        """Whom the DHT names for ``content``, connected or not, the best first; raises as ``fetch_blob_from_dht``."""
+        return self._rank((await self._search.named([content])).get(content, ()), now_ms)
+
     async def fetch_blob_from_dht(self, content: ContentHash, now_ms: int) -> bytes:
         """Verified bytes from the best provider that gives them.
 
-        Raises Refused: ERR_NOT_AVAILABLE without a provider, and then nobody was asked; else the error of the last
-        provider. A provider that gives other bytes is reported, and the next one is asked (K-3.1). Raises Unavailable
-        if nobody in the DHT answers.
+        Raises Refused: ERR_NOT_AVAILABLE without a provider, and then nobody was asked, ERR_UNSUPPORTED of a node that
+        has joined no DHT, ERR_BUSY if too many searches wait; else the error of the last provider. A provider that
+        gives other bytes is reported, and the next one is asked (K-3.1). Raises Unavailable if nobody in the DHT
+        answers.
         """
-        providers = await self.providers(content, now_ms)
-        if not providers:
-            raise Refused(ErrorCode.NOT_AVAILABLE, f"the DHT names no provider of {content.hex()}")
-        last: Exception | None = None
-        for peer in providers:
-            try:
-                return await self._fetch(peer, content)
-            except (Refused, RemoteError) as error:
-                self.counters.add("client.provider_failed")
-                last = error
-        if isinstance(last, Refused):
-            raise last
-        raise Refused(ErrorCode.INVALID_HASH, f"no provider gave {content.hex()}: {last}")
+        return (await self.fetch_blobs_from_dht([content], now_ms))[content]
 
     async def fetch_blobs_from_dht(
         self, contents: Iterable[ContentHash], now_ms: int, distribution: DistributionPolicy | None = None
     ) -> dict[ContentHash, bytes]:
         """All of ``contents``; raises as for one. With ``distribution`` nobody is asked unless they are spread so."""
         wanted = list(dict.fromkeys(contents))
+        named: dict[ContentHash, Sequence[PeerId]] = {}
+        for start in range(0, len(wanted), CONTENTS_MAX):
+            found = await self._search.named(wanted[start : start + CONTENTS_MAX])
+            named.update({content: self._rank(peers, now_ms) for content, peers in found.items()})
         if distribution is not None:
-            named = {content: await self.providers(content, now_ms) for content in wanted}
             audit_distribution(wanted, named, distribution)
-        return {content: await self.fetch_blob_from_dht(content, now_ms) for content in wanted}
+        return {content: await self._first(named.get(content, ()), content, self._blob) for content in wanted}
 
-    async def providers(self, content: ContentHash, now_ms: int) -> Sequence[PeerId]:
-        """Others whom the DHT names, the best first; raises Unavailable if nobody in it answers."""
-        # The codec is no part of the key: providers are those of the hash.
-        found = await self._dht.find_providers(Cid(Codec.RAW, content), timeout_s=LOOKUP_S)
-        others = [self._describe(peer) for peer in found if peer != self._network.peer_id]
-        return [ranked.provider_id for ranked in rank_providers(others, now_ms, self._policy)]
+    async def fetch_module_manifest_from_dht(self, module_id: Label, manifest_hash: ContentHash, now_ms: int) -> bytes:
+        """The manifest of a module from a provider that has it registered; raises as ``fetch_blob_from_dht``.
 
-    async def _connect(self, peer: PeerId) -> None:
-        """Have a connection, or find none in time: then the request says so."""
-        for address in self._dht.addresses(peer):
-            self._network.dial(peer, address)
-        with trio.move_on_after(CONNECT_S):
-            # The network's events have other readers.
-            while not any(info.peer == peer for info in self._network.peers()):  # noqa: ASYNC110
-                await trio.sleep(POLL_S)
+        A module's hashes are those of the blobs (D2), so a reference to another blob is a wrong answer.
+        """
 
-    async def _fetch(self, peer: PeerId, content: ContentHash) -> bytes:
-        await self._connect(peer)
+        async def ask(peer: PeerId, content: ContentHash) -> bytes:
+            request = GetModuleManifestRequest(module_id=module_id, manifest_hash=content)
+            check_manifest_answer(
+                await self._network.request(peer, rpc.GET_MODULE_MANIFEST, record.to_bytes(request)), content
+            )
+            return await self._blob(peer, content)
+
+        return await self._first(await self.named(manifest_hash, now_ms), manifest_hash, ask)
+
+    async def fetch_module_artifact_from_dht(self, wasm_hash: ContentHash, now_ms: int) -> bytes:
+        """The program of a module, as its manifest."""
+
+        async def ask(peer: PeerId, content: ContentHash) -> bytes:
+            request = record.to_bytes(GetModuleArtifactRequest(wasm_hash=content))
+            check_artifact_answer(await self._network.request(peer, rpc.GET_MODULE_ARTIFACT, request), content)
+            return await self._blob(peer, content)
+
+        return await self._first(await self.named(wasm_hash, now_ms), wasm_hash, ask)
+
+    async def _first(
+        self,
+        providers: Sequence[PeerId],
+        content: ContentHash,
+        ask: Callable[[PeerId, ContentHash], Awaitable[bytes]],
+    ) -> bytes:
+        """What the first provider gives that gives what was asked for; raises the error of the last."""
+        if not providers:
+            raise Refused(ErrorCode.NOT_AVAILABLE, f"the DHT names no provider of {content.hex()}")
+        last: Refused | RemoteError | None = None
+        for peer in providers:
+            try:
+                async with self._search.linked([peer]):
+                    return await ask(peer, content)
+            except Refused as error:
+                last = error
+            except RemoteError as error:
+                self._network.gate.blame(peer, Offence.WRONG_BYTES)
+                last = error
+            self.counters.add("sources.provider_failed")
+        if isinstance(last, Refused):
+            raise last
+        raise Refused(ErrorCode.INVALID_HASH, f"no provider gave {content.hex()}: {last}")
+
+    async def _blob(self, peer: PeerId, content: ContentHash) -> bytes:
         request = record.to_bytes(FetchBlobRequest(content_hash=content))
-        try:
-            return open_blob(await self._network.request(peer, rpc.FETCH_BLOB, request), content)
-        except RemoteError:
-            self._network.gate.blame(peer, Offence.WRONG_BYTES)
-            raise
+        return open_blob(await self._network.request(peer, rpc.FETCH_BLOB, request), content)
+
+    def _rank(self, peers: Iterable[PeerId], now_ms: int) -> list[PeerId]:
+        ranked = rank_providers(map(self._describe, peers), now_ms, self._policy)
+        return [each.provider_id for each in ranked]

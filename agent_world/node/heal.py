@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import structlog
@@ -11,14 +10,14 @@ import trio
 
 from agent_world.errors import BlobHashMismatch, BlobNotFound, StoreFull
 from agent_world.node.counters import Counters
-from agent_world.node.fetch import BlobFetcher
+from agent_world.node.distributed_client import DistributedClient
 from agent_world.store.blobs import BlobStore
 from agent_world.wire.cid import ContentHash
-from agent_world.wire.ids import PeerId
 from agent_world.world.trie import NodeMissing
 
 _log = structlog.get_logger("agent_world.storage")
 R = TypeVar("R")
+Fetch = Callable[[Sequence[ContentHash]], Awaitable[dict[ContentHash, bytes]]]
 
 NODES_MAX: Final = 64
 """State nodes fetched for one operation before it is given up; more than that is a home to be made anew."""
@@ -29,13 +28,11 @@ QUEUE_MAX: Final = 1_024
 class Healer:
     """Repairs one node's blob store from its peers."""
 
-    def __init__(self, fetcher: BlobFetcher, blobs: BlobStore) -> None:
-        self._fetcher = fetcher
+    def __init__(self, client: DistributedClient, blobs: BlobStore) -> None:
+        self._client = client
         self._blobs = blobs
         self._send, self._lost = trio.open_memory_channel[ContentHash](QUEUE_MAX)
         self._waiting: set[ContentHash] = set()
-        self.providers: Callable[[Sequence[ContentHash]], AbstractAsyncContextManager[list[PeerId]]] | None = None
-        """Peers that the DHT names for contents, connected while the block lasts; without it nobody else is asked."""
         self.counters = Counters()
 
     def lost(self, content: ContentHash) -> None:
@@ -58,7 +55,7 @@ class Healer:
 
     async def heal(self, content: ContentHash) -> bool:
         """Whether the blob is here and whole in the end: as it was, from a neighbour, or from who the DHT names."""
-        return await self._fetch(content) or await self._search(content)
+        return await self._fetch(content) or await self._take(content, self._client.fetch_far)
 
     async def with_state(self, operation: Callable[[], R]) -> R:
         """The result of ``operation``, run again after every state node that it lacked was fetched.
@@ -86,16 +83,10 @@ class Healer:
                 self.counters.add("heal.damaged")
             else:
                 return True
-        return await self._fetch_from(content, self._fetcher.peers())
+        return await self._take(content, self._client.fetch_near)
 
-    async def _search(self, content: ContentHash) -> bool:
-        if self.providers is None:
-            return False
-        async with self.providers([content]) as peers:
-            return await self._fetch_from(content, peers)
-
-    async def _fetch_from(self, content: ContentHash, peers: Sequence[PeerId]) -> bool:
-        found = await self._fetcher.fetch([content], peers) if peers else {}
+    async def _take(self, content: ContentHash, fetch: Fetch) -> bool:
+        found = await fetch([content])
         if content not in found:
             self.counters.add("heal.not_found")
             return False

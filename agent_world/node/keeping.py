@@ -22,7 +22,7 @@ def keep_content(node: Node, home: Home) -> tuple[Collecting, Scrubber, Pinning,
     """Of a node whose ledger, sources and healer are built."""
     storage = node.settings.config.storage
     collecting = Collecting(home, node.blobs, node.ledger, storage, node.clock)
-    trees = TreeFetcher(node.blobs, node.sources, node.large, node.fetcher.peers, node.clock)
+    trees = TreeFetcher(node.blobs, node.client, node.large, node.fetcher.peers, node.clock)
     pinning = Pinning(PinTable(home), node.blobs, trees, node.clock)
     files = NodeFiles(FileIndex(home, node.blobs), node.blobs, node.large, trees, pinning, collecting)
     files.peers = node.fetcher.peers

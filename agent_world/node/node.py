@@ -30,6 +30,7 @@ from agent_world.node.challenges import Challenges
 from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
 from agent_world.node.discovery import Discovery, DiscoveryParts
+from agent_world.node.distributed_client import DistributedClient
 from agent_world.node.equivocations import Equivocations
 from agent_world.node.fetch import BlobFetcher
 from agent_world.node.filing import Filing
@@ -99,7 +100,6 @@ class Node:
         self.pool = ActionPool(self.ledger, config.mempool, self.clock)
         self.counters = Counters()
         self.fetcher = BlobFetcher(network, self.counters)
-        self.healer = Healer(self.fetcher, self.blobs)
         self.large = LargeContent(self.blobs, BlobTransfer(network, self.counters))
         self.snapshots = Snapshots(self.ledger, self.blobs)
         self.peer_book = PeerBook(home, peers_max=config.net.peers_known_max, ttl_ms=int(config.net.peer_ttl_s * 1000))
@@ -108,8 +108,10 @@ class Node:
         self.announcer = Announcer(network, self.ledger, self.pool)
         self.repair = PendingRepair(network, self.ledger, self.pool, self.fetcher, self.clock)
         self.content = ContentTable(home, config.storage)
+        self.sources = Sources(network, self.peering)
         search = ProviderSearch(network, self.peering.links.is_own)
-        self.sources = Sources(network, self.peering, self.fetcher, search)
+        self.client = DistributedClient(network, search, self.fetcher, self.sources.describe)
+        self.healer = Healer(self.client, self.blobs)
         self.collecting, self.scrub, self.pinning, self.files, self.archives = keep_content(self, home)
         self.puller = self._puller() if settings.role is Role.STORAGE else None
         self.equivocations = Equivocations(self.ledger, EvidenceBook(home), network)
@@ -118,11 +120,18 @@ class Node:
         self.lease = None if self.filing is None else LeaseKeeper(self.ledger, self.filing, self.clock, config.lease)
         self.voting = None if self.seat is None else self._voting(self.seat)
         self.catch_up = CatchUp(self.ledger, network, self.healer, self.clock, votes=self.voting is not None)
-        self.discovery = Discovery(
+        self.discovery = self._discovery(home, search)
+        self.challenges = self._challenges(home)
+        self.replication = replication_of(self, home)
+        self.snapshot_search = SnapshotSearch(network, self.sources, self.client, self.ledger.world_id)
+        self._wire_up()
+
+    def _discovery(self, home: Home, search: ProviderSearch) -> Discovery:
+        return Discovery(
             DiscoveryParts(
                 home=home,
-                role=settings.role,
-                network=network,
+                role=self.settings.role,
+                network=self.network,
                 ledger=self.ledger,
                 blobs=self.blobs,
                 catch_up=self.catch_up,
@@ -130,18 +139,15 @@ class Node:
                 sources=self.sources,
                 search=search,
                 snapshots=self.snapshots,
-                snapshot_every_heights=config.storage.snapshot_every_heights,
+                snapshot_every_heights=self.settings.config.storage.snapshot_every_heights,
                 clock=self.clock,
                 voter=lambda: None if self.seat is None else self.seat.key,
             )
         )
-        self.challenges = self._challenges(home)
-        self.replication = replication_of(self, home)
-        self.snapshot_search = SnapshotSearch(network, self.sources, self.ledger.world_id)
-        self._wire_up()
 
     def _puller(self) -> Puller:
-        parts = PullParts(self.ledger, self.blobs, self.content, self.fetcher, self.large, self.sources, self.clock)
+        neighbours = self.fetcher.peers
+        parts = PullParts(self.ledger, self.blobs, self.content, self.client, self.large, neighbours, self.clock)
         return Puller(parts)
 
     def _challenges(self, home: Home) -> Challenges:
@@ -185,7 +191,6 @@ class Node:
         self.files.index.written = self.replication.file_written
         self.sources.challenge_ratio = self.challenges.pass_ratio
         self.fetcher.order = self.sources.for_content
-        self.healer.providers = self.sources.providers
         self.catch_up.order = self.sources.for_height
         self.pool.arrived = self._action_arrived
         self.catch_up.advanced = self._advanced_by_sync

@@ -24,5 +24,5 @@ def node_routes(node: Node) -> list[Route]:
         *FsRoutes(node.files).routes(),
         *ReplicationRoutes(node.replication).routes(),
         *ChallengeRoutes(node.challenges).routes(),
-        *ProvideRoutes(node.discovery, node.sources, node.clock).routes(),
+        *ProvideRoutes(node.discovery, node.client, node.sources, node.clock).routes(),
     ]

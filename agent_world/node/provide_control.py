@@ -12,6 +12,7 @@ from agent_world.distfs.providers import provider_json, score
 from agent_world.errors import ErrorCode, Refused
 from agent_world.node.clock import Clock
 from agent_world.node.discovery import Discovery
+from agent_world.node.distributed_client import DistributedClient
 from agent_world.node.request_body import read_object
 from agent_world.node.sources import Sources
 from agent_world.wire.cid import Cid
@@ -22,8 +23,9 @@ from agent_world.wire.limits import MIB
 class ProvideRoutes:
     """Requests -> discovery."""
 
-    def __init__(self, discovery: Discovery, sources: Sources, clock: Clock) -> None:
+    def __init__(self, discovery: Discovery, client: DistributedClient, sources: Sources, clock: Clock) -> None:
         self._discovery = discovery
+        self._client = client
         self._sources = sources
         self._clock = clock
 
@@ -47,13 +49,13 @@ class ProvideRoutes:
 
     async def _find(self, request: Request) -> Response:
         cid = Cid.parse(request.path_params["cid"])
-        now_ms, client = self._clock.wall_ms(), self._discovery.client()
-        providers = await client.providers(cid.digest, now_ms)
+        now_ms = self._clock.wall_ms()
+        providers = await self._client.named(cid.digest, now_ms)
         rows = []
         for peer in providers:
             known = self._sources.describe(peer)
             rows.append({**provider_json(known), "score": round(score(known, now_ms), 3)})
         found: dict[str, Any] = {"cid": str(cid), "providers": rows}
         if request.query_params.get("check") == "1":
-            found["checked_bytes"] = len(await client.fetch_blob_from_dht(cid.digest, now_ms))
+            found["checked_bytes"] = len(await self._client.fetch_blob_from_dht(cid.digest, now_ms))
         return JSONResponse(found)

@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from agent_world.errors import Unavailable
+from agent_world.errors import ErrorCode, Refused, Unavailable
 from agent_world.net.interface import DistributedDht, DistributedNetwork
 from agent_world.node.counters import Counters
 from agent_world.wire.cid import Cid, Codec, ContentHash
@@ -54,29 +54,49 @@ class ProviderSearch:
 
     @asynccontextmanager
     async def providers(self, contents: Sequence[ContentHash]) -> AsyncIterator[list[PeerId]]:
-        """Connected peers that provide any of ``contents``; those dialled for it are let go after the block."""
-        named = await self._named(self._dht, contents) if self._dht is not None and contents else []
+        """Connected peers that provide any of ``contents``; those dialled for it are let go after the block.
+
+        None if nobody has them, nobody in the DHT answers, or the node is searching enough already.
+        """
+        try:
+            named = await self.named(contents) if contents else {}
+        except (Refused, Unavailable):
+            named = {}  # counted where it was raised
+        everybody = list(dict.fromkeys(peer for peers in named.values() for peer in peers))
+        async with self.linked(everybody) as usable:
+            yield usable
+
+    @asynccontextmanager
+    async def linked(self, peers: Sequence[PeerId]) -> AsyncIterator[list[PeerId]]:
+        """Those of ``peers`` that are connected, once the others were dialled, which are let go after the block."""
         connected = self._connected()
         # Who is borrowed is borrowed again, or the first to end would close the connection of the second.
-        borrowed = [peer for peer in named if peer not in connected or self._borrowed[peer]][:PROVIDERS_MAX]
+        borrowed = [peer for peer in peers if peer not in connected or self._borrowed[peer]][:PROVIDERS_MAX]
         self._borrowed.update(borrowed)
         try:
             await self._connect(borrowed)
             usable = self._connected()
             self.counters.add("sources.unreachable", sum(peer not in usable for peer in borrowed))
-            yield [peer for peer in named if peer in usable]
+            yield [peer for peer in peers if peer in usable]
         finally:
             await self._give_back(borrowed)
 
-    async def _named(self, dht: DistributedDht, contents: Sequence[ContentHash]) -> list[PeerId]:
-        """Whom the DHT names for some of ``contents``, without this node; empty if nobody has them or answers."""
+    async def named(self, contents: Sequence[ContentHash]) -> dict[ContentHash, list[PeerId]]:
+        """Whom the DHT names for ``contents``, without this node; CONTENTS_MAX of them are looked up.
+
+        Raises Refused: ERR_UNSUPPORTED of a node that has joined no DHT, ERR_BUSY if too many wait for their turn;
+        Unavailable if nobody in the DHT answers.
+        """
+        dht = self._dht
+        if dht is None:
+            raise Refused(ErrorCode.UNSUPPORTED, "this node has joined no DHT")
         if self._turn.statistics().tasks_waiting >= WAITING_MAX:
             self.counters.add("sources.search_refused")
-            return []
+            raise Refused(ErrorCode.BUSY, f"{WAITING_MAX} searches for providers wait already; try again later")
         async with self._turn:
             await trio.sleep_until(self._next_s)
             self._next_s = trio.current_time() + SEARCH_EVERY_S
-            found: dict[PeerId, None] = {}
+            found: dict[ContentHash, list[PeerId]] = {}
             limit = trio.CapacityLimiter(AT_ONCE)
             with trio.move_on_after(SEARCH_MAX_S) as scope:
                 async with trio.open_nursery() as nursery:
@@ -85,8 +105,10 @@ class ProviderSearch:
             if scope.cancelled_caught:
                 self.counters.add("sources.search_cut")
         self.counters.add("sources.searches")
-        self.counters.add("sources.found" if found else "sources.nobody")
-        return list(found)
+        self.counters.add("sources.found" if any(found.values()) else "sources.nobody")
+        if not found:
+            raise Unavailable(f"nobody in the DHT has answered within {SEARCH_MAX_S:g} s")
+        return found
 
     def _choose(self, contents: Sequence[ContentHash]) -> list[ContentHash]:
         never = -SEARCH_MAX_S
@@ -99,7 +121,11 @@ class ProviderSearch:
         return chosen
 
     async def _look_up(
-        self, dht: DistributedDht, content: ContentHash, found: dict[PeerId, None], limit: trio.CapacityLimiter
+        self,
+        dht: DistributedDht,
+        content: ContentHash,
+        found: dict[ContentHash, list[PeerId]],
+        limit: trio.CapacityLimiter,
     ) -> None:
         async with limit:
             try:
@@ -108,7 +134,7 @@ class ProviderSearch:
             except Unavailable:
                 self.counters.add("dht.nobody_answered")
                 return
-        found.update(dict.fromkeys(peer for peer in providers if peer != self._network.peer_id))
+        found[content] = [peer for peer in providers if peer != self._network.peer_id]
 
     async def _connect(self, peers: Sequence[PeerId]) -> None:
         assert self._dht is not None or not peers, "only a DHT names providers"

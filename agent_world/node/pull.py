@@ -7,7 +7,7 @@ ever waits for it. Of a file the manifest is fetched here and the chunks by ``pu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import attrs
@@ -20,14 +20,14 @@ from agent_world.errors import BlobHashMismatch, BlobNotFound, ChainError, Decod
 from agent_world.node.clock import Clock
 from agent_world.node.content_seeking import ContentSeeker
 from agent_world.node.counters import Counters
-from agent_world.node.fetch import BlobFetcher
+from agent_world.node.distributed_client import DistributedClient
 from agent_world.node.large import LargeContent
 from agent_world.node.ledger import Ledger
 from agent_world.node.pull_files import FilePuller
-from agent_world.node.sources import Sources
 from agent_world.store.blobs import BlobStore
 from agent_world.store.content import Content, ContentState, ContentTable
 from agent_world.wire.cid import Cid, Codec
+from agent_world.wire.ids import PeerId
 
 _log = structlog.get_logger("agent_world.storage")
 
@@ -52,9 +52,10 @@ class PullParts:
     ledger: Ledger
     blobs: BlobStore
     table: ContentTable
-    fetcher: BlobFetcher
+    client: DistributedClient
     large: LargeContent
-    sources: Sources
+    neighbours: Callable[[], Sequence[PeerId]]
+    """Whom to ask for the parts of files, in order."""
     clock: Clock
 
 
@@ -65,10 +66,10 @@ class Puller:
         self._ledger = parts.ledger
         self._blobs = parts.blobs
         self._table = parts.table
-        self._fetcher = parts.fetcher
-        self._seeker = ContentSeeker(parts.sources, parts.fetcher, self._found_elsewhere)
+        self._client = parts.client
+        self._seeker = ContentSeeker(parts.client, self._found_elsewhere)
         self._clock = clock = parts.clock
-        self._files = FilePuller(parts.table, parts.large, parts.fetcher.peers, parts.sources.providers, clock)
+        self._files = FilePuller(parts.table, parts.large, parts.neighbours, parts.client.providers, clock)
         self._complete: set[Cid] = set()
         self._walked_height = 0
         self._reopened_ms = clock.now_ms()
@@ -170,7 +171,7 @@ class Puller:
                 self.counters.add("storage.damaged")
                 _log.warning("a damaged journal is fetched again", height=height, error=str(error))
             missing = [cid.digest for cid, data in reachable(self._ledger.journal(height), self._get) if data is None]
-            found = await self._fetcher.fetch(missing, self._fetcher.peers())
+            found = await self._client.fetch_near(missing)
             self._blobs.put_many(found.values())
         return {}
 
@@ -194,7 +195,7 @@ class Puller:
         # Handed in at this node, or brought by the walk of another block since it was noted.
         found = self._blobs.get_many(item.cid.digest for item in due)
         missing = [item.cid.digest for item in due if item.cid.digest not in found]
-        found.update(await self._fetcher.fetch(missing, self._fetcher.peers()))
+        found.update(await self._client.fetch_near(missing))
         # Only what the world names with a size is provided; parts are found through it.
         named = [item.cid for item in due if item.size_bytes and item.cid.digest not in found]
         self._seeker.want(filter(self._is_wanted, named))

@@ -38,7 +38,7 @@ class ReplicaFollower:
         self._log = log
         self._ledger = parts.ledger
         self._network = parts.network
-        self._fetcher = parts.fetcher
+        self._client = parts.client
         self._blobs = parts.blobs
         self._clock = parts.clock
         self._config = parts.config
@@ -196,7 +196,10 @@ class ReplicaFollower:
         missing = [digest for digest in wanted if digest not in found]
         if missing:
             preferred = () if source is None else (source,)
-            found.update(await self._fetcher.fetch(missing, self._fetcher.peers(preferred)))
+            found.update(await self._client.fetch_near(missing, preferred))
+            missing = [digest for digest in missing if digest not in found]
+        if missing:
+            found.update(await self._client.fetch_far(missing))
         return found
 
     def _apply(self, opened: OpenedRecord, contents: dict[ContentHash, bytes]) -> bool:

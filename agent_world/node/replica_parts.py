@@ -10,7 +10,7 @@ from agent_world.config import ReplicationConfig
 from agent_world.crypto.keys import KeyPair
 from agent_world.net.interface import DistributedNetwork
 from agent_world.node.clock import Clock
-from agent_world.node.fetch import BlobFetcher
+from agent_world.node.distributed_client import DistributedClient
 from agent_world.node.heal import Healer
 from agent_world.node.ledger import Ledger
 from agent_world.store.blobs import LocalCasStore
@@ -26,7 +26,7 @@ class ReplicationParts:
     ledger: Ledger
     blobs: LocalCasStore
     network: DistributedNetwork
-    fetcher: BlobFetcher
+    client: DistributedClient
     healer: Healer
     clock: Clock
     config: ReplicationConfig

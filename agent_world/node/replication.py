@@ -113,7 +113,7 @@ def replication_of(node: Node, home: Home) -> Replication:
             ledger=node.ledger,
             blobs=node.blobs,
             network=node.network,
-            fetcher=node.fetcher,
+            client=node.client,
             healer=node.healer,
             clock=node.clock,
             config=node.settings.config.replication,

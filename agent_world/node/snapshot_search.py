@@ -9,6 +9,7 @@ from agent_world.errors import Refused, RemoteError
 from agent_world.net.interface import DistributedNetwork
 from agent_world.net.reputation import Offence
 from agent_world.node.counters import Counters
+from agent_world.node.distributed_client import DistributedClient
 from agent_world.node.sources import Sources
 from agent_world.wire import record, rpc
 from agent_world.wire.cid import Cid
@@ -25,9 +26,12 @@ ANSWER_MAX_S: Final = 30.0
 class SnapshotSearch:
     """One node's questions for manifests."""
 
-    def __init__(self, network: DistributedNetwork, sources: Sources, world_id: WorldId) -> None:
+    def __init__(
+        self, network: DistributedNetwork, sources: Sources, client: DistributedClient, world_id: WorldId
+    ) -> None:
         self._network = network
         self._sources = sources
+        self._client = client
         self._world_id = world_id
         self.counters = Counters()
 
@@ -40,7 +44,7 @@ class SnapshotSearch:
         neighbours = self._sources.for_height(height, able)[:NEIGHBOURS_ASKED_MAX]
         found = await self._first(neighbours, height, state_root)
         if found is None:
-            async with self._sources.providers([state_root.digest]) as providers:
+            async with self._client.providers([state_root.digest]) as providers:
                 found = await self._first(providers, height, state_root)
         self.counters.add("snapshot.found" if found is not None else "snapshot.not_found")
         return found

@@ -12,8 +12,8 @@ from agent_world.distfs.links import links_in
 from agent_world.distfs.manifest import manifest_size
 from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, ErrorCode, Refused
 from agent_world.node.clock import Clock
+from agent_world.node.distributed_client import DistributedClient
 from agent_world.node.large import LargeContent
-from agent_world.node.sources import Sources
 from agent_world.store.blobs import LocalCasStore
 from agent_world.wire.cid import Cid, Codec
 from agent_world.wire.ids import PeerId
@@ -40,13 +40,13 @@ class TreeFetcher:
     def __init__(
         self,
         blobs: LocalCasStore,
-        sources: Sources,
+        client: DistributedClient,
         large: LargeContent,
         peers: Callable[[], Sequence[PeerId]],
         clock: Clock,
     ) -> None:
         self._blobs = blobs
-        self._sources = sources
+        self._client = client
         self._large = large
         self._peers = peers
         self._clock = clock
@@ -76,7 +76,7 @@ class TreeFetcher:
         here = self._blobs.has_many([item.digest for item in group])
         missing = [item.digest for item in group if item.digest not in here]
         while missing:
-            found = await self._sources.fetch(missing)
+            found = await self._client.fetch(missing)
             self._blobs.put_many(found.values())
             brought.fetched += len(found)
             missing = [digest for digest in missing if digest not in found]

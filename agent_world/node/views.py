@@ -126,6 +126,7 @@ class NodeViews(ChainViews):
             node.repair.counters,
             node.catch_up.counters,
             node.healer.counters,
+            node.client.counters,
             node.collecting.counters,
             node.scrub.counters,
             node.snapshots.counters,
@@ -193,7 +194,7 @@ class NodeViews(ChainViews):
         except BlobHashMismatch:
             found = None  # quarantined, and on its way back from a peer; whoever asks need not wait for that
         if found is None:
-            found = (await self._node.sources.fetch([content])).get(content)
+            found = (await self._node.client.fetch([content])).get(content)
         if found is None:
             raise Refused(ErrorCode.NOT_FOUND, f"neither this node nor a connected peer has {content.hex()}", rule="L1")
         return found

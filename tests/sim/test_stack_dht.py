@@ -144,7 +144,7 @@ async def test_content_of_a_stranger_is_fetched_through_its_provider(tmp_path: P
         assert stack.dht.providers[content.digest] == {stack.members["s1"].peer_id}
         assert stack.status("s1")["dht"]["provided"] == 2  # the genesis and the poem
         storage = stack.members["s1"].peer_id
-        async with stack.node("o1").sources.providers([content.digest]) as providers:
+        async with stack.node("o1").client.providers([content.digest]) as providers:
             assert providers == [storage]
         assert await NodeViews(stack.node("o1")).blob(content.digest) == b"a poem"
         with pytest.raises(Refused) as refused:

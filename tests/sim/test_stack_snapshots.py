@@ -53,13 +53,13 @@ async def test_a_snapshot_is_found_by_its_state_and_by_its_manifest(tmp_path: Pa
         assert (manifest.height, manifest.state_root) == (EVERY, root)
         name, _ = names_of(manifest)
         await stack.until(lambda: is_provided(stack, name), "the manifest is provided")
-        async with node.sources.providers([name.digest]) as providers:
+        async with node.client.providers([name.digest]) as providers:
             assert providers == [storage]
         data = await NodeViews(node).blob(name.digest)
         assert record.from_bytes(SnapshotManifest, data, size_max=RPC_BODY_BYTES_MAX) == manifest
         # Its packs are not provided: they come from whoever has the manifest.
         packs = [chunk.content.digest for chunk in manifest.chunks]
-        assert set(await node.sources.fetch(packs)) == set(packs)
+        assert set(await node.client.fetch(packs)) == set(packs)
         assert not any(stack.dht.providers.get(pack) for pack in packs)
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 import pytest
 import trio
@@ -18,25 +17,25 @@ DATA = b"a state node"
 HASH = content_hash(DATA)
 
 
-class FakeFetcher:
-    """Peers that have what is in ``held``."""
+class FakeClient:
+    """Neighbours that have what is in ``held``; nobody in the DHT has more."""
 
     def __init__(self, *held: bytes) -> None:
         self.held = {content_hash(data): data for data in held}
         self.asked: list[ContentHash] = []
 
-    def peers(self) -> list[str]:
-        return ["peer"]
-
-    async def fetch(self, wanted: Iterable[ContentHash], _peers: Sequence[str]) -> dict[ContentHash, bytes]:
+    async def fetch_near(self, wanted: Sequence[ContentHash]) -> dict[ContentHash, bytes]:
         await trio.lowlevel.checkpoint()
         asked = list(wanted)
         self.asked += asked
         return {item: self.held[item] for item in asked if item in self.held}
 
+    async def fetch_far(self, _wanted: Sequence[ContentHash]) -> dict[ContentHash, bytes]:
+        return {}
 
-def healer(chain: LedgerChain, fetcher: FakeFetcher) -> Healer:
-    return Healer(fetcher, chain.blobs)  # type: ignore[arg-type]
+
+def healer(chain: LedgerChain, client: FakeClient) -> Healer:
+    return Healer(client, chain.blobs)  # type: ignore[arg-type]
 
 
 def needing(chain: LedgerChain, *digests: ContentHash) -> bytes:
@@ -48,15 +47,15 @@ def needing(chain: LedgerChain, *digests: ContentHash) -> bytes:
 
 async def test_what_is_missing_is_fetched_and_the_operation_runs_again(empty_chain: LedgerChain) -> None:
     nodes = [b"node %d" % number for number in range(5)]
-    fetcher = FakeFetcher(*nodes)
-    made = healer(empty_chain, fetcher)
+    client = FakeClient(*nodes)
+    made = healer(empty_chain, client)
     assert await made.with_state(lambda: needing(empty_chain, *map(content_hash, nodes))) == b"done"
-    assert fetcher.asked == list(map(content_hash, nodes))
+    assert client.asked == list(map(content_hash, nodes))
     assert made.counters["heal.fetched"] == 5
 
 
 async def test_what_nobody_has_is_an_error(empty_chain: LedgerChain) -> None:
-    made = healer(empty_chain, FakeFetcher())
+    made = healer(empty_chain, FakeClient())
     with pytest.raises(NodeMissing):
         await made.with_state(lambda: needing(empty_chain, HASH))
     assert made.counters["heal.not_found"] == 1
@@ -64,7 +63,7 @@ async def test_what_nobody_has_is_an_error(empty_chain: LedgerChain) -> None:
 
 async def test_too_many_are_an_error(empty_chain: LedgerChain) -> None:
     nodes = [b"node %d" % number for number in range(NODES_MAX + 5)]
-    made = healer(empty_chain, FakeFetcher(*nodes))
+    made = healer(empty_chain, FakeClient(*nodes))
     with pytest.raises(NodeMissing):
         await made.with_state(lambda: needing(empty_chain, *map(content_hash, nodes)))
     assert made.counters["heal.fetched"] == NODES_MAX
@@ -79,7 +78,7 @@ async def test_damage_is_met_once_and_then_fetched(empty_chain: LedgerChain) -> 
             raise BlobHashMismatch(HASH.hex())
         return needing(empty_chain, HASH)
 
-    made = healer(empty_chain, FakeFetcher(DATA))
+    made = healer(empty_chain, FakeClient(DATA))
     assert await made.with_state(operation) == b"done"
     assert (made.counters["heal.damaged"], made.counters["heal.fetched"]) == (1, 1)
 
@@ -89,11 +88,11 @@ async def test_other_errors_are_not_its_affair(empty_chain: LedgerChain) -> None
         raise DataError("something else")
 
     with pytest.raises(DataError, match="something else"):
-        await healer(empty_chain, FakeFetcher()).with_state(broken)
+        await healer(empty_chain, FakeClient()).with_state(broken)
 
 
 async def test_what_is_reported_lost_comes_back(empty_chain: LedgerChain, autojump_clock: object) -> None:
-    made = healer(empty_chain, FakeFetcher(DATA))
+    made = healer(empty_chain, FakeClient(DATA))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(made.run)
         made.lost(HASH)
@@ -103,7 +102,7 @@ async def test_what_is_reported_lost_comes_back(empty_chain: LedgerChain, autoju
 
 
 async def test_reports_are_bounded_and_counted(empty_chain: LedgerChain) -> None:
-    made = healer(empty_chain, FakeFetcher())
+    made = healer(empty_chain, FakeClient())
     for number in range(QUEUE_MAX + 3):
         made.lost(content_hash(b"%d" % number))
         made.lost(content_hash(b"0"))  # waits already
@@ -113,17 +112,15 @@ async def test_reports_are_bounded_and_counted(empty_chain: LedgerChain) -> None
 async def test_what_no_neighbour_has_is_looked_for_in_the_dht(empty_chain: LedgerChain, nursery: trio.Nursery) -> None:
     searched: list[Sequence[ContentHash]] = []
 
-    class Fetcher(FakeFetcher):
-        async def fetch(self, wanted: Iterable[ContentHash], peers: Sequence[str]) -> dict[ContentHash, bytes]:
-            return await super().fetch(wanted, peers) if "provider" in peers else {}
+    class Client(FakeClient):
+        async def fetch_near(self, wanted: Sequence[ContentHash]) -> dict[ContentHash, bytes]:
+            return {}
 
-    @asynccontextmanager
-    async def providers(contents: Sequence[ContentHash]) -> AsyncIterator[list[str]]:
-        searched.append(contents)
-        yield ["provider"]
+        async def fetch_far(self, wanted: Sequence[ContentHash]) -> dict[ContentHash, bytes]:
+            searched.append(wanted)
+            return await super().fetch_near(wanted)
 
-    made = healer(empty_chain, Fetcher(DATA))
-    made.providers = providers  # type: ignore[assignment]
+    made = healer(empty_chain, Client(DATA))
     for _turn in range(2):  # it is looked for once
         with pytest.raises(NodeMissing):
             await made.with_state(lambda: needing(empty_chain, HASH))

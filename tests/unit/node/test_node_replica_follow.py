@@ -23,7 +23,7 @@ from agent_world.errors import ErrorCode, Refused
 from agent_world.net.interface import DistributedNetwork
 from agent_world.net.reputation import Offence
 from agent_world.node.clock import Clock
-from agent_world.node.fetch import BlobFetcher
+from agent_world.node.distributed_client import DistributedClient
 from agent_world.node.heal import Healer
 from agent_world.node.replica_follow import ReplicaFollower
 from agent_world.node.replica_log import ReplicaLog
@@ -60,19 +60,23 @@ class Network:
         return await self.answers[peer](record.from_bytes(GetRecordsRequest, payload, size_max=999))
 
 
-class Fetcher:
+class Client:
     """Blobs that all peers have; notes every request."""
 
     def __init__(self) -> None:
         self.blobs: dict[ContentHash, bytes] = {}
         self.asked: list[int] = []
         self.first: list[tuple[PeerId, ...]] = []
+        self.sought: list[ContentHash] = []
 
-    def peers(self, preferred: tuple[PeerId, ...] = ()) -> list[PeerId]:
+    async def fetch_far(self, wanted: list[ContentHash]) -> dict[ContentHash, bytes]:
+        self.sought.extend(wanted)
+        return {}
+
+    async def fetch_near(
+        self, wanted: list[ContentHash], preferred: tuple[PeerId, ...] = ()
+    ) -> dict[ContentHash, bytes]:
         self.first.append(preferred)
-        return [A, B, C]
-
-    async def fetch(self, wanted: list[ContentHash], _peers: object) -> dict[ContentHash, bytes]:
         self.asked.append(len(wanted))
         return {item: self.blobs[item] for item in wanted if item in self.blobs}
 
@@ -83,7 +87,7 @@ class Following:
     def __init__(self, chain: LedgerChain, count: int) -> None:
         chain.do(chain.voter, AcquireLease(ttl_ms=U64(100 * BLOCK_MS)))
         self.chain = chain
-        self.network, self.fetcher = Network(), Fetcher()
+        self.network, self.client = Network(), Client()
         self.store = ReplicationStore(chain.home, chain.blobs, WORLD_ID)
         self.log = ReplicaLog(self.store, chain.ledger, CONFIG)
         self.neighbours = [A, B, C]
@@ -92,8 +96,8 @@ class Following:
             ledger=chain.ledger,
             blobs=chain.blobs,
             network=cast(DistributedNetwork, self.network),
-            fetcher=cast(BlobFetcher, self.fetcher),
-            healer=Healer(cast(BlobFetcher, self.fetcher), chain.blobs),
+            client=cast(DistributedClient, self.client),
+            healer=Healer(cast(DistributedClient, self.client), chain.blobs),
             clock=Clock(lambda: 0),
             config=CONFIG,
             neighbours=lambda: self.neighbours,
@@ -114,7 +118,7 @@ class Following:
         said = build_replication_record(self.guard, lease, entry)
         self.guard = validate_and_advance(self.guard, said)
         self.records.append(sign_replication_record(said, self.chain.genesis_hash, key))
-        self.fetcher.blobs[content.digest] = data
+        self.client.blobs[content.digest] = data
 
     def answer(self, *records: bytes) -> bytes:
         return record.to_bytes(GetRecordsResponse(records=records, term=U64(1), holder_id=VALIDATOR))
@@ -166,8 +170,8 @@ async def test_contents_of_many_records_are_one_request(make: Make, autojump_clo
     following.all_answer(A=following.honest, B=following.honest, C=following.honest)
     await following.run_for(1.5)
     assert following.log.place() == (1, 50)
-    assert following.fetcher.asked == [50]
-    assert following.fetcher.first[0][0] in (A, B, C)  # who gave the records is asked first
+    assert following.client.asked == [50]
+    assert following.client.first[0][0] in (A, B, C)  # who gave the records is asked first
 
 
 @pytest.mark.parametrize(
@@ -224,12 +228,13 @@ async def test_a_record_of_a_height_that_is_not_reached_waits(make: Make, autoju
 async def test_content_that_nobody_has_is_said_and_comes_later(make: Make, autojump_clock: object) -> None:
     following = make(3)
     lost = following.records[1].record.content
-    data = following.fetcher.blobs.pop(lost.digest)
+    data = following.client.blobs.pop(lost.digest)
     following.all_answer(**dict.fromkeys("ABC", following.honest))
     await following.run_for(3)
     assert following.log.place() == (1, 1)
     assert str(lost) in (following.follower.last_error or "")
-    following.fetcher.blobs[lost.digest] = data
+    assert set(following.client.sought) == {lost.digest}, "providers are looked for too"
+    following.client.blobs[lost.digest] = data
     await following.run_for(3)
     assert (following.log.place(), following.follower.last_error) == ((1, 3), None)
 

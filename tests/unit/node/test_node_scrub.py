@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ LARGE = bytes(range(256)) * 200
 """A blob that is a file."""
 
 
-class FakeFetcher:
+class FakeClient:
     """One peer that has what is in ``held``, and takes ``answer_s`` for an answer."""
 
     def __init__(self, *held: bytes, answer_s: float = 0.0) -> None:
@@ -31,18 +31,18 @@ class FakeFetcher:
         self.asked: list[ContentHash] = []
         self.answer_s = answer_s
 
-    def peers(self) -> list[str]:
-        return ["peer"]
+    async def fetch_far(self, _wanted: Sequence[ContentHash]) -> dict[ContentHash, bytes]:
+        return {}
 
-    async def fetch(self, wanted: Iterable[ContentHash], _peers: Sequence[str]) -> dict[ContentHash, bytes]:
+    async def fetch_near(self, wanted: Sequence[ContentHash]) -> dict[ContentHash, bytes]:
         await trio.sleep(self.answer_s)
         asked = list(wanted)
         self.asked += asked
         return {item: self.held[item] for item in asked if item in self.held}
 
 
-def scrubber(chain: LedgerChain, fetcher: FakeFetcher | None = None, **config: float) -> Scrubber:
-    healer = Healer(fetcher or FakeFetcher(), chain.blobs)  # type: ignore[arg-type]
+def scrubber(chain: LedgerChain, client: FakeClient | None = None, **config: float) -> Scrubber:
+    healer = Healer(client or FakeClient(), chain.blobs)  # type: ignore[arg-type]
     clock = Clock(lambda: int(trio.current_time() * 1000))
     return Scrubber(chain.home, chain.blobs, healer, StorageConfig(**config), clock)  # type: ignore[arg-type]
 
@@ -68,7 +68,7 @@ async def test_a_damaged_file_is_put_aside_and_comes_back(
         path.unlink()
     else:
         path.write_bytes(changed[damage])
-    made = scrubber(chain, FakeFetcher(LARGE))
+    made = scrubber(chain, FakeClient(LARGE))
     await made.read_all()
     assert chain.blobs.get(content) == LARGE
     assert quarantined(chain) == ([] if damage == "gone" else [content.hex()])
@@ -94,7 +94,7 @@ async def test_damage_in_the_database_is_found_too(chain: LedgerChain, autojump_
     content = chain.blobs.put(b"small")
     with chain.home.database.transaction():
         chain.home.database.execute("UPDATE blobs SET data = x'00' WHERE content_hash = ?", (content,))
-    await scrubber(chain, FakeFetcher(b"small")).read_all()
+    await scrubber(chain, FakeClient(b"small")).read_all()
     assert chain.blobs.get(content) == b"small"
 
 
@@ -108,7 +108,7 @@ async def test_what_nobody_has_is_remembered_over_a_restart_and_tried_again(
     assert (made.status()["lost"], made.counters["scrub.not_healed"]) == (1, 1)
     chain.close()
     chain.reopen()
-    again = scrubber(chain, FakeFetcher(LARGE))
+    again = scrubber(chain, FakeClient(LARGE))
     await again.retry_lost()
     assert chain.blobs.get(content) == LARGE
     assert again.status()["lost"] == 0
@@ -120,12 +120,12 @@ async def test_what_nobody_ever_has_is_given_up(
     monkeypatch.setattr(scrub, "TRIES_MAX", 3)
     content = chain.blobs.put(LARGE)
     file_of(chain, content).unlink()
-    fetcher = FakeFetcher()
-    made = scrubber(chain, fetcher)
+    client = FakeClient()
+    made = scrubber(chain, client)
     await made.check(content, heal=False)
     for _turn in range(5):
         await made.retry_lost()
-    assert len(fetcher.asked) == 3
+    assert len(client.asked) == 3
     assert (made.status()["lost"], made.counters["scrub.given_up"]) == (0, 1)
 
 
@@ -134,7 +134,7 @@ async def test_a_peer_that_does_not_answer_does_not_stop_the_reading(
 ) -> None:
     content = chain.blobs.put(LARGE)
     file_of(chain, content).unlink()
-    made = scrubber(chain, FakeFetcher(LARGE, answer_s=10 * HEAL_MAX_S))
+    made = scrubber(chain, FakeClient(LARGE, answer_s=10 * HEAL_MAX_S))
     await made.read_all()
     assert (made.status()["lost"], made.status()["passes"]) == (1, 1)
 
@@ -178,20 +178,20 @@ async def test_passes_follow_each_other_after_the_pause(empty_chain: LedgerChain
 async def test_lost_blobs_are_looked_for_in_the_pause(chain: LedgerChain, autojump_clock: object) -> None:
     content = chain.blobs.put(LARGE)
     file_of(chain, content).unlink()
-    fetcher = FakeFetcher()
+    client = FakeClient()
     with trio.move_on_after(START_S + RETRY_S + 100):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(scrubber(chain, fetcher).run)
+            nursery.start_soon(scrubber(chain, client).run)
             await trio.sleep(START_S + RETRY_S / 2)
             assert not chain.blobs.has(content)
-            fetcher.held[content] = LARGE
+            client.held[content] = LARGE
     assert chain.blobs.has(content)
 
 
 async def test_rate_0_reads_nothing_and_looks_after_what_is_lost(chain: LedgerChain, autojump_clock: object) -> None:
     content = chain.blobs.put(LARGE)
     file_of(chain, content).unlink()
-    made = scrubber(chain, FakeFetcher(LARGE), scrub_bytes_per_s=0)
+    made = scrubber(chain, FakeClient(LARGE), scrub_bytes_per_s=0)
     await made.check(content, heal=False)
     with trio.move_on_after(START_S + 1):
         await made.run()
@@ -209,7 +209,7 @@ async def test_a_disk_that_takes_nothing_ends_nothing(
         raise HomeError("no space left")
 
     monkeypatch.setattr(chain.blobs, "put", full)
-    made = scrubber(chain, FakeFetcher(LARGE))
+    made = scrubber(chain, FakeClient(LARGE))
     await made.read_all()
     await made.retry_lost()
     assert (made.counters["scrub.not_stored"], made.status()["lost"], made.status()["passes"]) == (2, 1, 1)
@@ -231,10 +231,10 @@ async def test_a_disk_that_gives_no_bytes_is_told_and_ends_nothing(
 
 
 async def test_what_was_removed_meanwhile_is_not_fetched(chain: LedgerChain) -> None:
-    fetcher = FakeFetcher(LARGE)
-    made = scrubber(chain, fetcher)
+    client = FakeClient(LARGE)
+    made = scrubber(chain, client)
     absent = content_hash(LARGE)
     assert (await made.check(absent, heal=True, was_here=True)).verdict is Verdict.ABSENT
-    assert fetcher.asked == []
+    assert client.asked == []
     assert (await made.check(absent, heal=False)).verdict is Verdict.ABSENT
     assert await made.check(absent, heal=True) == scrub.Checked(Verdict.HEALED, LARGE)

@@ -156,7 +156,7 @@ class Engine:
 
     def _take_own(self, run: HeightRun, data: bytes) -> None:
         try:
-            message = open_message(data, run.context)
+            message = open_message(data, run.context, own=self._own)
         except Ignored as error:
             run.out.append(Dropped(Drop.STALE_HEIGHT, error.detail))
             return

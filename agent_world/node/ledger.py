@@ -143,7 +143,7 @@ class Ledger:
         known = self._executed.get(hash32(block))
         if known is not None:
             return known.block
-        sealed = replay_block(self.head, block, actions, self._nodes)
+        sealed = replay_block(self.head, block, actions, self.state)
         self._keep(sealed)
         return sealed.block
 
@@ -159,7 +159,7 @@ class Ledger:
         """
         if hash32(block) == self.head.block_hash:
             return
-        sealed = self._executed.get(hash32(block)) or replay_block(self.head, block, actions, self._nodes)
+        sealed = self._executed.get(hash32(block)) or replay_block(self.head, block, actions, self.state)
         self._chain.commit_height(committed_height(sealed, certificate, self.state))
         self._stored = StoredBlock(
             height=sealed.block.height,
@@ -170,7 +170,7 @@ class Ledger:
         )
         self.head = sealed.head
         self._context = None
-        self.state = WorldState(self.head.state_root, self._nodes)
+        self.state = sealed.execution.state
         self._executed.clear()
         self.last_actions = tuple(actions)
         self._moved.set()

@@ -105,7 +105,7 @@ class Replay:
             raise ChainError(height, "actions", str(error)) from None
         actions = open_actions(bodies, height, world_id, self._genesis_hash)
         check_seat(stored.block, list(hashes), context)
-        sealed = replay_block(self.head, stored.block, actions, self._nodes)
+        sealed = replay_block(self.head, stored.block, actions, self.state())
         self.made.update(sealed.execution.blobs)
         self.head = sealed.head
         return sealed

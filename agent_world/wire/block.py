@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from enum import StrEnum
+from typing import Final
 
 import attrs
 
 from agent_world.wire.blob import BlobRef
-from agent_world.wire.cid import Cid
+from agent_world.wire.cid import Cid, Codec, ContentHash
 from agent_world.wire.ids import U16, U32, U64, Hash32, Label, TimeMs, ValidatorId, WorldId
-from agent_world.wire.record import V1
+from agent_world.wire.record import V1, to_bytes
+
+ACTION_LISTS_CACHED_MAX: Final = 8
+"""Lists kept encoded: checking, executing and storing a block all need the list of its actions."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -59,6 +64,12 @@ class ActionList:
 
     v: U16 = U16(V1)
     actions: tuple[Cid, ...]
+
+
+@functools.lru_cache(maxsize=ACTION_LISTS_CACHED_MAX)
+def action_list_bytes(action_ids: tuple[Hash32 | ContentHash, ...]) -> bytes:
+    """The encoded ActionList of these actions; an action's id is the hash of its encoding."""
+    return to_bytes(ActionList(actions=tuple(Cid(Codec.DAG_CBOR, ContentHash(each)) for each in action_ids)))
 
 
 class Outcome(StrEnum):

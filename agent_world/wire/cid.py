@@ -25,6 +25,9 @@ class Codec(IntEnum):
     DAG_CBOR = 0x71
 
 
+_PREFIXES: Final = {codec: bytes((1, codec)) + _MULTIHASH_PREFIX for codec in Codec}
+
+
 @attrs.frozen(order=True, slots=True)
 class Cid:
     """Link to stored bytes: ``digest`` is their BLAKE3-256, ``codec`` says whether they hold further links."""
@@ -38,7 +41,7 @@ class Cid:
 
     def to_bytes(self) -> bytes:
         """Binary CIDv1: version, codec, multihash; 36 bytes."""
-        return bytes((1, self.codec)) + _MULTIHASH_PREFIX + self.digest
+        return _PREFIXES[self.codec] + self.digest
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Cid:

@@ -89,7 +89,7 @@ class _Source:
     def field(self, name: str, hint: Any) -> bool:
         """Read one field's value; False if no code can be written for its type."""
         value = f"x_{name}"
-        inner, is_optional = _without_none(hint)
+        inner, is_optional = without_none(hint)
         lines = self._value(value, inner, is_optional)
         if lines is None:
             return False
@@ -209,7 +209,7 @@ class _Source:
         ]
 
 
-def _without_none(hint: Any) -> tuple[Any, bool]:
+def without_none(hint: Any) -> tuple[Any, bool]:
     """``X | None`` -> (X, True); any other type -> (itself, False)."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         rest = [option for option in typing.get_args(hint) if option is not types.NoneType]

@@ -8,10 +8,12 @@ record and must be the one this code knows.
 from __future__ import annotations
 
 import functools
+import typing
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
+import attrs
 import cattrs
 from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_structure_fn
@@ -21,7 +23,7 @@ from agent_world.wire import cbor
 from agent_world.wire.cid import Cid
 from agent_world.wire.field_types import INTEGERS, OCTETS, TEXTS
 from agent_world.wire.field_types import V1 as V1  # the one place where record classes get it from
-from agent_world.wire.flat_reader import canonical_order, reader_of
+from agent_world.wire.flat_reader import canonical_order, reader_of, without_none
 
 R = TypeVar("R")
 
@@ -127,20 +129,39 @@ def structure(value: cbor.Value, kind: type[R]) -> R:
         raise DecodeError("D8", f"not a {kind.__name__}: {error}") from None
 
 
-def _canonical_fields(kind: type) -> tuple[str, ...] | None:
-    """Field names of a record class in canonical order, which spares the encoder the sorting; None for any other."""
-    fields = None if kind is Cid else getattr(kind, "__attrs_attrs__", None)
-    return None if fields is None else tuple(canonical_order([field.name for field in fields]))
+def _compiled_writer(kind: type) -> Callable[[Any], dict[str, cbor.Value]] | None:
+    """A function from a record of this class to a map; None for any other class.
+
+    Compiled, as readers are: fields stand in canonical order, which spares the encoder the sorting, and what is a
+    value already is taken as it is.
+    """
+    if kind is Cid or not hasattr(kind, "__attrs_attrs__"):
+        return None
+    hints = typing.get_type_hints(kind)
+    parts = []
+    for name in canonical_order([field.name for field in attrs.fields(kind)]):
+        hint, _ = without_none(hints[name])
+        if hint in _PLAIN:
+            parts.append(f"{name!r}: r.{name}")
+        elif hint in TEXTS:  # an enumerator is a text as well, and no value
+            parts.append(f"{name!r}: r.{name} if type(r.{name}) is str else unstructure(r.{name})")
+        else:
+            parts.append(f"{name!r}: unstructure(r.{name})")
+    scope: dict[str, Any] = {"unstructure": unstructure}
+    exec(compile(f"def write(r):\n    return {{{', '.join(parts)}}}", f"<writer of {kind.__name__}>", "exec"), scope)
+    write: Callable[[Any], dict[str, cbor.Value]] = scope["write"]
+    return write
 
 
-_fields_of: Final[Callable[[Any], tuple[str, ...] | None]] = functools.cache(_canonical_fields)
+_PLAIN: Final = frozenset((*INTEGERS, *OCTETS, bool, Cid))
+_writer_of: Final[Callable[[Any], Callable[[Any], dict[str, cbor.Value]] | None]] = functools.cache(_compiled_writer)
 
 
 def unstructure(record: object) -> cbor.Value:
     """A record -> value that ``cbor.encode`` takes; its maps are in canonical order."""
-    names = _fields_of(type(record))
-    if names is not None:
-        return {name: unstructure(getattr(record, name)) for name in names}
+    write = _writer_of(type(record))
+    if write is not None:
+        return write(record)
     if isinstance(record, StrEnum):
         return record.value
     if isinstance(record, (list, tuple)):

@@ -9,8 +9,8 @@ import attrs
 from agent_world.crypto.hashing import cid_of, content_hash, hash32
 from agent_world.errors import ChainError
 from agent_world.wire import record
-from agent_world.wire.block import ActionList, ReceiptList, WorldBlock
-from agent_world.wire.cid import Cid
+from agent_world.wire.block import ReceiptList, WorldBlock, action_list_bytes
+from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.head import WorldHead
 from agent_world.wire.ids import U32, U64, Hash32, ValidatorId
 from agent_world.world.admission import SignedAction
@@ -67,10 +67,11 @@ class SealedBlock:
 def block_contents(actions: Sequence[SignedAction], execution: Execution) -> BlockContents:
     """Links and blobs of an execution."""
     journal_ref, blobs = segment_journal(execution.events)
-    action_list = record.to_bytes(ActionList(actions=tuple(cid_of(action.data) for action in actions)))
+    action_list = action_list_bytes(tuple(action.action_id for action in actions))
     receipt_list = record.to_bytes(ReceiptList(receipts=execution.receipts))
-    for data in (action_list, receipt_list, *(action.data for action in actions)):
+    for data in (action_list, receipt_list):
         blobs[content_hash(data)] = data
+    blobs.update((ContentHash(action.action_id), action.data) for action in actions)
     blobs.update(execution.blobs)
     return BlockContents(
         action_root=cid_of(action_list),
@@ -116,8 +117,8 @@ def verify_execution(block: WorldBlock, actions: Sequence[SignedAction], parent_
     Raises ChainError whose ``what`` is the first field that differs, and whatever ``execute_block`` raises.
     """
     # The cheap comparison first: executing other actions than the block's would only give a less clear error.
-    action_list = ActionList(actions=tuple(cid_of(action.data) for action in actions))
-    _require_equal(block, "action_root", cid_of(record.to_bytes(action_list)))
+    action_list = action_list_bytes(tuple(action.action_id for action in actions))
+    _require_equal(block, "action_root", cid_of(action_list))
     context = BlockContext(
         world_id=block.world_id, height=block.height, slot=block.slot, timestamp_ms=block.timestamp_ms
     )

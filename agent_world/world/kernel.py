@@ -59,6 +59,8 @@ class Execution:
     """Of the set that decides the next height, as of ``state_root``."""
     lease_term: U64
     """As of ``state_root``."""
+    state: WorldState = attrs.field(eq=False, repr=False)
+    """The state of ``state_root``, with what was read and written remembered; reads nodes once they are stored."""
 
 
 def execute_block(state: WorldState, context: BlockContext, actions: Sequence[SignedAction]) -> Execution:
@@ -93,6 +95,7 @@ def execute_block(state: WorldState, context: BlockContext, actions: Sequence[Si
         validators_hash=state.validators_hash,
         next_validators_hash=work.validators_hash,
         lease_term=U64(0) if lease is None else lease.term,
+        state=work,
     )
 
 

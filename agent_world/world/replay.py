@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent_world.crypto.hashing import hash32
-from agent_world.errors import ChainError, Refused
+from agent_world.errors import ChainError, LocalError, Refused
 from agent_world.wire import record
 from agent_world.wire.block import ActionList, WorldBlock
 from agent_world.wire.cid import ContentHash
@@ -18,7 +18,7 @@ from agent_world.wire.limits import BLOB_BYTES_MAX, BLOCK_ACTIONS_MAX, HEADER_BY
 from agent_world.world.admission import SignedAction, open_action
 from agent_world.world.block import SealedBlock, verify_execution
 from agent_world.world.state import WorldState
-from agent_world.world.trie import NodeCache, NodeSource
+from agent_world.world.trie import NodeSource
 
 
 def open_block(data: bytes) -> WorldBlock:
@@ -69,14 +69,15 @@ def check_header(parent: WorldHead, block: WorldBlock) -> None:
         )
 
 
-def replay_block(
-    parent: WorldHead, data: bytes, actions: Sequence[SignedAction], source: NodeSource | NodeCache
-) -> SealedBlock:
+def replay_block(parent: WorldHead, data: bytes, actions: Sequence[SignedAction], state: WorldState) -> SealedBlock:
     """Decode, check and execute a block; what it returns is all that has to be stored with it.
 
-    ``actions`` are the block's, opened by ``open_actions`` or at admission. Raises DecodeError or ChainError for a
-    wrong block, NodeMissing when a node of the parent's state is not stored here.
+    ``actions`` are the block's, opened by ``open_actions`` or at admission; ``state`` is the parent's. Raises
+    DecodeError or ChainError for a wrong block, NodeMissing when a node of the parent's state is not stored here,
+    LocalError for another state.
     """
+    if state.root != parent.state_root:
+        raise LocalError(f"the state of {state.root} was given for a block on {parent.state_root}")
     block = open_block(data)
     check_header(parent, block)
-    return verify_execution(block, actions, WorldState(parent.state_root, source))
+    return verify_execution(block, actions, state)

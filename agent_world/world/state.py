@@ -15,6 +15,7 @@ from agent_world.errors import BlobHashMismatch, BlobNotFound, ChainError, Decod
 from agent_world.wire import cbor, record
 from agent_world.wire.block import NamespaceRoot, StateRoot
 from agent_world.wire.cid import Cid, ContentHash
+from agent_world.wire.consensus import ValidatorSetRecord
 from agent_world.wire.ids import Hash32, Label
 from agent_world.wire.limits import BLOB_BYTES_MAX
 from agent_world.world.records import CLOCK, VALIDATORS, WORLD, ClockRecord, Table, WorldRecord
@@ -23,10 +24,13 @@ from agent_world.world.trie_proof import Proof, prove, verify_proof
 
 R = TypeVar("R")
 
-READ_RECORDS_MAX: Final = 65_536
-"""Records one state remembers after reading them; above it all are forgotten and read again."""
+READ_RECORDS_MAX: Final = 8_192
+"""Records remembered after they were read or written; above it all are forgotten. Every block copies the list."""
 STATE_ROOTS_CACHED_MAX: Final = 32
 """State roots kept decoded: proposing, judging and committing a block all open the state of its parent."""
+
+SET_HASHES_MAX: Final = 32
+"""Validator sets whose hash is remembered: every block names two, which are almost always the same."""
 
 _Place = tuple[Label, bytes]
 
@@ -68,7 +72,11 @@ class WorldState:
         """Another view of the same flushed state; writes to one are not seen by the other."""
         if any(self._layers):
             raise LocalError("a state with unflushed writes cannot be forked")
-        return WorldState(self._root, self._nodes)
+        view = object.__new__(WorldState)
+        view._nodes, view._root, view._roots, view._tries = self._nodes, self._root, self._roots, self._tries
+        view._read = self._read  # shared as long as both are of this root
+        view._layers = [{}]
+        return view
 
     def get(self, table: Table[R], *parts: str) -> R | None:
         """A record, with all writes so far; None if there is none."""
@@ -133,7 +141,8 @@ class WorldState:
             data = record.to_bytes(state_root)
             blobs[cid_of(data).digest] = data
             self._open(cid_of(data), state_root)
-        self._read.update(self._layers[0])
+        known = {**self._read, **self._layers[0]}
+        self._read = known if len(known) <= READ_RECORDS_MAX else {}  # forks go on reading the state before
         self._layers[0] = {}
         return self._root, blobs
 
@@ -175,12 +184,17 @@ class WorldState:
     @property
     def validators_hash(self) -> Hash32:
         """Hash of the validator set that decides the height after this state."""
-        return hash32(record.to_bytes(self.need(VALIDATORS)))
+        return _set_hash(self.need(VALIDATORS))
 
     def _open(self, state_root: Cid, content: StateRoot) -> None:
         self._root = state_root
         self._roots = {entry.name: entry.root for entry in content.namespaces}
         self._tries = {name: Trie(root, self._nodes) for name, root in self._roots.items()}
+
+
+@functools.lru_cache(maxsize=SET_HASHES_MAX)
+def _set_hash(validators: ValidatorSetRecord) -> Hash32:
+    return hash32(record.to_bytes(validators))
 
 
 def _state_root(roots: Mapping[Label, Cid]) -> StateRoot:

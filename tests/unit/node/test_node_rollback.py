@@ -160,7 +160,7 @@ def test_another_root_is_said_and_changes_nothing(tmp_path: Path) -> None:
     with LedgerChain(path) as chain:
         chain.do(chain.authority, register("alice"))
         action = chain.sign(chain.authority, grant("alice", 5))
-        sealed = replay_block(chain.ledger.head, chain.propose(action), [action], chain.blobs.get)
+        sealed = replay_block(chain.ledger.head, chain.propose(action), [action], chain.ledger.state)
         wrong = cid_of(chain.blobs.get(chain.ledger.head.state_root.digest))
         block = attrs.evolve(sealed.block, state_root=wrong)
         data = record.to_bytes(block)

@@ -16,6 +16,7 @@ from agent_world.wire.limits import BLOCK_ACTIONS_MAX, HEADER_BYTES_MAX
 from agent_world.world.block import SealedBlock
 from agent_world.world.genesis import genesis_head, initial_state
 from agent_world.world.replay import action_hashes, check_header, open_actions, open_block, replay_block
+from agent_world.world.state import WorldState
 from agent_world.world.trie import NodeCache, NodeMissing
 
 MOVE = MoveAgent(x_cm=I64(0), y_cm=I64(0), z_cm=I64(0))
@@ -38,7 +39,7 @@ def test_a_newcomer_replays_the_chain_from_genesis(town: SmallWorld) -> None:
     head, nodes = genesis_head(town.genesis), NodeCache(store)
     for sealed in town.sealed:
         actions = open_actions(bodies(sealed), sealed.block.height, WORLD_ID, town.genesis_hash)
-        replayed = replay_block(head, sealed.data, actions, nodes)
+        replayed = replay_block(head, sealed.data, actions, WorldState(head.state_root, nodes))
         assert replayed == sealed
         store.update(replayed.blobs)
         head = replayed.head
@@ -51,7 +52,7 @@ def test_a_missing_node_is_named(town: SmallWorld) -> None:
     actions = open_actions(bodies(last), 3, WORLD_ID, town.genesis_hash)
     del town.blobs[parent.state_root.digest]
     with pytest.raises(NodeMissing) as caught:
-        replay_block(parent, last.data, actions, town.blobs)
+        replay_block(parent, last.data, actions, WorldState(parent.state_root, town.blobs))
     assert caught.value.content_hash == parent.state_root.digest
 
 
@@ -72,7 +73,7 @@ def test_a_header_that_does_not_follow(town: SmallWorld, what: str, changes: dic
     wrong = attrs.evolve(last.block, **changes)
     for refuse in (
         lambda: check_header(parent, wrong),
-        lambda: replay_block(parent, record.to_bytes(wrong), (), town.blobs),
+        lambda: replay_block(parent, record.to_bytes(wrong), (), WorldState(parent.state_root, town.blobs)),
     ):
         with pytest.raises(ChainError) as caught:
             refuse()

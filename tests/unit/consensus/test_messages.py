@@ -207,3 +207,14 @@ def test_random_bytes_are_refused(data: bytes) -> None:
 def test_types() -> None:
     assert isinstance(open_message(signed_vote(), CONTEXT), VerifiedVote)
     assert isinstance(open_message(signed_proposal(), CONTEXT), VerifiedProposal)
+
+
+@pytest.mark.parametrize(("make", "key", "rule"), [(signed_vote, NAMES[0], "V6"), (signed_proposal, FIRST, "P5")])
+def test_only_what_the_own_guard_has_just_signed_is_not_verified_again(
+    make: Callable[..., bytes], key: ValidatorId, rule: str
+) -> None:
+    forged = make(domain=Domain.ACTION)
+    other = next(name for name in NAMES if name != key)
+    assert open_message(forged, CONTEXT, own=KEYS[key].public_key).data == forged
+    assert rule_of(lambda: open_message(forged, CONTEXT, own=KEYS[other].public_key)) == rule
+    assert rule_of(lambda: open_message(forged, CONTEXT)) == rule

@@ -49,6 +49,7 @@ def test_what_is_put_together_here_is_what_the_library_writes(value: Any) -> Non
     data = cbor.encode(value)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(cbor, "_LARGE_BYTES", -1)
+        patched.setattr(cbor, "_MANY_LARGE_BYTES", -1)
         assert cbor.encode(value) == data
         assert decode(data) == value
 

@@ -139,6 +139,18 @@ def test_a_fork_does_not_touch_the_original(state: WorldState) -> None:
     fork.flush()
     assert fork.root != root == state.root
     assert state.get(BALANCES, ACTOR, "gold") is None
+    assert fork.get(BALANCES, ACTOR, "gold") == amount(2)
+
+
+def test_what_forks_read_is_shared_until_one_of_them_is_flushed(state: WorldState, blobs: Store) -> None:
+    state.put(BALANCES, amount(1), ACTOR, "gold")
+    blobs.flush(state)
+    first, second = state.fork(), state.fork()
+    assert first.get(BALANCES, ACTOR, "gold") is second.get(BALANCES, ACTOR, "gold")
+    first.put(BALANCES, amount(2), ACTOR, "gold")
+    blobs.flush(first)
+    assert [each.get(BALANCES, ACTOR, "gold") for each in (state, second, first)] == [amount(1), amount(1), amount(2)]
+    assert first.fork().get(BALANCES, ACTOR, "gold") == WorldState(first.root, blobs).get(BALANCES, ACTOR, "gold")
 
 
 def test_forgetting_what_was_read_changes_nothing(

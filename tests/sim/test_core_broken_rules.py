@@ -205,11 +205,11 @@ def take_sets_from_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     def build_for(self: ToyWorld, context: HeightContext, round_: int, *rest: Any, **options: Any) -> bytes:
         return build(self, by_slot.of_round(context, round_), round_, *rest, **options)
 
-    def check_vote(data: bytes, signed: Signed, vote: Vote, context: HeightContext) -> messages.VerifiedVote:
-        return on_vote(data, signed, vote, by_slot.of_round(context, vote.round))
+    def check_vote(data: bytes, signed: Signed, vote: Vote, context: HeightContext, *own: Any) -> Any:
+        return on_vote(data, signed, vote, by_slot.of_round(context, vote.round), *own)
 
-    def check_message(data: bytes, signed: Signed, body: Proposal, context: HeightContext) -> Any:
-        return on_proposal(data, signed, body, by_slot.of_round(context, body.round))
+    def check_message(data: bytes, signed: Signed, body: Proposal, context: HeightContext, *own: Any) -> Any:
+        return on_proposal(data, signed, body, by_slot.of_round(context, body.round), *own)
 
     def check_block(proposal: Proposal, context: HeightContext) -> WorldBlock:
         return check(proposal, by_slot.of_block(proposal, context))

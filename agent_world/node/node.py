@@ -45,6 +45,7 @@ from agent_world.node.pool import ActionPool
 from agent_world.node.provider_search import ProviderSearch
 from agent_world.node.pull import Puller, PullParts
 from agent_world.node.repair import PendingRepair
+from agent_world.node.replicas import replicas_of
 from agent_world.node.replication import replication_of
 from agent_world.node.seat import Seat
 from agent_world.node.settings import NodeSettings
@@ -118,24 +119,9 @@ class Node:
         self.lease = None if self.filing is None else LeaseKeeper(self.ledger, self.filing, self.clock, config.lease)
         self.voting = None if self.seat is None else self._voting(self.seat)
         self.catch_up = CatchUp(self.ledger, network, self.healer, self.clock, votes=self.voting is not None)
-        self.discovery = Discovery(
-            DiscoveryParts(
-                home=home,
-                role=settings.role,
-                network=network,
-                ledger=self.ledger,
-                blobs=self.blobs,
-                catch_up=self.catch_up,
-                peering=self.peering,
-                sources=self.sources,
-                search=search,
-                snapshots=self.snapshots,
-                snapshot_every_heights=config.storage.snapshot_every_heights,
-                clock=self.clock,
-                voter=lambda: None if self.seat is None else self.seat.key,
-            )
-        )
+        self.discovery = self._discovery(home, search)
         self.challenges = self._challenges(home)
+        self.replicas = replicas_of(self, home)
         self.replication = replication_of(self, home)
         self.snapshot_search = SnapshotSearch(network, self.sources, self.ledger.world_id)
         self._wire_up()
@@ -143,6 +129,27 @@ class Node:
     def _puller(self) -> Puller:
         parts = PullParts(self.ledger, self.blobs, self.content, self.fetcher, self.large, self.sources, self.clock)
         return Puller(parts)
+
+    def _discovery(self, home: Home, search: ProviderSearch) -> Discovery:
+        storage = self.settings.config.storage
+        return Discovery(
+            DiscoveryParts(
+                home=home,
+                role=self.settings.role,
+                network=self.network,
+                ledger=self.ledger,
+                blobs=self.blobs,
+                catch_up=self.catch_up,
+                peering=self.peering,
+                sources=self.sources,
+                search=search,
+                snapshots=self.snapshots,
+                snapshot_every_heights=storage.snapshot_every_heights,
+                leaves_content=self.settings.config.replicas.target_replicas_per_blob > 0,
+                clock=self.clock,
+                voter=lambda: None if self.seat is None else self.seat.key,
+            )
+        )
 
     def _challenges(self, home: Home) -> Challenges:
         settings, config = self.settings, self.settings.config.challenge
@@ -294,6 +301,7 @@ class Node:
                 nursery.start_soon(self.equivocations.run)
                 nursery.start_soon(self.replication.run)
                 nursery.start_soon(self.challenges.run)
+                nursery.start_soon(self.replicas.run)
                 if self.lease is not None:
                     nursery.start_soon(self.lease.run)
                 if self.puller is not None:

@@ -54,6 +54,7 @@ class NodeViews(ChainViews):
             "net": node.network.gate.shown(),
             "dht": node.discovery.status(),
             **node.challenges.status(),
+            "replicas": node.replicas.status(),
             "last_error": node.catch_up.last_error,
             "counters": self._counters(),
         }
@@ -145,6 +146,7 @@ class NodeViews(ChainViews):
         merged.update(node.discovery.counters())
         merged.update(node.replication.counters())
         merged.update(node.challenges.all_counters())
+        merged.update(node.replicas.all_counters())
         merged.update({f"mempool.{name}": count for name, count in node.pool.mempool.counters().items()})
         merged.update({f"store.{name}": count for name, count in node.blobs.counters().items()})
         merged.update({f"net.{name}": count for name, count in node.network.counters().items()})

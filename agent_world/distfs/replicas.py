@@ -74,6 +74,8 @@ class ContentView:
     """Nodes that may hold it and have not answered, once: too few to believe that a copy is lost."""
     bound: frozenset[PeerId] = frozenset()
     """Holders that keep it for reasons of their own, such as a pin."""
+    unwilling: frozenset[PeerId] = frozenset()
+    """Who has lately refused to do what was planned for it."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -180,8 +182,9 @@ class _Planner:
             return []
         source = rank_providers(records.values(), self._now_ms, _EVERYBODY)[0].provider_id
         busy = self._policy.rebalance_target_load_max_per_mille
+        known = records.keys() | coming | view.unwilling
         targets = sorted(
-            (peer for peer in self._pool if peer not in records and peer not in coming and self._has_room(peer, view)),
+            (peer for peer in self._pool if peer not in known and self._has_room(peer, view)),
             key=lambda peer: (self._load(peer) > busy, weight(content, peer)),
         )
         chosen = targets[: min(needed, room)]
@@ -193,7 +196,8 @@ class _Planner:
 
     def _releases(self, content: ContentHash, room: int) -> list[ReplicaReleaseTask]:
         """One a round for a content: its holder makes sure of all others, and two at once would get in their way."""
-        free = [peer for peer in self._held[content] if peer not in self._view(content).bound]
+        view = self._view(content)
+        free = [peer for peer in self._held[content] if peer not in view.bound | view.unwilling]
         if not free or room <= 0:
             return []
         # Among equally loaded holders the one goes that new content would have chosen last.
@@ -206,12 +210,14 @@ class _Planner:
         loaded = [
             peer
             for peer in records
-            if self._load(peer) >= policy.rebalance_source_load_min_per_mille and peer not in view.bound
+            if self._load(peer) >= policy.rebalance_source_load_min_per_mille
+            and peer not in view.bound | view.unwilling
         ]
         idle = [
             peer
             for peer, record in self._pool.items()
             if peer not in records
+            and peer not in view.unwilling
             and self._load(peer) <= policy.rebalance_target_load_max_per_mille
             and record.load_ratio_per_mille is not None
             and self._has_room(peer, view)

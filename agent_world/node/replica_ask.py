@@ -16,7 +16,7 @@ from agent_world.node.holdings import Holdings
 from agent_world.wire import record, rpc
 from agent_world.wire.cid import Cid
 from agent_world.wire.ids import PeerId
-from agent_world.wire.replica import ReplicaAsk, ReplicaRequest, ReplicaResponse
+from agent_world.wire.replica import Holding, ReplicaAsk, ReplicaRequest, ReplicaResponse
 
 _log = structlog.get_logger("agent_world.replicas")
 
@@ -45,6 +45,15 @@ class ReplicaAsker:
             for peer in peers:
                 nursery.start_soon(ask, peer)
         return found
+
+    async def leaves_it(self, peer: PeerId, content: Cid) -> bool:
+        """Whether a node that does not keep everything says that it does not keep this; False if it says nothing."""
+        try:
+            said = await self.ask(peer, ReplicaAsk.STATUS, [content])
+        except Refused:
+            self.counters.add("replicas.no_word")
+            return False
+        return said.target > 0 and said.holdings[0] in (Holding.NAMED, Holding.COMING)
 
     async def ask(
         self, peer: PeerId, what: ReplicaAsk, contents: Sequence[Cid], source: PeerId | None = None

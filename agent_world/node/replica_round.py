@@ -110,11 +110,7 @@ class ReplicaRounds:
     async def dry_run(self) -> tuple[ReplicaMaintenancePlan, Look]:
         """The plan of a round, without carrying it out; the next round begins where this one has."""
         async with self._turn:
-            place = self._looker.cursor
-            try:
-                return await self._looker.plan()
-            finally:
-                self._looker.cursor = place
+            return await self._looker.rehearse()
 
     async def _carry_out(self, plan: ReplicaMaintenancePlan, look: Look, report: ReplicaMaintenanceReport) -> None:
         transfers: list[ReplicaTransferTask] = []
@@ -155,6 +151,8 @@ class ReplicaRounds:
                 await self._asker.ask(peer, ask, [cid], source)
             except Refused as error:
                 report.failed_tasks.append((task, str(error)))
+                if error.rule != "R10":  # a promise is over by the next round
+                    self._looker.refused(peer, task.content_hash)
                 self.counters.add(f"replicas.task_refused.{error.rule or error.code.value}")
                 _log.info("a copy could not be planned", peer=peer, ask=ask.value, content=str(cid), error=str(error))
                 return

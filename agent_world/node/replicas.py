@@ -120,6 +120,7 @@ def replicas_of(node: Node, home: Home) -> Replicas:
     )  # fmt: skip
     asker = ReplicaAsker(node.network, holdings)
     challenger = node.challenges.challenger
+    challenger.leaves_it = asker.leaves_it
     outside = Outside(
         describe=node.sources.describe,
         suspects=lambda peer: challenger.targets[peer].suspects if peer in challenger.targets else (),

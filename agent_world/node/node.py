@@ -44,6 +44,7 @@ from agent_world.node.peering import Peering
 from agent_world.node.pool import ActionPool
 from agent_world.node.provider_search import ProviderSearch
 from agent_world.node.pull import Puller, PullParts
+from agent_world.node.reading import ContentReader
 from agent_world.node.repair import PendingRepair
 from agent_world.node.replicas import replicas_of
 from agent_world.node.replication import replication_of
@@ -111,6 +112,7 @@ class Node:
         self.content = ContentTable(home, config.storage)
         search = ProviderSearch(network, self.peering.links.is_own)
         self.sources = Sources(network, self.peering, self.fetcher, search)
+        self.reader = ContentReader(self.large, self.sources, self.fetcher.peers)
         self.collecting, self.scrub, self.pinning, self.files, self.archives = keep_content(self, home)
         self.puller = self._puller() if settings.role is Role.STORAGE else None
         self.equivocations = Equivocations(self.ledger, EvidenceBook(home), network)

@@ -6,12 +6,22 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from random import Random
-from typing import Final
 
-import attrs
 import trio
+from sharing import (
+    CONFIG,
+    FILE_BYTES,
+    KEEPERS,
+    SWARM,
+    TARGET,
+    copies,
+    counts,
+    keepers,
+    kept_world,
+    named_file,
+    sum_of,
+)
 
-from agent_world.config import MINIMAL, NodeConfig, ReplicasConfig
 from agent_world.crypto.hashing import content_hash
 from agent_world.distfs.replicas import responsible
 from agent_world.errors import BlobNotFound, ErrorCode, Refused
@@ -19,68 +29,13 @@ from agent_world.net.interface import RequestHandler
 from agent_world.node.views import NodeViews
 from agent_world.store.content import ContentState
 from agent_world.store.home import HomeLayout
-from agent_world.testing.stack import Stack, make_key, open_stack, specs
-from agent_world.testing.stack_actions import applied, create, found_people
+from agent_world.testing.stack import open_stack
 from agent_world.wire import record, rpc
 from agent_world.wire.blob import FetchBlobsRequest, FetchBlobsResponse
-from agent_world.wire.cid import Cid, ContentHash
+from agent_world.wire.cid import ContentHash
 from agent_world.wire.ids import PeerId
 from agent_world.wire.limits import RPC_INLINE_BYTES_MAX
 from agent_world.wire.replica import ReplicaAsk, ReplicaRequest
-
-TARGET: Final = 3
-REPLICAS: Final = ReplicasConfig(target_replicas_per_blob=TARGET, poll_interval_ms=5_000)
-CONFIG: Final[NodeConfig] = attrs.evolve(
-    MINIMAL,
-    replicas=REPLICAS,
-    consensus=attrs.evolve(MINIMAL.consensus, empty_block_interval_ms=2_000),
-    challenge=attrs.evolve(MINIMAL.challenge, interval_ms=2_000, settle_ms=2_000, challenge_ttl_ms=2_000),
-)
-KEEPERS: Final = ("s1", "s2", "s3", "s4", "s5")
-SWARM: Final = specs(validators=3, storage=5)
-OBJECT_BYTES: Final = 5_000
-
-
-def copies(stack: Stack, cid: Cid) -> set[str]:
-    """Who keeps it, by its own table and in its own store."""
-    return {
-        name
-        for name in KEEPERS
-        if stack.members[name].node is not None
-        and (row := stack.node(name).content.get(cid)) is not None
-        and row.state is ContentState.HAVE
-        and stack.node(name).blobs.has(cid.digest)
-    }
-
-
-async def name_contents(stack: Stack, count: int, first: int = 0) -> list[Cid]:
-    """Objects whose content a validator has."""
-    cids = []
-    for number in range(first, first + count):
-        data = Random(f"object {number}").randbytes(OBJECT_BYTES)
-        cids.append(NodeViews(stack.node("v1")).put_blob(data))
-        payload = create(f"object-{number}", cids[-1], len(data))
-        await applied(stack, "v1", stack.submit("v1", make_key("alice"), payload))
-    return cids
-
-
-async def kept_world(stack: Stack, count: int) -> list[Cid]:
-    await stack.start_all()
-    await found_people(stack, "v1")
-    await stack.until(
-        lambda: all(len(stack.node(name).replicas.holdings.members()) == len(KEEPERS) for name in KEEPERS), "all meet"
-    )
-    cids = await name_contents(stack, count)
-    await stack.until(lambda: all(len(copies(stack, cid)) >= TARGET for cid in cids), "all have their copies")
-    return cids
-
-
-def counts(stack: Stack, cids: list[Cid]) -> list[int]:
-    return [len(copies(stack, cid)) for cid in cids]
-
-
-def sum_of(stack: Stack, counter: str) -> int:
-    return sum(stack.counters(name).get(counter, 0) for name in KEEPERS if stack.members[name].node is not None)
 
 
 async def test_new_content_is_kept_at_as_many_nodes_as_wanted(tmp_path: Path, autojump_clock: object) -> None:
@@ -111,48 +66,6 @@ async def test_what_a_wiped_node_kept_is_copied_and_no_more(tmp_path: Path, auto
         await trio.sleep(30)
         assert counts(stack, cids) == [TARGET] * len(cids)
         assert sum_of(stack, "storage.pulled") - pulled == len(lost)
-
-
-QUOTA: Final = 200_000
-
-
-def fill(stack: Stack, name: str, per_mille: int) -> None:
-    """Give a node content of its own, pinned there, so that so much of its quota is used."""
-    size = QUOTA * per_mille // 1_000 - stack.node(name).replicas.holdings.used_bytes()
-    NodeViews(stack.node(name)).put_blob(Random(f"own {name}").randbytes(size))
-
-
-async def test_a_loaded_node_is_relieved_and_drops_its_copies(tmp_path: Path, autojump_clock: object) -> None:
-    """K-3.7: copy, verify, withdraw; never below the target."""
-    config = attrs.evolve(CONFIG, storage=attrs.evolve(CONFIG.storage, quota_bytes=QUOTA))
-    async with open_stack(tmp_path, SWARM, config=config) as stack:
-        cids = await kept_world(stack, 20)
-        mine = [cid for cid in cids if "s2" in copies(stack, cid)]
-        assert len(mine) > 5
-        await trio.sleep(40)  # a node that has just started promises for all that it may have promised before
-        fill(stack, "s2", 950)
-
-        def load(name: str) -> int:
-            used = stack.node(name).replicas.holdings.used_bytes()
-            return 1_000 * used // QUOTA
-
-        assert load("s2") >= REPLICAS.rebalance_source_load_min_per_mille
-        least = TARGET
-
-        def is_relieved() -> bool:
-            nonlocal least
-            least = min(least, *counts(stack, cids))
-            return load("s2") < REPLICAS.rebalance_source_load_min_per_mille and counts(stack, cids) == [TARGET] * 20
-
-        await stack.until(is_relieved, "it is relieved")
-        assert least == TARGET, "never below the target"
-        given_up = [cid for cid in mine if "s2" not in copies(stack, cid)]
-        assert given_up
-        assert not any(stack.node("s2").blobs.has(cid.digest) for cid in given_up), "its bytes are freed"
-        peer = stack.members["s2"].peer_id
-        assert not any(peer in stack.dht.providers[cid.digest] for cid in given_up)
-        assert stack.counters("s2")["replicas.given_up"] == len(given_up)
-        assert await NodeViews(stack.node("s2")).blob(given_up[0].digest)
 
 
 async def test_who_leaves_content_to_others_fails_no_challenge(tmp_path: Path, autojump_clock: object) -> None:
@@ -197,10 +110,6 @@ async def test_a_planner_that_dies_is_followed_by_the_next(tmp_path: Path, autoj
         victim = names[planner]
         await stack.stop(victim)
         await stack.until(lambda: counts(stack, cids) == [TARGET] * len(cids), "the others plan what it planned")
-
-
-def keepers(stack: Stack) -> list[PeerId]:
-    return [stack.members[name].peer_id for name in KEEPERS]
 
 
 async def test_a_target_that_refuses_is_noted_and_others_get_their_copies(
@@ -250,27 +159,6 @@ async def test_wrong_bytes_from_a_source_are_not_taken_for_a_copy(tmp_path: Path
                 assert content_hash(stack.node(name).blobs.get(cid.digest)) == cid.digest
 
 
-async def test_two_planners_that_see_different_nodes_do_no_harm(tmp_path: Path, autojump_clock: object) -> None:
-    """Parted from each other, both halves make copies of what they lack; together again the surplus goes."""
-    async with open_stack(tmp_path, SWARM, config=CONFIG) as stack:
-        cids = await kept_world(stack, 8)
-        await trio.sleep(40)
-        stack.hub.partition(stack.peers("s1", "s2"), stack.peers("s3", "s4", "s5"))
-        await trio.sleep(60)
-        assert all(len(copies(stack, cid)) >= TARGET for cid in cids)
-        assert any(len(copies(stack, cid)) > TARGET for cid in cids), "both sides have planned"
-        stack.hub.heal()
-        least = TARGET
-
-        def is_trimmed() -> bool:
-            nonlocal least
-            least = min(least, *counts(stack, cids))
-            return counts(stack, cids) == [TARGET] * len(cids)
-
-        await stack.until(is_trimmed, "the surplus is given up")
-        assert least == TARGET
-
-
 async def test_a_copy_made_and_not_announced_is_announced_after_a_restart(
     tmp_path: Path, autojump_clock: object
 ) -> None:
@@ -286,3 +174,46 @@ async def test_a_copy_made_and_not_announced_is_announced_after_a_restart(
             stack.dht.providers[cid.digest].discard(peer)
         await stack.start("s3")
         await stack.until(lambda: all(peer in stack.dht.providers[cid.digest] for cid in mine), "announced")
+
+
+async def test_a_file_moves_as_a_whole_and_is_read_from_anywhere(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_stack(tmp_path, SWARM, config=CONFIG) as stack:
+        await kept_world(stack, 1)
+        cid = await named_file(stack)
+        holder = min(copies(stack, cid))
+        before = {name: stack.node(name).blobs.usage().size_bytes for name in KEEPERS if name not in copies(stack, cid)}
+        await stack.stop(holder)
+        await stack.until(lambda: len(copies(stack, cid)) == TARGET, "another node has copied it")
+        (new,) = [name for name in before if name in copies(stack, cid)]
+        assert await stack.node(new).large.here(cid) == FILE_BYTES
+        moved = sum(stack.node(name).blobs.usage().size_bytes - size for name, size in before.items())
+        assert FILE_BYTES <= moved < FILE_BYTES * 1.1, "once, and nowhere else"
+        (other,) = [name for name in before if name not in copies(stack, cid)]
+        await stack.stop("v1")  # who has put it there is gone
+        assert await stack.node(other).large.here(cid) == 0
+        views = NodeViews(stack.node(other))
+        assert await views.content_size(cid, ()) == FILE_BYTES
+        read = b"".join([part async for part in views.read_content(cid, 0, FILE_BYTES, ())])
+        assert read == Random("file").randbytes(FILE_BYTES)
+
+
+async def test_a_copy_that_was_cut_off_by_a_restart_is_finished(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_stack(tmp_path, SWARM, config=CONFIG) as stack:
+        await kept_world(stack, 1)
+        cid = await named_file(stack)
+        takers = [name for name in KEEPERS if name not in copies(stack, cid)]
+        await stack.stop(min(copies(stack, cid)))
+
+        def fetching() -> list[str]:
+            rows = {name: stack.node(name).content.get(cid) for name in takers}
+            return [name for name, row in rows.items() if row is not None and row.state is ContentState.FETCHING]
+
+        for _ in range(60_000):
+            if fetching():
+                break
+            await trio.sleep(0.001)
+        (taker,) = fetching()
+        await stack.stop(taker)
+        assert len(copies(stack, cid)) == TARGET - 1
+        await stack.start(taker)
+        await stack.until(lambda: len(copies(stack, cid)) >= TARGET, "it is finished")

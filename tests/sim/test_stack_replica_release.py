@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import attrs
 import pytest
@@ -24,10 +25,11 @@ from sharing import (
 )
 
 from agent_world.distfs.replicas import first_by_weight
-from agent_world.errors import Refused
+from agent_world.errors import BlobNotFound, Refused
 from agent_world.node.views import NodeViews
-from agent_world.testing.stack import WORLD_ID, open_stack
+from agent_world.testing.stack import WORLD_ID, Stack, open_stack
 from agent_world.wire import record, rpc
+from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.replica import ReplicaAsk, ReplicaRequest
 
 
@@ -140,3 +142,51 @@ async def test_a_planner_that_orders_everything_away_gets_nothing(tmp_path: Path
                 least = min(least, *counts(stack, cids))
         assert least == TARGET
         assert sum_of(stack, "replicas.release_failed") > 0
+
+
+async def with_a_surplus_copy(stack: Stack) -> tuple[Cid, list[str]]:
+    """A content that four nodes keep, long enough after their start for them to give copies up; rounds are far off."""
+    (cid,) = await kept_world(stack, 1)
+    await trio.sleep(40)
+    extra = next(name for name in KEEPERS if name not in copies(stack, cid))
+    stack.node(extra).replicas.holdings.hold(cid, None)
+    await stack.until(lambda: len(copies(stack, cid)) == TARGET + 1, "one copy more")
+    return cid, sorted(copies(stack, cid))
+
+
+RARELY: Final = attrs.evolve(CONFIG, replicas=attrs.evolve(REPLICAS, poll_interval_ms=3_600_000))
+
+
+async def test_of_two_that_go_at_once_one_stays(tmp_path: Path, autojump_clock: object) -> None:
+    """Each of the two has three others, among them the other one."""
+    async with open_stack(tmp_path, SWARM, config=RARELY) as stack:
+        cid, (one, other, *_) = await with_a_surplus_copy(stack)
+        for _ in range(5):
+            for name in (one, other):
+                if name in copies(stack, cid) and not stack.node(name).replicas.holdings.is_pledged(cid):
+                    stack.node(name).replicas.holdings.release(cid)
+            await trio.sleep(20)
+            assert len(copies(stack, cid)) >= TARGET
+        assert sum_of(stack, "replicas.no_promise.R6") > 0, "they have asked each other"
+
+
+async def test_who_only_says_that_it_holds_is_not_counted_on(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_stack(tmp_path, SWARM, config=RARELY) as stack:
+        cid, (liar, honest, *_) = await with_a_surplus_copy(stack)
+
+        def gone(content: ContentHash) -> bytes:
+            raise BlobNotFound(content.hex())
+
+        stack.node(liar).challenges.draw.read = gone  # type: ignore[method-assign]
+        stack.node(honest).replicas.holdings.release(cid)
+        await trio.sleep(30)
+        assert honest in copies(stack, cid)
+        assert "2 have promised and shown it" in stack.status(honest)["replicas"]["last_release_error"]
+
+
+async def test_a_surplus_copy_goes_once_others_have_shown_theirs(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_stack(tmp_path, SWARM, config=RARELY) as stack:
+        cid, (one, *others) = await with_a_surplus_copy(stack)
+        stack.node(one).replicas.holdings.release(cid)
+        await stack.until(lambda: copies(stack, cid) == set(others), "it is given up")
+        assert all(stack.node(name).replicas.holdings.is_pledged(cid) for name in others)

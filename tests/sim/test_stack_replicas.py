@@ -12,6 +12,7 @@ from sharing import (
     CONFIG,
     FILE_BYTES,
     KEEPERS,
+    REPLICAS,
     SWARM,
     TARGET,
     copies,
@@ -217,3 +218,16 @@ async def test_a_copy_that_was_cut_off_by_a_restart_is_finished(tmp_path: Path, 
         assert len(copies(stack, cid)) == TARGET - 1
         await stack.start(taker)
         await stack.until(lambda: len(copies(stack, cid)) >= TARGET, "it is finished")
+
+
+async def test_a_node_that_is_away_for_a_moment_costs_no_copies(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_stack(tmp_path, SWARM, config=CONFIG) as stack:
+        cids = await kept_world(stack, 12)
+        await trio.sleep(12)
+        pulled = sum_of(stack, "storage.pulled") - stack.counters("s2").get("storage.pulled", 0)
+        await stack.stop("s2")
+        await trio.sleep(REPLICAS.poll_interval_ms / 1_000 + 0.5)
+        await stack.start("s2")
+        await trio.sleep(30)
+        assert sum_of(stack, "storage.pulled") == pulled, "nobody has copied anything"
+        assert counts(stack, cids) == [TARGET] * len(cids)

@@ -160,39 +160,14 @@ class NetConfig:
         unknown = sorted(set(self.faster) - set(FASTER_PARTS))
         require(not unknown, f"net.faster knows {', '.join(FASTER_PARTS)} and not {', '.join(unknown)}")
         for name in (
-            "connections_max",
-            "upgrade_timeout_s",
-            "dial_timeout_s",
-            "redial_min_s",
-            "request_timeout_s",
-            "connections_per_peer_max",
-            "connections_per_ip_max",
-            "connects_per_ip_per_s",
-            "connects_per_ip_burst",
-            "handshakes_max",
-            "handshakes_per_ip_max",
-            "streams_per_peer_max",
-            "requests_per_s",
-            "requests_burst",
-            "content_requests_per_s",
-            "content_requests_burst",
-            "submits_per_s",
-            "submits_burst",
-            "messages_per_s",
-            "messages_burst",
-            "gossip_per_s",
-            "gossip_burst",
-            "bytes_per_s",
-            "bytes_burst",
-            "ban_s",
-            "bans_per_ip_max",
-            "heartbeat_s",
-            "hello_interval_s",
-            "requests_in_flight_per_peer_max",
-            "peers_known_max",
-            "peer_ttl_s",
-            "inbox_messages_max",
-        ):
+            "connections_max", "upgrade_timeout_s", "dial_timeout_s", "redial_min_s", "request_timeout_s",
+            "connections_per_peer_max", "connections_per_ip_max", "connects_per_ip_per_s", "connects_per_ip_burst",
+            "handshakes_max", "handshakes_per_ip_max", "streams_per_peer_max", "requests_per_s", "requests_burst",
+            "content_requests_per_s", "content_requests_burst", "submits_per_s", "submits_burst", "messages_per_s",
+            "messages_burst", "gossip_per_s", "gossip_burst", "bytes_per_s", "bytes_burst", "ban_s",
+            "bans_per_ip_max", "heartbeat_s", "hello_interval_s", "requests_in_flight_per_peer_max",
+            "peers_known_max", "peer_ttl_s", "inbox_messages_max",
+        ):  # fmt: skip
             require(getattr(self, name) > 0, f"net.{name} must be above 0")
         require(
             0 < self.trim_to_percent <= self.trim_above_percent <= 100,
@@ -353,6 +328,38 @@ class ReplicationConfig:
 
 
 @attrs.frozen(slots=True, kw_only=True)
+class ReplicasConfig:
+    """How many storage nodes keep each content that the world names; docs/storage.md has the reasons."""
+
+    target_replicas_per_blob: int = 0
+    """0: every storage node keeps all of it."""
+    poll_interval_ms: int = 60_000
+    """Between two rounds of a planner; source of this and the next five: the reference system."""
+    max_repairs_per_round: int = 32
+    max_rebalances_per_round: int = 32
+    """Of the moves to idle nodes, and as many surplus copies are given up."""
+    rebalance_source_load_min_per_mille: int = 850
+    rebalance_target_load_max_per_mille: int = 450
+    max_content_hash_samples_per_round: int = 128
+    """Contents that a planner looks at in a round; the next round goes on after them."""
+
+    def __attrs_post_init__(self) -> None:
+        for field in attrs.fields(ReplicasConfig):
+            require(getattr(self, field.name) >= 0, f"replicas.{field.name} must not be negative")
+        require(self.target_replicas_per_blob <= 64, "replicas.target_replicas_per_blob must be at most 64")
+        require(self.poll_interval_ms > 0, "replicas.poll_interval_ms must be above 0")
+        require(
+            0 < self.max_content_hash_samples_per_round <= limits.REPLICA_CONTENTS_MAX,
+            f"replicas.max_content_hash_samples_per_round must be in 1..{limits.REPLICA_CONTENTS_MAX}",
+        )
+        require(
+            self.rebalance_target_load_max_per_mille < self.rebalance_source_load_min_per_mille <= 1_000,
+            "replicas.rebalance_target_load_max_per_mille must be below rebalance_source_load_min_per_mille,"
+            " which is 1000 at most",
+        )
+
+
+@attrs.frozen(slots=True, kw_only=True)
 class NodeConfig:
     """Everything a node is run with."""
 
@@ -364,6 +371,7 @@ class NodeConfig:
     lease: LeaseConfig = LeaseConfig()
     replication: ReplicationConfig = ReplicationConfig()
     challenge: ChallengeConfig = ChallengeConfig()
+    replicas: ReplicasConfig = ReplicasConfig()
 
 
 MAINNET: Final = NodeConfig()

@@ -71,6 +71,7 @@ _COMMANDS: Final[dict[str, dict[str, str]]] = {
         "verify": "blob_verify",
     },
     "provide": {"stat": "provide_stat", "once": "provide_once", "find": "provide_find"},
+    "replicas": {"status": "replicas_status", "plan": "replicas_plan", "run": "replicas_run"},
     "challenge": {"run": "challenge_run", "status": "challenge_status", "explain": "challenge_explain"},
 }
 _SUBGROUPS: Final[dict[tuple[str, str], dict[str, str]]] = {
@@ -94,6 +95,7 @@ _GROUP_HELP: Final = {
     "fs": "Files by their paths: write on condition, mirror folders, carry a whole index to another node.",
     "blob": "Put content into a node's store, get it out, and check what is there.",
     "provide": "Announce content in the DHT, and find who provides it.",
+    "replicas": "See at how many storage nodes content is kept, and have copies made where they are too few.",
     "challenge": "Have storage nodes show that they can read what they should hold.",
 }
 INTERRUPTED_EXIT: Final = 130

@@ -37,6 +37,7 @@ from agent_world.wire.module import (
     GetModuleManifestRequest,
     GetModuleManifestResponse,
 )
+from agent_world.wire.replica import ReplicaRequest, ReplicaResponse
 from agent_world.wire.replication import (
     FetchCommitRequest,
     FetchCommitResponse,
@@ -57,6 +58,7 @@ from agent_world.wire.submit import (
 
 METHODS: Final[Mapping[str, tuple[type, type]]] = {
     rpc.GET_WORLD_HEAD: (GetWorldHeadRequest, CertifiedHead),
+    rpc.REPLICA: (ReplicaRequest, ReplicaResponse),
     rpc.GET_BLOCK: (GetBlockRequest, BlockBundle),
     rpc.GET_BLOCKS: (GetBlocksRequest, GetBlocksResponse),
     rpc.GET_BOUNDARIES: (GetBoundariesRequest, GetBoundariesResponse),

@@ -150,6 +150,10 @@ class TargetRecord:
         """Failed checks of every reason."""
         return sum(self.failures.values())
 
+    def without_suspect(self, content: str) -> TargetRecord:
+        """The target does not keep this content any more, so that it cannot show it."""
+        return attrs.evolve(self, suspects=tuple(each for each in self.suspects if each != content))
+
     def after_round(
         self,
         policy: StorageChallengeAdaptivePolicy,

@@ -50,6 +50,8 @@ class OutcomeKind(StrEnum):
     """The target is not there: nothing is learned."""
     CONTAINED = "contained"
     """It is there and has not answered in time: the same question is put again."""
+    NOT_KEPT = "not_kept"
+    """It has left this content to others and says so: neither passed nor failed, and its claim to hold it is void."""
 
 
 @attrs.frozen(slots=True)
@@ -103,6 +105,8 @@ class ChallengeRound:
         self.attempts = 0
         self.receipt: ChallengeReceipt | None = None
         """The last one of the target."""
+        self.is_of_chain = False
+        """Whether it was drawn from what every storage node has to keep."""
         self.was_revealed = False
         """Whether the outcome rests on a reveal; else on the challenger's own copy."""
         self._rules = rules

@@ -58,6 +58,7 @@ _CONTENT: Final = frozenset(
         rpc.GET_RECORDS,
         rpc.CHALLENGE,
         rpc.CHALLENGE_REVEAL,
+        rpc.REPLICA,
     }
 )
 _COSTLY: Final = frozenset({rpc.SUBMIT_ACTION, rpc.HELLO, rpc.GET_PENDING, rpc.OFFER_RECORD})

@@ -71,8 +71,11 @@ class ContentDraw:
         """As ``read``, from the store alone: to check others by."""
         return self._blobs.get(content)
 
-    def content(self, target: PeerId, hello: Hello | None, random: Random) -> Cid | None:
-        """Content of a block that is old enough and that the target says it keeps; None if no draw gave any."""
+    def content(self, target: PeerId, hello: Hello | None, random: Random) -> tuple[Cid, bool] | None:
+        """Content of a block that is old enough and that the target says it keeps; None if no draw gave any.
+
+        With it whether it is part of the chain, which every storage node has to keep.
+        """
         said = self._keepers.of(target)
         low = 1 if said is None else max(1, said.from_height)
         high = self._ledger.height if hello is None else min(self._ledger.height, hello.head.height)
@@ -83,8 +86,9 @@ class ContentDraw:
                 continue
             header = stored.header
             # Not the state root: old states may be given up while their blocks are kept.
-            choice = [header.action_root, header.receipts_root, header.journal_ref, *self._objects(height)]
-            return random.choice(choice)
+            chain = [header.action_root, header.receipts_root, header.journal_ref]
+            chosen = random.choice([*chain, *self._objects(height)])
+            return chosen, chosen in chain
         return None
 
     def _objects(self, height: int) -> list[Cid]:

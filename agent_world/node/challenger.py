@@ -6,6 +6,7 @@ Every role challenges (K-7.3): each node draws target and content by itself, so 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any, Final
 
@@ -72,6 +73,10 @@ def policy_of(config: ChallengeConfig) -> StorageChallengeAdaptivePolicy:
     )
 
 
+async def _keeps_all(_target: PeerId, _content: Cid) -> bool:
+    return False
+
+
 class Challenger:
     """Of one node; it challenges nobody until ``use`` has given it the node key."""
 
@@ -85,6 +90,8 @@ class Challenger:
             attempts_max=parts.config.contained_attempts_max,
         )
         self._key: KeyPair | None = None
+        self.leaves_it: Callable[[PeerId, Cid], Awaitable[bool]] = _keeps_all
+        """Whether a storage node says that it leaves this content of an object to others."""
         self._drawn = 0
         self._contained: OrderedDict[Hash32, ChallengeRound] = OrderedDict()
         self._log: OrderedDict[Hash32, dict[str, Any]] = OrderedDict()
@@ -195,13 +202,14 @@ class Challenger:
         """A new question; None if there is nothing to ask for."""
         ledger = self._parts.ledger
         hello = self._parts.peering.hellos.get(target)
+        is_of_chain = False
         if content is None:
             suspects = self.targets.get(target, TargetRecord()).suspects
             if suspects and random.random() < 0.5:
                 # What failed is asked for again, but never instead of everything else.
                 content = Cid.parse(random.choice(suspects))
-            else:
-                content = self._parts.draw.content(target, hello, random)
+            elif (drawn := self._parts.draw.content(target, hello, random)) is not None:
+                content, is_of_chain = drawn
         if content is None:
             return None
         height = ledger.height if hello is None else min(ledger.height, hello.head.height)
@@ -215,7 +223,9 @@ class Challenger:
             seed_hash=self._parts.draw.block_hash(height) or ledger.genesis_hash,
             nonce=Hash32(random.randbytes(32)),
         )
-        return ChallengeRound(question, self._rules, self._parts.draw.own_copy)
+        made = ChallengeRound(question, self._rules, self._parts.draw.own_copy)
+        made.is_of_chain = is_of_chain
+        return made
 
     async def _carry_out(self, made: ChallengeRound, results: list[tuple[ChallengeRound, Outcome]]) -> None:
         """One putting of a question."""
@@ -241,6 +251,10 @@ class Challenger:
             else:
                 effect = made.revealed(made.target, data)
             method = rpc.CHALLENGE_REVEAL if isinstance(effect, AskReveal) else method
+        may_be_left = effect.reason is FailureReason.MISSING_SAMPLE and not made.is_of_chain
+        # Asked after the failure, so that what is given up between question and answer is held against nobody.
+        if may_be_left and await self.leaves_it(made.target, made.question.content):
+            effect = Outcome(OutcomeKind.NOT_KEPT, detail="the node has left it to others")
         self._write_log(made, effect, asked_ms, parts.clock.now_ms() - started_ms)
         results.append((made, effect))
 
@@ -313,6 +327,8 @@ class Challenger:
                         "a storage node has failed a challenge", target=target, reason=outcome.reason.value,
                         content=str(made.question.content), challenge=made.id.hex(), detail=outcome.detail,
                     )  # fmt: skip
+                elif outcome.kind is OutcomeKind.NOT_KEPT:
+                    known = known.without_suspect(str(made.question.content))
                 elif outcome.kind is OutcomeKind.CONTAINED:
                     known = attrs.evolve(known, contained=known.contained + 1)
                     self._contain(made)

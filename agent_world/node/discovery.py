@@ -53,6 +53,8 @@ class DiscoveryParts:
     search: ProviderSearch
     snapshots: Snapshots
     snapshot_every_heights: int
+    leaves_content: bool
+    """Whether the node leaves some of what the world names to other storage nodes."""
     clock: Clock
     voter: Callable[[], KeyPair | None]
     """The validator key of a node with a vote, as it is now."""
@@ -88,13 +90,15 @@ class Discovery:
         self._reader = CapabilityReader(
             self._dht, self.records, parts.peering, parts.sources.keepers, parts.ledger.world_id
         )
+        self._reader.seeks_keepers = parts.role is Role.STORAGE and parts.leaves_content
         parts.search.join(self._dht)
         if parts.role is not Role.OBSERVER:
             roots = ProvidedRoots(parts.home)
             self._providing = Providing(
                 self._dht, parts.ledger, roots, lambda cid: parts.blobs.has(cid.digest), parts.clock, own_id
             )
-            self._providing.walks = parts.role is Role.STORAGE
+            # Who leaves content to others announces what it keeps, and not what it might keep.
+            self._providing.walks = parts.role is Role.STORAGE and not parts.leaves_content
         if parts.role is Role.STORAGE and parts.snapshot_every_heights:
             self._offer = SnapshotOffer(
                 self._dht, parts.ledger, parts.snapshots, parts.clock, parts.snapshot_every_heights
@@ -127,6 +131,16 @@ class Discovery:
         now_ms = self._parts.clock.wall_ms()
         new = self._providing.cache.register_local_content(wanted, now_ms)
         return {"new": new, "announced": await self._providing.cache.republish_local(now_ms)}
+
+    def register(self, cids: Iterable[Cid]) -> None:
+        """Announce these from now on, at the next turn; without a DHT nothing is announced."""
+        if self._providing is not None:
+            self._providing.cache.register_local_content(cids, self._parts.clock.wall_ms())
+
+    def withdraw(self, cid: Cid) -> None:
+        """Announce it no more, and stop saying that it is served here."""
+        if self._providing is not None:
+            self._providing.cache.withdraw(cid)
 
     def status(self) -> dict[str, Any]:
         """For ``node status``."""

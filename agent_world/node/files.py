@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import trio
@@ -16,7 +16,6 @@ from agent_world.store.file_index import Expected, FileIndex
 from agent_world.store.file_manifest import export_manifest, import_manifest
 from agent_world.wire.cid import Cid, Codec
 from agent_world.wire.file_index import FileIndexManifestRef, FileMetadata
-from agent_world.wire.ids import PeerId
 
 EXPORT_PIN: Final = "file-index"
 """Keeps the last export, if no other name is given."""
@@ -35,8 +34,8 @@ class NodeFiles:
         self._trees = trees
         self._pinning = pinning
         self._collecting = collecting
-        self.peers: Callable[[], Sequence[PeerId]] = tuple
-        """Who is asked for content that is not here."""
+        self.reader: Callable[[Cid, int, int], AsyncIterator[bytes]] = self._read_here
+        """Reads content, wherever it is."""
 
     async def write(self, path: str, expected: Expected, parts: AsyncIterator[bytes]) -> FileMetadata:
         """Put a file of any size there; raises FileConflict before anything is stored if it already does not match."""
@@ -48,7 +47,10 @@ class NodeFiles:
     def read(self, path: str, start: int, end: int) -> tuple[FileMetadata, AsyncIterator[bytes]]:
         """What is there, and the bytes ``start`` to ``end``; what is not here is fetched while they are read."""
         file = self.index.need(path)
-        return file, self._large.read(file.content, start, end, self.peers())
+        return file, self.reader(file.content, start, end)
+
+    def _read_here(self, content: Cid, start: int, end: int) -> AsyncIterator[bytes]:
+        return self._large.read(content, start, end, ())
 
     def copy(self, source: str, path: str, expected: Expected) -> FileMetadata:
         """Put what is at ``source`` also there."""

@@ -25,6 +25,6 @@ def keep_content(node: Node, home: Home) -> tuple[Collecting, Scrubber, Pinning,
     trees = TreeFetcher(node.blobs, node.client, node.large, node.fetcher.peers, node.clock)
     pinning = Pinning(PinTable(home), node.blobs, trees, node.clock)
     files = NodeFiles(FileIndex(home, node.blobs), node.blobs, node.large, trees, pinning, collecting)
-    files.peers = node.fetcher.peers
+    files.reader = node.reader.read
     scrub = Scrubber(home, node.blobs, node.healer, storage, node.clock)
     return collecting, scrub, pinning, files, Archives(node.blobs, trees, pinning)

@@ -264,6 +264,11 @@ class Ledger:
                 sizes[created.content] = created.size_bytes
         return sizes
 
+    def time_ms(self, height: int) -> int:
+        """Time of the block at ``height``; 0 if it is not committed here."""
+        stored = self._chain.block(height)
+        return 0 if stored is None else stored.header.timestamp_ms
+
     def state_at(self, height: int) -> tuple[int, Cid] | None:
         """Epoch and state root after ``height``, 0 for genesis; None if that block is not held here."""
         if height == 0:

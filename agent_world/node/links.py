@@ -2,7 +2,7 @@
 
 Every node keeps a few dials of its own, and as many others dial it: a random graph of mean degree two times
 ``OWN_DIALS`` stays connected when a third of it is gone. Validators dial each other too, as far as they can be found,
-so that votes go directly.
+so that votes go directly; so do storage nodes that share content, so that each knows where its copies are.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ LINKS_ENOUGH: Final = 8
 """With so many links, whoever made them, no further one is looked for."""
 VALIDATOR_DIALS_MAX: Final = 32
 """Dials of a validator to others, beyond its own few."""
+KEEPER_DIALS_MAX: Final = 32
+"""Dials of a storage node to others with which it shares content, beyond its own few."""
 HEARD_MAX: Final = 1_024
 """Peers heard of and not dialled; the one heard of longest ago is forgotten."""
 SETTLE_MS: Final = 5_000
@@ -52,6 +54,8 @@ class Links:
         self._count = count
         self._heard: OrderedDict[PeerId, _Heard] = OrderedDict()
         self._chosen: set[PeerId] = set()
+        self._keepers: set[PeerId] = set()
+        """Of the own dials: storage nodes that this one shares content with."""
         self._own: dict[PeerId, int] = {}
         """Peers dialled and kept, with the last time that they were linked, or the time of the first dial."""
 
@@ -69,9 +73,21 @@ class Links:
         """Whether this node dials the peer and keeps the link."""
         return peer in self._own
 
+    def heard(self) -> tuple[PeerId, ...]:
+        """Peers heard of and not dialled."""
+        return tuple(self._heard)
+
+    def keep(self, peer: PeerId) -> None:
+        """A peer heard of stores for the world, as this node does: dial it, however many links there are."""
+        if peer not in self._heard or len(self._keepers) >= KEEPER_DIALS_MAX:
+            return
+        self._keepers.add(peer)
+        self._dial([peer], 1, self._clock.now_ms())
+
     def drop(self, peer: PeerId) -> None:
         """The peer is banned: neither dial nor remember it."""
         self._heard.pop(peer, None)
+        self._keepers.discard(peer)
         if self._own.pop(peer, None) is not None:
             self._network.forget(peer)
 
@@ -134,12 +150,14 @@ class Links:
         for peer in [peer for peer, since_ms in self._own.items() if now_ms - since_ms >= PATIENCE_MS]:
             if peer not in self._chosen:
                 del self._own[peer]
+                self._keepers.discard(peer)
                 self._network.forget(peer)
                 self._count("links.let_go")
 
     def _drop_surplus(self, linked: Mapping[PeerId, bool]) -> None:
         """After churn there may be more dials than wanted; the surplus is not dialled again once its link ends."""
-        plain = [peer for peer in self._own if linked.get(peer) is False and peer not in self._chosen]
+        wanted = self._chosen | self._keepers
+        plain = [peer for peer in self._own if linked.get(peer) is False and peer not in wanted]
         for peer in sorted(plain, key=self._rank)[OWN_DIALS:]:
             del self._own[peer]
             self._network.forget(peer)

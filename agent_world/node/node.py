@@ -45,7 +45,9 @@ from agent_world.node.peering import Peering
 from agent_world.node.pool import ActionPool
 from agent_world.node.provider_search import ProviderSearch
 from agent_world.node.pull import Puller, PullParts
+from agent_world.node.reading import ContentReader
 from agent_world.node.repair import PendingRepair
+from agent_world.node.replicas import replicas_of
 from agent_world.node.replication import replication_of
 from agent_world.node.seat import Seat
 from agent_world.node.settings import NodeSettings
@@ -112,6 +114,7 @@ class Node:
         search = ProviderSearch(network, self.peering.links.is_own)
         self.client = DistributedClient(network, search, self.fetcher, self.sources.describe)
         self.healer = Healer(self.client, self.blobs)
+        self.reader = ContentReader(self.large, self.client, self.fetcher.peers)
         self.collecting, self.scrub, self.pinning, self.files, self.archives = keep_content(self, home)
         self.puller = self._puller() if settings.role is Role.STORAGE else None
         self.equivocations = Equivocations(self.ledger, EvidenceBook(home), network)
@@ -122,11 +125,18 @@ class Node:
         self.catch_up = CatchUp(self.ledger, network, self.healer, self.clock, votes=self.voting is not None)
         self.discovery = self._discovery(home, search)
         self.challenges = self._challenges(home)
+        self.replicas = replicas_of(self, home)
         self.replication = replication_of(self, home)
         self.snapshot_search = SnapshotSearch(network, self.sources, self.client, self.ledger.world_id)
         self._wire_up()
 
+    def _puller(self) -> Puller:
+        neighbours = self.fetcher.peers
+        parts = PullParts(self.ledger, self.blobs, self.content, self.client, self.large, neighbours, self.clock)
+        return Puller(parts)
+
     def _discovery(self, home: Home, search: ProviderSearch) -> Discovery:
+        storage = self.settings.config.storage
         return Discovery(
             DiscoveryParts(
                 home=home,
@@ -139,16 +149,12 @@ class Node:
                 sources=self.sources,
                 search=search,
                 snapshots=self.snapshots,
-                snapshot_every_heights=self.settings.config.storage.snapshot_every_heights,
+                snapshot_every_heights=storage.snapshot_every_heights,
+                leaves_content=self.settings.config.replicas.target_replicas_per_blob > 0,
                 clock=self.clock,
                 voter=lambda: None if self.seat is None else self.seat.key,
             )
         )
-
-    def _puller(self) -> Puller:
-        neighbours = self.fetcher.peers
-        parts = PullParts(self.ledger, self.blobs, self.content, self.client, self.large, neighbours, self.clock)
-        return Puller(parts)
 
     def _challenges(self, home: Home) -> Challenges:
         settings, config = self.settings, self.settings.config.challenge
@@ -299,6 +305,7 @@ class Node:
                 nursery.start_soon(self.equivocations.run)
                 nursery.start_soon(self.replication.run)
                 nursery.start_soon(self.challenges.run)
+                nursery.start_soon(self.replicas.run)
                 if self.lease is not None:
                     nursery.start_soon(self.lease.run)
                 if self.puller is not None:

@@ -11,6 +11,7 @@ from agent_world.node.challenge_control import ChallengeRoutes
 from agent_world.node.fs_control import FsRoutes
 from agent_world.node.node import Node
 from agent_world.node.provide_control import ProvideRoutes
+from agent_world.node.replica_control import ReplicaRoutes
 from agent_world.node.replication_control import ReplicationRoutes
 from agent_world.node.store_control import StoreRoutes
 
@@ -24,5 +25,6 @@ def node_routes(node: Node) -> list[Route]:
         *FsRoutes(node.files).routes(),
         *ReplicationRoutes(node.replication).routes(),
         *ChallengeRoutes(node.challenges).routes(),
+        *ReplicaRoutes(node.replicas).routes(),
         *ProvideRoutes(node.discovery, node.client, node.sources, node.clock).routes(),
     ]

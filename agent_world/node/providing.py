@@ -59,6 +59,11 @@ class ProviderCache:
         """Announce from the next ``republish_local`` on; returns how many are new."""
         return self._roots.register(cids, now_ms)
 
+    def withdraw(self, cid: Cid) -> None:
+        """Announce it no more; records at others run out by themselves."""
+        self._roots.withdraw(cid)
+        self._dht.withdraw(cid)
+
     async def query_providers(self, content: Cid, *, timeout_s: float) -> Sequence[PeerId]:
         """Others who provide, and this node if it does; raises Unavailable if nobody answered and it does not."""
         own = {self._own_id} if self._roots.has(content) and self._has(content) else set()

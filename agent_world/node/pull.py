@@ -1,4 +1,4 @@
-"""The storage role: holds everything that committed blocks link to (D9).
+"""The storage role: holds everything that committed blocks link to, or its share of what the world names (D9).
 
 It walks the links of every committed block. What this node executed is here already; what lies outside the state
 (content of objects) is fetched from peers, several times if need be, and marked unavailable after that: nothing
@@ -7,8 +7,9 @@ ever waits for it. Of a file the manifest is fetched here and the chunks by ``pu
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 import structlog
@@ -45,6 +46,26 @@ REOPEN_PAUSE_MS: Final = 10_000
 """However many peers come, they bring it about no more often than this."""
 
 
+PREFERRED_MAX: Final = 1_024
+"""Contents of which it is remembered who has them; the oldest is forgotten, and everybody is asked for it."""
+
+
+class Assignment(Protocol):
+    """Which of the content that the world names is pulled; satisfied by ``holdings.Holdings``."""
+
+    def named(self, contents: dict[Cid, int], at_ms: int) -> None:
+        """A block of this time names these, with their sizes in bytes."""
+        ...
+
+    def undecided(self, limit: int) -> tuple[Content, ...]:
+        """Content that is neither wanted nor left to others yet."""
+        ...
+
+    def decide(self, item: Content, *, is_here: bool) -> None:
+        """Want it or leave it."""
+        ...
+
+
 @attrs.frozen(slots=True)
 class PullParts:
     """What a puller works with."""
@@ -74,9 +95,23 @@ class Puller:
         self._walked_height = 0
         self._reopened_ms = clock.now_ms()
         self._peer_came = False
+        self._assignment: Assignment | None = None
+        self._preferred: OrderedDict[Cid, PeerId] = OrderedDict()
+        self._kept: Callable[[Cid], None] = lambda _cid: None
         self.counters = Counters()
         for part in (self._seeker, self._files):
             part.counters = self.counters
+
+    def assign(self, assignment: Assignment, kept: Callable[[Cid], None]) -> None:
+        """Leave content to others as ``assignment`` says; ``kept`` is told of what is here as a whole."""
+        self._assignment = assignment
+        self._kept = self._files.kept = kept
+
+    def prefer(self, cid: Cid, source: PeerId) -> None:
+        """Somebody has said who has this content; asked first, if connected."""
+        self._preferred[cid] = source
+        while len(self._preferred) > PREFERRED_MAX:
+            self._preferred.popitem(last=False)
 
     def peer_came(self) -> None:
         """A peer that was not connected before may have what nobody had."""
@@ -108,11 +143,24 @@ class Puller:
                 await self._walk(height)
                 await trio.lowlevel.checkpoint()
             self._reopen()
+            await self._decide()
             due = self._table.due(self._clock.wall_ms(), BATCH_ITEMS)
             if due:
                 await self._pull(due)
             else:
                 await self._rest()
+
+    async def _decide(self) -> None:
+        if self._assignment is None:
+            return
+        for item in self._assignment.undecided(BATCH_ITEMS):
+            data = self._get(item.cid)
+            is_here = data is not None and await self._is_whole(item.cid, data)
+            self._assignment.decide(item, is_here=is_here)
+
+    async def _is_whole(self, cid: Cid, data: bytes) -> bool:
+        size = manifest_size(cid, data)
+        return size is None or await self._files.is_whole(cid, size)
 
     async def _rest(self) -> None:
         due_ms = self._table.next_due_ms()
@@ -137,6 +185,8 @@ class Puller:
             _log.error("a stored block is damaged", height=height, error=str(error))
             return
         stated = await self._stated_sizes(height)
+        if self._assignment is not None:
+            self._assignment.named(stated, self._ledger.time_ms(height))
         wanted: list[tuple[Cid, int]] = []
         for cid, data in self._below(links):
             if data is None or not await self._is_complete(cid, data):
@@ -195,7 +245,8 @@ class Puller:
         # Handed in at this node, or brought by the walk of another block since it was noted.
         found = self._blobs.get_many(item.cid.digest for item in due)
         missing = [item.cid.digest for item in due if item.cid.digest not in found]
-        found.update(await self._client.fetch_near(missing))
+        preferred = [source for item in due if (source := self._preferred.pop(item.cid, None)) is not None]
+        found.update(await self._client.fetch_near(missing, tuple(dict.fromkeys(preferred))))
         # Only what the world names with a size is provided; parts are found through it.
         named = [item.cid for item in due if item.size_bytes and item.cid.digest not in found]
         self._seeker.want(filter(self._is_wanted, named))
@@ -253,6 +304,7 @@ class Puller:
             self._files.wake()
             return
         self._table.mark_have([cid])
+        self._kept(cid)
         try:
             links = links_in(cid, data)
         except DecodeError:

@@ -57,6 +57,8 @@ class FilePuller:
         self._active: dict[Cid, int] = {}
         """Being fetched now, with the bytes that are here."""
         self._news = trio.Event()
+        self.kept: Callable[[Cid], None] = lambda _cid: None
+        """Told of every file of which the last chunk has come."""
         self.counters = Counters()
 
     def wake(self) -> None:
@@ -110,6 +112,7 @@ class FilePuller:
         problem = await self._try(item)
         if problem is None:
             self._table.mark_have([item.cid])
+            self.kept(item.cid)
             self.counters.add("storage.files")
             return
         # A broken file shows no progress, so that its tries come to an end.

@@ -128,7 +128,11 @@ def replication_of(node: Node, home: Home) -> Replication:
 
 
 def _want(node: Node, cid: Cid, size_bytes: int) -> None:
-    node.content.want([(cid, size_bytes)], node.clock.wall_ms())
+    now_ms = node.clock.wall_ms()
+    if node.replicas.holdings.takes_part():
+        node.replicas.holdings.named({cid: size_bytes}, now_ms)
+    else:
+        node.content.want([(cid, size_bytes)], now_ms)
 
 
 def shown_record(opened: OpenedRecord) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class NodeViews(ChainViews):
             "net": node.network.gate.shown(),
             "dht": node.discovery.status(),
             **node.challenges.status(),
+            "replicas": node.replicas.status(),
             "last_error": node.catch_up.last_error,
             "counters": self._counters(),
         }
@@ -146,6 +147,8 @@ class NodeViews(ChainViews):
         merged.update(node.discovery.counters())
         merged.update(node.replication.counters())
         merged.update(node.challenges.all_counters())
+        merged.update(node.replicas.all_counters())
+        merged.update(node.reader.counters)
         merged.update({f"mempool.{name}": count for name, count in node.pool.mempool.counters().items()})
         merged.update({f"store.{name}": count for name, count in node.blobs.counters().items()})
         merged.update({f"net.{name}": count for name, count in node.network.counters().items()})
@@ -213,9 +216,13 @@ class NodeViews(ChainViews):
         return stored
 
     async def content_size(self, cid: Cid, providers: Sequence[PeerId]) -> int:
-        """Bytes of a blob or file, asked of these peers only, or of the connected ones if none are named."""
-        return await self._node.large.size(cid, providers or self._node.fetcher.peers())
+        """Bytes of a blob or file, asked of these peers only, or of whoever has it if none are named."""
+        if not providers:
+            return await self._node.reader.size(cid)
+        return await self._node.large.size(cid, providers)
 
     def read_content(self, cid: Cid, start: int, end: int, providers: Sequence[PeerId]) -> AsyncIterator[bytes]:
         """The bytes ``start`` to ``end`` of a blob or file, fetched while they are read."""
-        return self._node.large.read(cid, start, end, providers or self._node.fetcher.peers())
+        if not providers:
+            return self._node.reader.read(cid, start, end)
+        return self._node.large.read(cid, start, end, providers)

@@ -117,7 +117,8 @@ class Collector:
         waiting = "SELECT position, cid, 1 FROM replication_outbox WHERE position > ? ORDER BY position"
         for _, cid, _ in self._pages(waiting, 0):
             yield "the outbox of the record log", cid, True
-        for _, cid, _ in self._pages("SELECT cid, cid, 1 FROM content WHERE cid > ? ORDER BY cid", b""):
+        kept = "SELECT cid, cid, 1 FROM content WHERE state <> 'named' AND cid > ? ORDER BY cid"
+        for _, cid, _ in self._pages(kept, b""):
             yield "the world, whose content this node keeps,", cid, True
 
     def _pages(self, sql: str, after: object, *before: object) -> Iterator[tuple[str, Cid, int]]:
@@ -146,6 +147,8 @@ class Collector:
                 raise _TooMuch
             reads += 1
             below = self._below(cid)
+            if through_chain:
+                below = self._not_left_to_others(below)
             raw = [(link.digest,) for link in below if link.codec is Codec.RAW]
             self._database.execute_many("INSERT OR IGNORE INTO temp.gc_marks VALUES (?)", raw)
             stack += [link for link in below if link.codec is not Codec.RAW]
@@ -164,6 +167,20 @@ class Collector:
         except DecodeError:
             pass  # anybody may call any bytes dag-cbor: those that are not reach nothing
         return []
+
+    def _not_left_to_others(self, links: list[Cid]) -> list[Cid]:
+        """Without content that the world names and other storage nodes keep."""
+        if not self._database.query("SELECT 1 FROM content_counts WHERE state = 'named' AND items > 0"):
+            return links
+        left: set[bytes] = set()
+        for start in range(0, len(links), PAGE_ROWS):
+            part = [link.to_bytes() for link in links[start : start + PAGE_ROWS]]
+            marks = ", ".join("?" * len(part))
+            rows = self._database.query(
+                f"SELECT cid FROM content WHERE state = 'named' AND cid IN ({marks})", tuple(part)
+            )
+            left.update(cid for (cid,) in rows)
+        return [link for link in links if link.to_bytes() not in left]
 
     def is_marked(self, content_hash: ContentHash) -> bool:
         """Whether a root reaches it, as of ``mark``."""

@@ -1,4 +1,4 @@
-"""Content that the storage role pulls: wanted, being fetched, here, or not to be had at the moment.
+"""Content that the storage role pulls: wanted, being fetched, here, not to be had at the moment, or left to others.
 
 Nothing waits for content: what cannot be had is set aside as unavailable and can be taken up again later.
 """
@@ -23,12 +23,17 @@ PAGE_ROWS_MAX: Final = 1024
 """Rows in one answer; source: one fetch_blobs request (BLOBS_PER_REQUEST_MAX)."""
 RETRY_MS_MAX: Final = 60_000
 """The pause between tries doubles up to this."""
+NEVER_MS: Final = I64_MAX
+"""Later than any clock."""
 ERROR_CHARS_MAX: Final = 200
 """Of an error's text this much is kept; the rest says nothing more."""
 
 
 class ContentState(StrEnum):
     """Where a piece of content is in its life."""
+
+    NAMED = "named"
+    """The world names it, and it is left to other storage nodes, or that is not decided yet."""
 
     WANTED = "wanted"
     FETCHING = "fetching"
@@ -52,6 +57,8 @@ class Content:
     attempts: int
     next_try_ms: TimeMs
     last_error: str
+    is_named: bool = False
+    """Whether the world names it, rather than other content."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -78,6 +85,56 @@ class ContentTable:
                 " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (cid) DO NOTHING",
                 rows,
             )
+
+    def name(self, items: Iterable[tuple[Cid, int]], due_ms: int) -> int:
+        """Content (CID, stated size in bytes) that the world names; it is ``undecided`` from ``due_ms`` on.
+
+        What is wanted or here already stays so, and counts as named from now on. Returns how many rows changed.
+        """
+        rows = [(cid.to_bytes(), min(size, I64_MAX), ContentState.NAMED, due_ms) for cid, size in items]
+        with self._database.transaction():
+            return self._database.execute_many(
+                "INSERT INTO content (cid, size_bytes, state, attempts, next_try_ms, last_error, named)"
+                " VALUES (?, ?, ?, 0, ?, '', 1) ON CONFLICT (cid) DO UPDATE SET named = 1,"
+                " size_bytes = CASE size_bytes WHEN 0 THEN excluded.size_bytes ELSE size_bytes END WHERE named = 0",
+                rows,
+            )
+
+    def leave(self, cids: Iterable[Cid]) -> None:
+        """Others keep these; only ``take_up`` brings one back."""
+        with self._database.transaction():
+            self._database.execute_many(
+                "UPDATE content SET next_try_ms = ? WHERE cid = ? AND state = ?",
+                [(NEVER_MS, cid.to_bytes(), ContentState.NAMED) for cid in cids],
+            )
+
+    def take_up(self, cid: Cid, now_ms: int) -> bool:
+        """Want content that is named; whether it was left to others until now."""
+        return self._reset("cid = ? AND state = ?", (cid.to_bytes(), ContentState.NAMED), now_ms) == 1
+
+    def take_up_all(self, now_ms: int) -> int:
+        """Want everything that is named; how much that is new."""
+        return self._reset("state = ?", (ContentState.NAMED,), now_ms)
+
+    def give_up(self, cid: Cid) -> bool:
+        """Others keep what was here or on its way; whether it was."""
+        with self._database.transaction():
+            return (
+                self._database.execute(
+                    "UPDATE content SET state = ?, here_bytes = 0, next_try_ms = ?, last_error = ''"
+                    " WHERE cid = ? AND named = 1 AND state <> ?",
+                    (ContentState.NAMED, NEVER_MS, cid.to_bytes(), ContentState.NAMED),
+                )
+                == 1
+            )
+
+    def named_after(self, after: Cid | None, limit: int) -> tuple[Content, ...]:
+        """Content that the world names, ascending by CID behind ``after``; at most ``limit`` and PAGE_ROWS_MAX."""
+        rows = self._database.query(
+            f"SELECT {_COLUMNS} FROM content WHERE named = 1 AND cid > ? ORDER BY cid LIMIT ?",
+            (b"" if after is None else after.to_bytes(), min(limit, PAGE_ROWS_MAX)),
+        )
+        return tuple(map(_content, rows))
 
     def get(self, cid: Cid) -> Content | None:
         """What is known of ``cid``; None if nobody wanted it."""
@@ -172,16 +229,16 @@ class ContentTable:
             )
 
 
-_COLUMNS: Final = "cid, size_bytes, state, attempts, next_try_ms, last_error, here_bytes"
+_COLUMNS: Final = "cid, size_bytes, state, attempts, next_try_ms, last_error, here_bytes, named"
 
 
 def _content(row: Row) -> Content:
     """Raises HomeError for a damaged row."""
-    cid, size_bytes, state, attempts, next_try_ms, last_error, here_bytes = row
+    cid, size_bytes, state, attempts, next_try_ms, last_error, here_bytes, named = row
     try:
         return Content(
             cid=Cid.from_bytes(cid), size_bytes=size_bytes, state=ContentState(state), attempts=attempts,
-            next_try_ms=next_try_ms, last_error=last_error, here_bytes=here_bytes,
+            next_try_ms=next_try_ms, last_error=last_error, here_bytes=here_bytes, is_named=bool(named),
         )  # fmt: skip
     except (DecodeError, ValueError, TypeError) as error:
         raise HomeError(f"the table of content is damaged: {error}; restore the home from a copy") from None

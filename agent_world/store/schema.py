@@ -259,6 +259,24 @@ _SCRUB: Final = (
     "CREATE INDEX lost_blobs_by_tries ON lost_blobs (tries, content_hash)",
 )
 
+_REPLICAS: Final = (
+    # named = 1: the world names it, so copies of it are planned. Its state is 'named' too while it is left to others.
+    "ALTER TABLE content ADD COLUMN named INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX content_named ON content (cid) WHERE named = 1",
+    "INSERT INTO content_counts VALUES ('named', 0, 0)",
+    "CREATE INDEX pins_by_cid ON pins (cid)",
+    "CREATE INDEX file_index_by_cid ON file_index (cid)",
+    # since_ms = 0: given up on purpose, so no grace is waited for.
+    "CREATE INDEX gc_given_up ON gc_candidates (content_hash) WHERE since_ms = 0",
+    "DROP TRIGGER content_is_root",
+    """CREATE TRIGGER content_is_root AFTER INSERT ON content
+        WHEN (SELECT marking FROM gc_state) AND NEW.state <> 'named'
+        BEGIN INSERT INTO gc_new_roots SELECT NEW.cid EXCEPT SELECT cid FROM gc_new_roots; END""",
+    """CREATE TRIGGER content_taken_up_is_root AFTER UPDATE OF state ON content
+        WHEN (SELECT marking FROM gc_state) AND OLD.state = 'named' AND NEW.state <> 'named'
+        BEGIN INSERT INTO gc_new_roots SELECT NEW.cid EXCEPT SELECT cid FROM gc_new_roots; END""",
+)
+
 WORLD: Final = Schema(
     application_id=0x4157_5744,
     migrations=(
@@ -273,6 +291,7 @@ WORLD: Final = Schema(
         _REPLICATION,
         _CHALLENGES,
         _SCRUB,
+        _REPLICAS,
     ),
 )
 """world.db ("AWWD"): blobs, blocks, content to pull, peers, what is announced in the DHT and what it answered,

@@ -23,6 +23,7 @@ from agent_world.wire import (
     limits,
     membership,
     module,
+    replica,
     replication,
     rpc,
     signed,
@@ -143,6 +144,7 @@ CATALOGUE: Final[dict[str, tuple[type, ...]]] = {
         lease.LeaseState,
         events.LeaseChanged,
     ),
+    "replica": (replica.ReplicaRequest, replica.ReplicaResponse),
     "replication": (
         replication.FileReplicationRecord,
         replication.OfferRecordRequest,

@@ -20,6 +20,7 @@ from agent_world.testing.vectors_dht import dht_record_vectors
 from agent_world.testing.vectors_evidence import evidence_vectors
 from agent_world.testing.vectors_hello import hello_vectors
 from agent_world.testing.vectors_records import record_vectors
+from agent_world.testing.vectors_replica import replica_answer_vectors, replica_request_vectors
 from agent_world.testing.vectors_replication import log_vectors
 
 PROTOCOLS: Final = Path(__file__).parents[2] / "protocols"
@@ -36,6 +37,8 @@ GENERATORS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "challenge/vectors/answers.json": challenge_answer_vectors,
     "dht/vectors/dht_records.json": dht_record_vectors,
     "hello/vectors/hellos.json": hello_vectors,
+    "replica/vectors/requests.json": replica_request_vectors,
+    "replica/vectors/answers.json": replica_answer_vectors,
     "replication/vectors/log.json": log_vectors,
     **{f"{folder}/vectors/records.json": functools.partial(record_vectors, folder) for folder in CATALOGUE},
 }

@@ -89,6 +89,8 @@ PENDING_IDS_MAX: Final = 1_024
 """Action ids in one get_pending answer: 35 KiB, and as many bodies as one fetch_blobs asks for."""
 CHALLENGE_TTL_MS_MAX: Final = 600_000
 """Longest time that one putting of a storage challenge is valid; bounds how long a replay must be remembered."""
+REPLICA_CONTENTS_MAX: Final = 1024
+"""Contents asked about in one replica request: 40 KiB."""
 ADDRESS_CHARS_MAX: Final = 256
 """One multiaddr as text."""
 CAPABILITY_BYTES_MAX: Final = KIB

@@ -39,6 +39,7 @@ GET_RECORDS: Final = method("get_records")
 FETCH_COMMIT: Final = method("fetch_commit")
 CHALLENGE: Final = method("challenge")
 CHALLENGE_REVEAL: Final = method("challenge_reveal")
+REPLICA: Final = method("replica")
 
 
 @attrs.frozen(slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 from broken_rules import Case, rule_of
 from run_challenge import run_challenge_answers, run_challenge_requests
+from run_replica import run_replica_answers, run_replica_requests
 from run_replication import run_log
 
 from agent_world.consensus import stake
@@ -191,6 +192,8 @@ RUNNERS: dict[str, Callable[[Case, Case], None]] = {
     "challenge/vectors/answers.json": run_challenge_answers,
     "dht/vectors/dht_records.json": run_dht_records,
     "hello/vectors/hellos.json": run_hellos,
+    "replica/vectors/requests.json": run_replica_requests,
+    "replica/vectors/answers.json": run_replica_answers,
     "replication/vectors/log.json": run_log,
     **{f"{folder}/vectors/records.json": run_records for folder in CATALOGUE},
 }
@@ -273,6 +276,8 @@ def test_cases_have_names_of_their_own(path: str) -> None:
         ("challenge/vectors/requests.json", {f"Q{n}" for n in range(1, 8)}),
         ("challenge/vectors/answers.json", {f"Q{n}" for n in range(8, 14)}),
         ("hello/vectors/hellos.json", {f"N{n}" for n in range(1, 7)}),
+        ("replica/vectors/requests.json", {f"R{n}" for n in range(1, 11)}),
+        ("replica/vectors/answers.json", {"R11"}),
         ("replication/vectors/log.json", {f"W{n}" for n in range(1, 9)}),
     ],
 )

@@ -1,0 +1,233 @@
+"""Stack tier: with a target below all each content is kept at so many storage nodes, which see to that themselves."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from random import Random
+
+import trio
+from sharing import (
+    CONFIG,
+    FILE_BYTES,
+    KEEPERS,
+    REPLICAS,
+    SWARM,
+    TARGET,
+    copies,
+    counts,
+    keepers,
+    kept_world,
+    named_file,
+    sum_of,
+)
+
+from agent_world.crypto.hashing import content_hash
+from agent_world.distfs.replicas import responsible
+from agent_world.errors import BlobNotFound, ErrorCode, Refused
+from agent_world.net.interface import RequestHandler
+from agent_world.node.views import NodeViews
+from agent_world.store.content import ContentState
+from agent_world.store.home import HomeLayout
+from agent_world.testing.stack import open_stack
+from agent_world.wire import record, rpc
+from agent_world.wire.blob import FetchBlobsRequest, FetchBlobsResponse
+from agent_world.wire.cid import ContentHash
+from agent_world.wire.ids import PeerId
+from agent_world.wire.limits import RPC_INLINE_BYTES_MAX
+from agent_world.wire.replica import ReplicaAsk, ReplicaRequest
+
+
+async def test_new_content_is_kept_at_as_many_nodes_as_wanted(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_stack(tmp_path, SWARM, config=CONFIG) as stack:
+        cids = await kept_world(stack, 20)
+        await trio.sleep(30)
+        assert counts(stack, cids) == [TARGET] * len(cids)
+        assert all(sum(name in copies(stack, cid) for cid in cids) for name in KEEPERS), "everybody keeps some"
+        assert sum_of(stack, "replicas.attempted") == 0, "there was nothing to plan"
+        holders = {stack.members[name].peer_id for name in copies(stack, cids[0])}
+        assert stack.dht.providers[cids[0].digest] == holders
+        for name in ("o1", "s1", "v2"):
+            if name in stack.members:
+                assert await NodeViews(stack.node(name)).blob(cids[0].digest)
+
+
+async def test_what_a_wiped_node_kept_is_copied_and_no_more(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_stack(tmp_path, SWARM, config=CONFIG) as stack:
+        cids = await kept_world(stack, 20)
+        await trio.sleep(60)
+        lost = [cid for cid in cids if "s2" in copies(stack, cid)]
+        assert lost
+        await stack.stop("s2")
+        assert {len(copies(stack, cid)) for cid in lost} == {TARGET - 1}
+        pulled = sum_of(stack, "storage.pulled")
+        await stack.until(lambda: counts(stack, cids) == [TARGET] * len(cids), "repaired")
+        assert sum_of(stack, "storage.pulled") - pulled == len(lost), "a copy each, and nothing else moved"
+        await trio.sleep(30)
+        assert counts(stack, cids) == [TARGET] * len(cids)
+        assert sum_of(stack, "storage.pulled") - pulled == len(lost)
+
+
+async def test_who_leaves_content_to_others_fails_no_challenge(tmp_path: Path, autojump_clock: object) -> None:
+    """Every member challenges for content that only three of the five keep."""
+    async with open_stack(tmp_path, SWARM, config=CONFIG) as stack:
+        await kept_world(stack, 12)
+        await trio.sleep(120)
+        reports = [stack.status(name)["distfs_challenge_report"] for name in stack.members]
+        assert sum(report["passed_checks"] for report in reports) > 300
+        assert [report["failure_reasons"] for report in reports] == [{}] * len(reports)
+        assert sum(stack.counters(name).get("challenge.not_kept", 0) for name in stack.members) > 5
+
+
+async def test_who_lies_about_what_it_holds_counts_as_no_copy(tmp_path: Path, autojump_clock: object) -> None:
+    """It goes on saying that it holds what it has thrown away; the range of a challenge shows that it does not."""
+    async with open_stack(tmp_path, SWARM, config=CONFIG) as stack:
+        cids = await kept_world(stack, 6)
+        liar = stack.node("s4")
+        mine = [cid for cid in cids if "s4" in copies(stack, cid)]
+        gone = {cid.digest for cid in mine}
+
+        def read(content: ContentHash) -> bytes:
+            if content in gone:
+                raise BlobNotFound(content.hex())
+            return liar.blobs.get(content)
+
+        assert mine
+        liar.challenges.draw.read = read  # type: ignore[method-assign]
+        honest = set(KEEPERS) - {"s4"}
+        await stack.until(
+            lambda: all(len(copies(stack, cid) & honest) >= TARGET for cid in mine), "honest nodes hold enough"
+        )
+
+
+async def test_a_planner_that_dies_is_followed_by_the_next(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_stack(tmp_path, SWARM, config=CONFIG) as stack:
+        cids = await kept_world(stack, 12)
+        planners = {cid: responsible(cid.digest, keepers(stack)) for cid in cids}
+        names = {member.peer_id: name for name, member in stack.members.items()}
+        planner = planners[cids[0]]
+        assert planner is not None
+        victim = names[planner]
+        await stack.stop(victim)
+        await stack.until(lambda: counts(stack, cids) == [TARGET] * len(cids), "the others plan what it planned")
+
+
+async def test_a_target_that_refuses_is_noted_and_others_get_their_copies(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_stack(tmp_path, SWARM, config=CONFIG) as stack:
+        cids = await kept_world(stack, 12)
+
+        async def full(handler: RequestHandler, peer: PeerId, data: bytes) -> bytes:
+            request = record.from_bytes(ReplicaRequest, data, size_max=RPC_INLINE_BYTES_MAX)
+            if request.ask is ReplicaAsk.HOLD:
+                raise Refused(ErrorCode.BUSY, "there is no room for it here", rule="R8")
+            return await handler(peer, data)
+
+        stack.network("s5").lie(rpc.REPLICA, full)
+        await stack.stop("s1")
+        takers = set(KEEPERS) - {"s1", "s5"}
+        able = [cid for cid in cids if not takers <= copies(stack, cid)]
+        await stack.until(
+            lambda: all(len(copies(stack, cid)) == TARGET or takers <= copies(stack, cid) for cid in cids),
+            "who can takes the copies",
+        )
+        assert able
+        failed = [
+            row["error"]
+            for name in takers
+            for row in stack.status(name)["replicas"]["last_round"]["report"]["failed_tasks"]
+        ]
+        refused = sum_of(stack, "replicas.task_refused.R8")
+        assert refused or not failed
+        assert all("no room" in error for error in failed)
+
+
+async def test_wrong_bytes_from_a_source_are_not_taken_for_a_copy(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_stack(tmp_path, SWARM, config=CONFIG) as stack:
+        cids = await kept_world(stack, 12)
+
+        async def wrong(_handler: RequestHandler, _peer: PeerId, data: bytes) -> bytes:
+            asked = record.from_bytes(FetchBlobsRequest, data, size_max=RPC_INLINE_BYTES_MAX).content_hashes
+            return record.to_bytes(FetchBlobsResponse(blobs=tuple(b"other bytes" for _ in asked)))
+
+        stack.network("s3").lie(rpc.FETCH_BLOBS, wrong)
+        await stack.stop("s1")
+        await stack.until(lambda: counts(stack, cids) == [TARGET] * len(cids), "repaired from honest holders")
+        for cid in cids:
+            for name in copies(stack, cid):
+                assert content_hash(stack.node(name).blobs.get(cid.digest)) == cid.digest
+
+
+async def test_a_copy_made_and_not_announced_is_announced_after_a_restart(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_stack(tmp_path, SWARM, config=CONFIG) as stack:
+        cids = await kept_world(stack, 6)
+        await trio.sleep(10)
+        mine = [cid for cid in cids if "s3" in copies(stack, cid)]
+        await stack.stop("s3")
+        peer = stack.members["s3"].peer_id
+        with closing(sqlite3.connect(HomeLayout(stack.members["s3"].home).world_db)) as database, database:
+            database.execute("DELETE FROM provided_roots")
+        for cid in mine:
+            stack.dht.providers[cid.digest].discard(peer)
+        await stack.start("s3")
+        await stack.until(lambda: all(peer in stack.dht.providers[cid.digest] for cid in mine), "announced")
+
+
+async def test_a_file_moves_as_a_whole_and_is_read_from_anywhere(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_stack(tmp_path, SWARM, config=CONFIG) as stack:
+        await kept_world(stack, 1)
+        cid = await named_file(stack)
+        holder = min(copies(stack, cid))
+        before = {name: stack.node(name).blobs.usage().size_bytes for name in KEEPERS if name not in copies(stack, cid)}
+        await stack.stop(holder)
+        await stack.until(lambda: len(copies(stack, cid)) == TARGET, "another node has copied it")
+        (new,) = [name for name in before if name in copies(stack, cid)]
+        assert await stack.node(new).large.here(cid) == FILE_BYTES
+        moved = sum(stack.node(name).blobs.usage().size_bytes - size for name, size in before.items())
+        assert FILE_BYTES <= moved < FILE_BYTES * 1.1, "once, and nowhere else"
+        (other,) = [name for name in before if name not in copies(stack, cid)]
+        await stack.stop("v1")  # who has put it there is gone
+        assert await stack.node(other).large.here(cid) == 0
+        views = NodeViews(stack.node(other))
+        assert await views.content_size(cid, ()) == FILE_BYTES
+        read = b"".join([part async for part in views.read_content(cid, 0, FILE_BYTES, ())])
+        assert read == Random("file").randbytes(FILE_BYTES)
+
+
+async def test_a_copy_that_was_cut_off_by_a_restart_is_finished(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_stack(tmp_path, SWARM, config=CONFIG) as stack:
+        await kept_world(stack, 1)
+        cid = await named_file(stack)
+        takers = [name for name in KEEPERS if name not in copies(stack, cid)]
+        await stack.stop(min(copies(stack, cid)))
+
+        def fetching() -> list[str]:
+            rows = {name: stack.node(name).content.get(cid) for name in takers}
+            return [name for name, row in rows.items() if row is not None and row.state is ContentState.FETCHING]
+
+        for _ in range(60_000):
+            if fetching():
+                break
+            await trio.sleep(0.001)
+        (taker,) = fetching()
+        await stack.stop(taker)
+        assert len(copies(stack, cid)) == TARGET - 1
+        await stack.start(taker)
+        await stack.until(lambda: len(copies(stack, cid)) >= TARGET, "it is finished")
+
+
+async def test_a_node_that_is_away_for_a_moment_costs_no_copies(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_stack(tmp_path, SWARM, config=CONFIG) as stack:
+        cids = await kept_world(stack, 12)
+        await trio.sleep(12)
+        pulled = sum_of(stack, "storage.pulled") - stack.counters("s2").get("storage.pulled", 0)
+        await stack.stop("s2")
+        await trio.sleep(REPLICAS.poll_interval_ms / 1_000 + 0.5)
+        await stack.start("s2")
+        await trio.sleep(30)
+        assert sum_of(stack, "storage.pulled") == pulled, "nobody has copied anything"
+        assert counts(stack, cids) == [TARGET] * len(cids)

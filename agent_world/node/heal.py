@@ -12,7 +12,7 @@ import trio
 from agent_world.errors import BlobHashMismatch, BlobNotFound, StoreFull
 from agent_world.node.counters import Counters
 from agent_world.node.fetch import BlobFetcher
-from agent_world.store.blobs import BlobStore
+from agent_world.store.blob_store import BlobStore
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.ids import PeerId
 from agent_world.world.trie import NodeMissing

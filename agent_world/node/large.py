@@ -25,7 +25,7 @@ from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, Erro
 from agent_world.node.storing import Aside, OnStored, in_thread, storing, uncounted
 from agent_world.node.transfer import BlobTransfer
 from agent_world.store.blob_hold import BlobHold
-from agent_world.store.blobs import BlobStore
+from agent_world.store.blob_store import BlobStore
 from agent_world.wire.blob import FileManifest
 from agent_world.wire.cid import Cid, Codec, ContentHash
 from agent_world.wire.ids import PeerId

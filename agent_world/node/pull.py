@@ -25,7 +25,7 @@ from agent_world.node.large import LargeContent
 from agent_world.node.ledger import Ledger
 from agent_world.node.pull_files import FilePuller
 from agent_world.node.sources import Sources
-from agent_world.store.blobs import BlobStore
+from agent_world.store.blob_store import BlobStore
 from agent_world.store.content import Content, ContentState, ContentTable
 from agent_world.wire.cid import Cid, Codec
 

@@ -17,13 +17,13 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import attrs
 
 from agent_world.distfs.links import links_in
-from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, ErrorCode, HomeError, Refused
+from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, ErrorCode, Refused, StoreNotWritable
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.home import Home
 from agent_world.wire.cid import Cid, Codec, ContentHash
@@ -71,11 +71,9 @@ class Collector:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """One collection of a home at a time, over all processes; raises Refused (ERR_BUSY), HomeError."""
-        try:
+        """One collection of a home at a time, over all processes; raises Refused (ERR_BUSY), StoreNotWritable."""
+        with self._database.faults.writing("blobs", f"{self._lock_path} cannot be opened"):
             lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise HomeError(f"{self._lock_path} cannot be opened: {error.strerror}") from None
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,7 +82,9 @@ class Collector:
             try:
                 yield
             finally:
-                self._end()
+                # The next collection does the same at its beginning; until then triggers note roots in vain.
+                with suppress(StoreNotWritable):
+                    self._end()
         finally:
             os.close(lock)
 

@@ -17,13 +17,13 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
 
 import attrs
 
 from agent_world.distfs.links import links_in
-from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, ErrorCode, Refused, StoreNotWritable
+from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, ErrorCode, Refused
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.home import Home
 from agent_world.wire.cid import Cid, Codec, ContentHash
@@ -82,9 +82,7 @@ class Collector:
             try:
                 yield
             finally:
-                # The next collection does the same at its beginning; until then triggers note roots in vain.
-                with suppress(StoreNotWritable):
-                    self._end()
+                self._end()
         finally:
             os.close(lock)
 

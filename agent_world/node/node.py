@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import structlog
 import trio
@@ -110,7 +111,7 @@ class Node:
         self.content = ContentTable(home, config.storage)
         search = ProviderSearch(network, self.peering.links.is_own)
         self.sources = Sources(network, self.peering, self.fetcher, search)
-        self.collecting, self.scrub, self.pinning, self.files, self.archives = keep_content(self, home)
+        self.disk, self.collecting, self.scrub, self.pinning, self.files, self.archives = keep_content(self, home)
         self.puller = self._puller() if settings.role is Role.STORAGE else None
         self.equivocations = Equivocations(self.ledger, EvidenceBook(home), network)
         self.seat = None if validator_key is None else self._seat(home, validator_key)
@@ -284,22 +285,9 @@ class Node:
                     nursery.start_soon(_drain, subscription)
                 nursery.start_soon(self.peering.run)
                 nursery.start_soon(self.peer_control.run)
-                nursery.start_soon(self.catch_up.run)
-                nursery.start_soon(self.announcer.run)
-                nursery.start_soon(self.repair.run, self.settings.config.net.heartbeat_s)
-                nursery.start_soon(self.healer.run)
-                nursery.start_soon(self.collecting.run)
-                nursery.start_soon(self.scrub.run)
-                nursery.start_soon(self.discovery.run)
-                nursery.start_soon(self.equivocations.run)
-                nursery.start_soon(self.replication.run)
-                nursery.start_soon(self.challenges.run)
-                if self.lease is not None:
-                    nursery.start_soon(self.lease.run)
-                if self.puller is not None:
-                    nursery.start_soon(self.puller.run)
-                if self.voting is not None:
-                    nursery.start_soon(self.voting.run)
+                nursery.start_soon(self.disk.run)
+                for name, part in self._enduring().items():
+                    nursery.start_soon(self.disk.endure, name, part)
                 self.peering.dial_known()
                 _log.info(
                     "node is up",
@@ -309,6 +297,23 @@ class Node:
                     height=self.ledger.height,
                 )
                 task_status.started(None)
+
+    def _enduring(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """The parts that read and write the store, by their names in counters and logs."""
+        parts: dict[str, Callable[[], Awaitable[None]]] = {
+            "catch_up": self.catch_up.run,
+            "announcer": self.announcer.run,
+            "repair": partial(self.repair.run, self.settings.config.net.heartbeat_s),
+            "healer": self.healer.run,
+            "collecting": self.collecting.run,
+            "scrub": self.scrub.run,
+            "discovery": self.discovery.run,
+            "equivocations": self.equivocations.run,
+            "replication": self.replication.run,
+            "challenges": self.challenges.run,
+        }
+        optional = {"lease": self.lease, "puller": self.puller, "voting": self.voting}
+        return parts | {name: part.run for name, part in optional.items() if part is not None}
 
     async def _plug_in(self) -> list[Subscription]:
         """Handlers onto methods, channels and topics."""

@@ -105,6 +105,7 @@ class Puller:
         while True:
             for height in range(self._walked_height + 1, self._ledger.height + 1):
                 await self._walk(height)
+                self._walked_height = height  # not before: a fault of the disk in between must not skip it
                 await trio.lowlevel.checkpoint()
             self._reopen()
             due = self._table.due(self._clock.wall_ms(), BATCH_ITEMS)
@@ -127,7 +128,6 @@ class Puller:
 
     async def _walk(self, height: int) -> None:
         """Note what the block at ``height`` links to and is not here."""
-        self._walked_height = height
         try:
             links = self._ledger.links(height)
         except ChainError as error:

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, Final, Self
 from unittest.mock import patch
 
+from agent_world.store import database
 from agent_world.store.database import Database
+from agent_world.store.reading_place import Place
 
 WRITES: Final = ("INSERT", "UPDATE", "DELETE", "BEGIN", "COMMIT", "RELEASE", "SAVEPOINT")
 """Statements that write; undoing is never refused."""
@@ -32,7 +34,7 @@ _UNDOES: Final = frozenset({errno.ENOSPC, errno.EIO})
 
 
 class FaultyDisk:
-    """Of everything below one folder. Works while ``active`` is entered; a Database has to be ``wrap``ped."""
+    """Of everything below one folder. Works while ``active`` is entered."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
@@ -99,6 +101,9 @@ class FaultyDisk:
             patch("os.unlink", self._before(os.unlink)),
             patch("os.mkdir", self._before(os.mkdir)),
             patch("os.link", self._before(os.link)),
+            patch("os.write", self._before(os.write, descriptor=True)),
+            patch("os.fdatasync", self._before(os.fdatasync, descriptor=True)),
+            patch.object(database, "_connect", self._connecting(database._connect)),
         ):
             yield self
 
@@ -112,9 +117,16 @@ class FaultyDisk:
 
         return checked
 
-    def wrap(self, database: Database) -> None:
-        """Statements of this database go through here too."""
-        database._connection = _Connection(database._connection, self)  # type: ignore[assignment]
+    def _connecting(self, real: Callable[[Place], sqlite3.Connection]) -> Callable[[Place], Any]:
+        def connect(place: Place) -> Any:
+            connection = real(place)
+            return _Connection(connection, self) if str(place.path).startswith(self._folder) else connection
+
+        return connect
+
+    def wrap(self, opened: Database) -> None:
+        """Statements of a database that was opened before go through here too."""
+        opened._connection = _Connection(opened._connection, self)  # type: ignore[assignment]
 
     def check_statement(self, sql: str, connection: sqlite3.Connection) -> None:
         """Raise what SQLite raises if this one is refused."""

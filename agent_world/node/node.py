@@ -184,6 +184,8 @@ class Node:
         """Everything that one part tells another."""
         self.blobs.wall_ms = self.clock.wall_ms
         self.files.index.written = self.replication.file_written
+        self.files.index.removed = self.replication.file_removed
+        self.files.index.check_writer = self.replication.check_writer
         self.sources.challenge_ratio = self.challenges.pass_ratio
         self.fetcher.order = self.sources.for_content
         self.healer.providers = self.sources.providers

@@ -112,7 +112,7 @@ class Collector:
         for path, cid, _ in self._pages("SELECT path, cid, 1 FROM file_index WHERE path > ? ORDER BY path", ""):
             yield f"file {path!r}", cid, True
         # The record log may have dropped or replaced the row in the index of what still waits to be published.
-        waiting = "SELECT position, cid, 1 FROM replication_outbox WHERE position > ? ORDER BY position"
+        waiting = "SELECT position, cid, 1 FROM replication_outbox WHERE position > ? AND cid != x'' ORDER BY position"
         for _, cid, _ in self._pages(waiting, 0):
             yield "the outbox of the record log", cid, True
         for _, cid, _ in self._pages("SELECT cid, cid, 1 FROM content WHERE cid > ? ORDER BY cid", b""):

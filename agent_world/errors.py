@@ -6,7 +6,10 @@ AgentWorldError
 ├── DataError             stored data are damaged or belong to something else                    exit 65
 │   ├── HomeError         the home directory is foreign, half made, locked or damaged
 │   │   ├── DatabaseDamaged   a database file in it is half made or broken
-│   │   └── GuardLost     both files of the vote guard are missing or damaged; the operator must say so
+│   │   ├── GuardLost     both files of the vote guard are missing or damaged; the operator must say so
+│   │   └── StoreFault        the disk refuses; nothing stored is wrong, and it may pass            exit 74
+│   │       ├── StoreNotWritable  a write: full, read-only, rights lost, broken
+│   │       └── StoreNotReadable  a read: rights lost, broken
 │   ├── BlobNotFound      no blob of that hash here
 │   ├── BlobHashMismatch  bytes do not hash to their name
 │   ├── BlobTooLarge      content above the size of one blob; it must travel as a file manifest
@@ -92,6 +95,40 @@ class DatabaseDamaged(HomeError):
 
 class GuardLost(HomeError):
     """What this validator signed is not known: its guard is missing or damaged. Nothing is signed before it is."""
+
+
+class DiskReason(StrEnum):
+    """Why a disk refuses, for programs; stable."""
+
+    FULL = "disk_full"
+    """No space, or the user's quota of it is used up."""
+    READ_ONLY = "read_only"
+    """The file system, or the file, cannot be written by anybody."""
+    DENIED = "no_permission"
+    """Whoever runs this program may not."""
+    BROKEN = "io_error"
+    """The device reports an error, or anything else."""
+
+
+class StoreFault(HomeError):
+    """The disk refuses, for a ``reason``. What is stored is as it was, and the same call may succeed later.
+
+    After sysexits.h (EX_IOERR): the fault is the machine's, not that of the data or of the caller.
+    """
+
+    exit_code = 74
+
+    def __init__(self, message: str, reason: DiskReason = DiskReason.BROKEN) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class StoreNotWritable(StoreFault):
+    """The disk takes no write: nothing of the change was stored."""
+
+
+class StoreNotReadable(StoreFault):
+    """The disk gives no bytes; whether they are sound is not known."""
 
 
 class BlobNotFound(DataError):

@@ -17,6 +17,7 @@ from agent_world.cli.progress import bytes_progress, counted
 from agent_world.crypto.hashing import verify_blob
 from agent_world.distfs.manifest import ManifestBuilder
 from agent_world.errors import BlobHashMismatch, UsageError
+from agent_world.store.disk_faults import not_writable
 from agent_world.wire.cid import Cid, ContentHash
 
 
@@ -93,7 +94,10 @@ def _deliver(parts: Iterator[bytes], output: Path | None, digest: ContentHash, *
 
 
 def write_new(output: Path, parts: Iterator[bytes]) -> int:
-    """Write a file that must not exist; nothing is left of it if the parts end in an error. Returns its size."""
+    """Write a file that must not exist; nothing is left of it if the parts end in an error. Returns its size.
+
+    Raises UsageError for a name that is taken or whose folder is none, StoreNotWritable for what the disk refuses.
+    """
     size = 0
     try:
         with output.open("xb") as file:
@@ -104,6 +108,8 @@ def write_new(output: Path, parts: Iterator[bytes]) -> int:
             except BaseException:
                 output.unlink()
                 raise
-    except OSError as error:
+    except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"cannot write {output}: {error}") from None
+    except OSError as error:
+        raise not_writable(f"cannot write {output}", error) from None
     return size

@@ -11,11 +11,10 @@ from typing import Any
 import attrs
 
 from agent_world.cli.client import NodeClient
-from agent_world.crypto.hashing import content_hash
-from agent_world.distfs.manifest import ManifestBuilder
+from agent_world.distfs.content_stream import cid_of_stream
 from agent_world.distfs.paths import normalise
 from agent_world.errors import ErrorCode, Refused, UsageError
-from agent_world.wire.limits import BLOB_BYTES_MAX, MIB
+from agent_world.wire.limits import MIB
 
 Advanced = Callable[[int], None]
 """Told of so many bytes more."""
@@ -101,19 +100,13 @@ def plan(
 def file_hash(file: Path, advanced: Advanced) -> str:
     """Content hash of a file as the index has it: of its one blob, or of its manifest. Raises OSError."""
     with file.open("rb") as source:
-        head = source.read(BLOB_BYTES_MAX + 1)
-        advanced(len(head))
-        if len(head) <= BLOB_BYTES_MAX:
-            return content_hash(head).hex()
-        builder = ManifestBuilder()
-        part = head
-        while part:
-            for _blob in builder.add(part):
-                continue  # only the manifest is of interest
-            part = source.read(MIB)
-            advanced(len(part))
-        *_, (manifest, _data) = builder.finish()
-    return manifest.digest.hex()
+
+        def parts() -> Iterator[bytes]:
+            while part := source.read(MIB):
+                advanced(len(part))
+                yield part
+
+        return cid_of_stream(parts()).digest.hex()
 
 
 class FolderSync:

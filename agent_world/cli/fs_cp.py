@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from agent_world.cli.client import NodeClient, home_option
+from agent_world.cli.fs_files import tell_if_local
 from agent_world.cli.output import json_option, show
 from agent_world.errors import UsageError
 
@@ -24,4 +25,6 @@ def command(source: str, path: str, if_match: str | None, if_absent: bool, home:
         raise UsageError("--if-match and --if-absent exclude each other")
     asked = {"source": source, "path": path, "if_match": if_match, "if_absent": if_absent}
     with NodeClient(home) as node:
-        show(node.post_json("/fs/copy", asked), as_json=as_json)
+        copied = node.post_json("/fs/copy", asked)
+    show(copied, as_json=as_json)
+    tell_if_local(copied)

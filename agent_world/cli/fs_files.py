@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import click
 
 from agent_world.cli.client import NodeClient
 
@@ -17,3 +19,13 @@ def all_files(node: NodeClient, prefix: str) -> Iterator[dict[str, Any]]:
         if not found["more"]:
             return
         after = found["files"][-1]["path"]
+
+
+def tell_if_local(written: Mapping[str, Any]) -> None:
+    """Say on standard error that no other node gets a file that was written, so that nobody waits for it."""
+    if written.get("is_local"):
+        click.echo(
+            f"{written['path']} is this node's own: it does not hold the writer's lease (lease acquire), so no other"
+            " node gets the file",
+            err=True,
+        )

@@ -17,7 +17,7 @@ from agent_world.crypto.hashing import verify_blob
 from agent_world.crypto.keys import KeyPair
 from agent_world.crypto.signing import Domain, require_valid, sign_record
 from agent_world.distfs.manifest import manifest_size
-from agent_world.distfs.paths import normalise
+from agent_world.distfs.paths import is_reserved, normalise
 from agent_world.errors import (
     AgentWorldError,
     BlobHashMismatch,
@@ -56,10 +56,11 @@ class WriterLease:
 
 @attrs.frozen(slots=True, kw_only=True)
 class FileEntry:
-    """One file of the index."""
+    """One file of the index, or that there is none."""
 
     path: str
-    content: Cid
+    content: Cid | None
+    """None: the file is removed."""
     size_bytes: U64
     updated_at_ms: TimeMs
 
@@ -187,9 +188,10 @@ def build_replication_record(
     """The next record of a writer under its lease, after whatever the guard has accepted last.
 
     Raises Refused: ERR_UNAUTHORIZED (W9) for a term that is over or another's, ERR_STATE_MISMATCH at the end of all
-    sequences; RemoteError (W4) for a path that is none.
+    sequences; RemoteError (W4, W13) for a path or a removal that is none.
     """
     check_path(entry.path)
+    check_removal(entry.path, entry.content, entry.size_bytes)
     term, sequence = lease.term, 1
     if guard.writer_id is not None and term <= guard.writer_epoch:
         if term < guard.writer_epoch or lease.holder_id != guard.writer_id:
@@ -224,7 +226,7 @@ def sign_replication_record(said: FileReplicationRecord, genesis_hash: Hash32, k
 
 
 def open_record(data: bytes, world_id: WorldId, genesis_hash: Hash32) -> OpenedRecord:
-    """A record of this world with its signature verified; raises RemoteError (W1 to W5)."""
+    """A record of this world with its signature verified; raises RemoteError (W1 to W5, W13)."""
     # [REJECT] W1: a strict Signed of at most 2 KiB around a strict FileReplicationRecord.
     try:
         signed = record.from_bytes(Signed, data, size_max=REPLICATION_BYTES_MAX)
@@ -236,6 +238,7 @@ def open_record(data: bytes, world_id: WorldId, genesis_hash: Hash32) -> OpenedR
         raise RemoteError("W2", f"world {said.world_id!r}")
     _check_place(said)
     check_path(said.path)
+    check_removal(said.path, said.content, said.size_bytes)
     # [REJECT] W5: it is signed with ``key`` for the domain replication.
     require_valid(Domain.REPLICATION, genesis_hash, signed, "W5")
     return OpenedRecord(record=said, key=signed.key, data=data)
@@ -262,6 +265,13 @@ def check_path(path: str) -> None:
         raise RemoteError("W4", f"{path[:80]!r} is not in normal form, which is {normal[:80]!r}")
     if path.startswith(COMMITS) and not 1 <= (commit_height(path) or 0) <= I64_MAX:
         raise RemoteError("W4", f"{path[:80]!r} names no height")
+
+
+def check_removal(path: str, content: Cid | None, size_bytes: int) -> None:
+    """Raise RemoteError (W13) for a removal that states bytes or is of a commit."""
+    # [REJECT] W13: a removal, whose content is null, has size_bytes 0, and its path is not below consensus/.
+    if content is None and (size_bytes or is_reserved(path)):
+        raise RemoteError("W13", f"a removal of {path[:80]!r} with {size_bytes} bytes")
 
 
 def commit_path(height: int) -> str:
@@ -294,7 +304,9 @@ def check_block(said: FileReplicationRecord, block_hash: Hash32 | None) -> None:
 
 
 def check_content(said: FileReplicationRecord, data: bytes) -> None:
-    """Raise RemoteError (W8) unless these are the bytes, or the manifest, that a record names."""
+    """Raise RemoteError (W8) unless these are the bytes, or the manifest, that a record names; of a removal none."""
+    if said.content is None:
+        return
     try:
         verify_blob(data, said.content.digest)
     except BlobHashMismatch as error:
@@ -320,7 +332,7 @@ class ReplicaStore(Protocol):
 def apply_replication_record(
     store: ReplicaStore, opened: OpenedRecord, lease: WriterLease | None, data: bytes
 ) -> SingleWriterReplicationGuard:
-    """Check everything, then store it all at once; returns the guard that is stored now.
+    """Check everything, then store it all at once; ``data`` is the content, of a removal nothing. The guard now.
 
     Raises RemoteError (W7, W8), Refused (W9, W10), and HomeError of the disk; nothing has changed then.
     """

@@ -10,7 +10,7 @@ from agent_world.errors import BlobHashMismatch, BlobNotFound
 from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
 from agent_world.node.ledger import Ledger
-from agent_world.store.blobs import BlobStore
+from agent_world.store.blob_store import BlobStore
 from agent_world.sync.keepers import Keepers
 from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.hello import Hello

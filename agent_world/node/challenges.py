@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
@@ -13,14 +13,20 @@ from agent_world.distfs.challenge_json import cursor_to_json, reasons_to_json, t
 from agent_world.distfs.challenge_stats import NodeStorageChallengeStats
 from agent_world.distfs.probe import StorageChallengeProbeReport, probe
 from agent_world.handlers.challenge import ChallengeHandler
+from agent_world.node.challenge_draw import ContentDraw
 from agent_world.node.challenger import ChallengeParts, Challenger, rounds_of
 from agent_world.node.counters import Counters
 from agent_world.store.blobs import LocalCasStore
+from agent_world.store.challenges import ChallengeBook
+from agent_world.store.home import Home
 from agent_world.wire import rpc
 from agent_world.wire.challenge import FailureReason
 from agent_world.wire.cid import Cid
 from agent_world.wire.hello import Role
 from agent_world.wire.ids import Hash32, PeerId
+
+if TYPE_CHECKING:
+    from agent_world.node.node import Node
 
 PROBE_BLOBS_MAX: Final = 4_096
 """Hashes looked through at a time; the walk goes on after them in the next round."""
@@ -164,3 +170,13 @@ def _shown(report: StorageChallengeProbeReport) -> dict[str, Any]:
 
 def _stats_shown(stats: NodeStorageChallengeStats) -> dict[str, Any]:
     return {**attrs.asdict(stats), "failures_by_reason": reasons_to_json(stats.failures_by_reason)}
+
+
+def challenges_of(node: Node, home: Home) -> Challenges:
+    """The storage challenges of a node whose ledger and peering are built."""
+    settings, config = node.settings, node.settings.config.challenge
+    draw = ContentDraw(
+        node.ledger, node.blobs, node.sources.keepers, node.clock, node.find_blobs, settle_ms=config.settle_ms
+    )
+    parts = ChallengeParts(config, node.network, node.ledger, node.peering, draw, ChallengeBook(home), node.clock)
+    return Challenges(settings.node_id, settings.role, node.blobs, parts)

@@ -52,8 +52,10 @@ class ContentSeeker:
             for cid in batch:
                 del self._waiting[cid]
             self._underway = set(batch)
-            await self._seek({cid.digest: cid for cid in batch})
-            self._underway = set()
+            try:
+                await self._seek({cid.digest: cid for cid in batch})
+            finally:
+                self._underway = set()
 
     async def _seek(self, cids: dict[bytes, Cid]) -> None:
         self.counters.add("storage.sought", len(cids))

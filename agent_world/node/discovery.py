@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
@@ -34,6 +34,9 @@ from agent_world.wire.capability import CapabilityRecord
 from agent_world.wire.cid import Cid
 from agent_world.wire.hello import Role
 from agent_world.wire.ids import U64, PeerId, TimeMs
+
+if TYPE_CHECKING:
+    from agent_world.node.node import Node
 
 _FIRST_HEIGHT: Final = 1
 
@@ -192,3 +195,26 @@ class Discovery:
             said,
             sign_capability(said, parts.ledger.genesis_hash, self._node_key),
         )
+
+
+def discovery_of(node: Node, home: Home, search: ProviderSearch) -> Discovery:
+    """The discovery of a node whose ledger, peering and catch-up are built."""
+    config = node.settings.config
+    return Discovery(
+        DiscoveryParts(
+            home=home,
+            role=node.settings.role,
+            network=node.network,
+            ledger=node.ledger,
+            blobs=node.blobs,
+            catch_up=node.catch_up,
+            peering=node.peering,
+            sources=node.sources,
+            search=search,
+            snapshots=node.snapshots,
+            snapshot_every_heights=config.storage.snapshot_every_heights,
+            leaves_content=config.replicas.target_replicas_per_blob > 0,
+            clock=node.clock,
+            voter=lambda: None if node.seat is None else node.seat.key,
+        )
+    )

@@ -9,7 +9,7 @@ import structlog
 import trio
 
 from agent_world.consensus.evidence import Equivocation, make_evidence, verify_evidence
-from agent_world.errors import Refused, RemoteError
+from agent_world.errors import Refused, RemoteError, StoreNotWritable
 from agent_world.net.interface import DistributedNetwork
 from agent_world.node.counters import Counters
 from agent_world.node.filing import Filing
@@ -97,7 +97,11 @@ class Equivocations:
 
     def take(self, evidence: EquivocationEvidence, proved: Equivocation) -> None:
         """True and new evidence: keep it, and see that it gets into a block."""
-        if not self._book.add(proved.key, proved.height, proved.round, evidence):
+        try:
+            is_kept = self._book.add(proved.key, proved.height, proved.round, evidence)
+        except StoreNotWritable:
+            is_kept = False  # others have the two messages too, and tell of them
+        if not is_kept:
             self.counters.add("evidence.not_kept")
             return
         self.counters.add("evidence.kept")

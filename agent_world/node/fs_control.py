@@ -62,10 +62,14 @@ class FsRoutes:
     async def _write(self, request: Request) -> Response:
         query = request.query_params
         expected = _expected(query.get("if_match"), query.get("if_absent") == "1")
-        return JSONResponse(shown(await self._files.write(_path(request), expected, request.stream())))
+        return JSONResponse(self._changed(await self._files.write(_path(request), expected, request.stream())))
 
     async def _stat(self, request: Request) -> Response:
-        return JSONResponse(shown(self._files.index.need(_path(request))))
+        return JSONResponse(self._changed(self._files.index.need(_path(request))))
+
+    def _changed(self, file: FileMetadata) -> dict[str, Any]:
+        """``is_local``: the record log does not have it, so no other node gets it."""
+        return {**shown(file), "is_local": not self._files.index.is_logged(file.path)}
 
     async def _remove(self, request: Request) -> Response:
         asked = await read_object(request, MIB)
@@ -77,7 +81,7 @@ class FsRoutes:
         asked = await read_object(request, MIB)
         if_match = None if asked.get("if_match") is None else _text(asked, "if_match")
         expected = _expected(if_match, asked.get("if_absent") is True)
-        return JSONResponse(shown(self._files.copy(_text(asked, "source"), _text(asked, "path"), expected)))
+        return JSONResponse(self._changed(self._files.copy(_text(asked, "source"), _text(asked, "path"), expected)))
 
     async def _audit(self, _request: Request) -> Response:
         return JSONResponse(await self._files.audit())

@@ -8,10 +8,10 @@ from typing import Final, TypeVar
 import structlog
 import trio
 
-from agent_world.errors import BlobHashMismatch, BlobNotFound, StoreFull
+from agent_world.errors import BlobHashMismatch, BlobNotFound, StoreFull, StoreNotReadable, StoreNotWritable
 from agent_world.node.counters import Counters
 from agent_world.node.distributed_client import DistributedClient
-from agent_world.store.blobs import BlobStore
+from agent_world.store.blob_store import BlobStore
 from agent_world.wire.cid import ContentHash
 from agent_world.world.trie import NodeMissing
 
@@ -79,8 +79,8 @@ class Healer:
         if self._blobs.has(content):
             try:
                 self._blobs.get(content)
-            except (BlobNotFound, BlobHashMismatch):
-                self.counters.add("heal.damaged")
+            except (BlobNotFound, BlobHashMismatch, StoreNotReadable):
+                self.counters.add("heal.damaged")  # good bytes are put in the place of a file that cannot be read
             else:
                 return True
         return await self._take(content, self._client.fetch_near)
@@ -94,6 +94,9 @@ class Healer:
             self._blobs.put(found[content])
         except StoreFull:
             self.counters.add("heal.no_room")
+            return False
+        except StoreNotWritable:
+            self.counters.add("heal.not_stored")
             return False
         self.counters.add("heal.fetched")
         _log.warning("a damaged blob was fetched again", content_hash=content.hex())

@@ -1,4 +1,4 @@
-"""The parts of a node that keep content: files by their paths, pins, garbage, archives, the slow reading of all."""
+"""The parts of a node that keep content: files, pins, garbage, archives, the slow reading, the watch of the disk."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent_world.node.archives import Archives
 from agent_world.node.collecting import Collecting
+from agent_world.node.disk_watch import DiskWatch
 from agent_world.node.files import NodeFiles
 from agent_world.node.pinning import Pinning
 from agent_world.node.scrub import Scrubber
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from agent_world.node.node import Node
 
 
-def keep_content(node: Node, home: Home) -> tuple[Collecting, Scrubber, Pinning, NodeFiles, Archives]:
+def keep_content(node: Node, home: Home) -> tuple[DiskWatch, Collecting, Scrubber, Pinning, NodeFiles, Archives]:
     """Of a node whose ledger, sources and healer are built."""
     storage = node.settings.config.storage
     collecting = Collecting(home, node.blobs, node.ledger, storage, node.clock)
@@ -27,4 +28,5 @@ def keep_content(node: Node, home: Home) -> tuple[Collecting, Scrubber, Pinning,
     files = NodeFiles(FileIndex(home, node.blobs), node.blobs, node.large, trees, pinning, collecting)
     files.reader = node.reader.read
     scrub = Scrubber(home, node.blobs, node.healer, storage, node.clock)
-    return collecting, scrub, pinning, files, Archives(node.blobs, trees, pinning)
+    disk = DiskWatch(home.database.faults, node.blobs, node.clock)
+    return disk, collecting, scrub, pinning, files, Archives(node.blobs, trees, pinning)

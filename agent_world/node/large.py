@@ -11,8 +11,8 @@ from typing import Final
 import attrs
 import trio
 
+from agent_world.distfs.content_stream import ContentBuilder
 from agent_world.distfs.manifest import (
-    ManifestBuilder,
     Span,
     check_chunk,
     children,
@@ -25,11 +25,11 @@ from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, Erro
 from agent_world.node.storing import Aside, OnStored, in_thread, storing, uncounted
 from agent_world.node.transfer import BlobTransfer
 from agent_world.store.blob_hold import BlobHold
-from agent_world.store.blobs import BlobStore
+from agent_world.store.blob_store import BlobStore
 from agent_world.wire.blob import FileManifest
 from agent_world.wire.cid import Cid, Codec, ContentHash
 from agent_world.wire.ids import PeerId
-from agent_world.wire.limits import BLOB_BYTES_MAX, CHUNK_BYTES, MIB
+from agent_world.wire.limits import CHUNK_BYTES, MIB
 
 READ_AHEAD_BYTES: Final = 16 * MIB
 """Fetched at a time while reading: what a reader that stops early has fetched in vain."""
@@ -71,25 +71,16 @@ class LargeContent:
             return await self._store(parts, hold)
 
     async def _store(self, parts: AsyncIterator[bytes], hold: BlobHold) -> Stored:
-        head = bytearray()
-        async for part in parts:
-            head += part
-            if len(head) > BLOB_BYTES_MAX:
-                break
-        if len(head) <= BLOB_BYTES_MAX:
-            return Stored(Cid(Codec.RAW, self._blobs.put(bytes(head))), len(head))
-        builder = ManifestBuilder()
+        builder = ContentBuilder()
         async with storing(self._blobs, self.aside) as batches:
-            for cid, blob in builder.add(bytes(head)):
-                await batches.take({cid.digest: blob})
             async for part in parts:
                 hold.renew()
                 for cid, blob in builder.add(part):
                     await batches.take({cid.digest: blob})
             last: Cid | None = None
-            for last, blob in builder.finish():  # the last one is the manifest
+            for last, blob in builder.finish():
                 await batches.take({last.digest: blob})
-        assert last is not None, "a builder ends with its manifest"
+        assert last is not None, "a builder ends with what it is known by"
         return Stored(last, builder.size_bytes)
 
     async def pull(self, cid: Cid, peers: Sequence[PeerId], stored: OnStored = uncounted) -> Pulled:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import structlog
 import trio
@@ -24,12 +25,10 @@ from agent_world.handlers.submit import Admitted, SubmitHandler
 from agent_world.net.interface import DistributedNetwork, Subscription, Validator
 from agent_world.node.announce import Announcer
 from agent_world.node.catch_up import CatchUp
-from agent_world.node.challenge_draw import ContentDraw
-from agent_world.node.challenger import ChallengeParts
-from agent_world.node.challenges import Challenges
+from agent_world.node.challenges import challenges_of
 from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
-from agent_world.node.discovery import Discovery, DiscoveryParts
+from agent_world.node.discovery import discovery_of
 from agent_world.node.distributed_client import DistributedClient
 from agent_world.node.equivocations import Equivocations
 from agent_world.node.fetch import BlobFetcher
@@ -44,7 +43,7 @@ from agent_world.node.peer_control import PeerControl
 from agent_world.node.peering import Peering
 from agent_world.node.pool import ActionPool
 from agent_world.node.provider_search import ProviderSearch
-from agent_world.node.pull import Puller, PullParts
+from agent_world.node.pull import puller_of
 from agent_world.node.reading import ContentReader
 from agent_world.node.repair import PendingRepair
 from agent_world.node.replicas import replicas_of
@@ -60,7 +59,6 @@ from agent_world.node.voting import Voting, VotingParts
 from agent_world.store.bans import BanBook
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.chain import ChainStore
-from agent_world.store.challenges import ChallengeBook
 from agent_world.store.content import ContentTable
 from agent_world.store.evidence import EvidenceBook
 from agent_world.store.home import Home
@@ -115,54 +113,20 @@ class Node:
         self.client = DistributedClient(network, search, self.fetcher, self.sources.describe)
         self.healer = Healer(self.client, self.blobs)
         self.reader = ContentReader(self.large, self.client, self.fetcher.peers)
-        self.collecting, self.scrub, self.pinning, self.files, self.archives = keep_content(self, home)
-        self.puller = self._puller() if settings.role is Role.STORAGE else None
+        self.disk, self.collecting, self.scrub, self.pinning, self.files, self.archives = keep_content(self, home)
+        self.puller = puller_of(self) if settings.role is Role.STORAGE else None
         self.equivocations = Equivocations(self.ledger, EvidenceBook(home), network)
         self.seat = None if validator_key is None else self._seat(home, validator_key)
         self.filing = None if self.seat is None else Filing(self.ledger, self.pool, self.clock, self.seat.key)
         self.lease = None if self.filing is None else LeaseKeeper(self.ledger, self.filing, self.clock, config.lease)
         self.voting = None if self.seat is None else self._voting(self.seat)
         self.catch_up = CatchUp(self.ledger, network, self.healer, self.clock, votes=self.voting is not None)
-        self.discovery = self._discovery(home, search)
-        self.challenges = self._challenges(home)
+        self.discovery = discovery_of(self, home, search)
+        self.challenges = challenges_of(self, home)
         self.replicas = replicas_of(self, home)
         self.replication = replication_of(self, home)
         self.snapshot_search = SnapshotSearch(network, self.sources, self.client, self.ledger.world_id)
         self._wire_up()
-
-    def _puller(self) -> Puller:
-        neighbours = self.fetcher.peers
-        parts = PullParts(self.ledger, self.blobs, self.content, self.client, self.large, neighbours, self.clock)
-        return Puller(parts)
-
-    def _discovery(self, home: Home, search: ProviderSearch) -> Discovery:
-        storage = self.settings.config.storage
-        return Discovery(
-            DiscoveryParts(
-                home=home,
-                role=self.settings.role,
-                network=self.network,
-                ledger=self.ledger,
-                blobs=self.blobs,
-                catch_up=self.catch_up,
-                peering=self.peering,
-                sources=self.sources,
-                search=search,
-                snapshots=self.snapshots,
-                snapshot_every_heights=storage.snapshot_every_heights,
-                leaves_content=self.settings.config.replicas.target_replicas_per_blob > 0,
-                clock=self.clock,
-                voter=lambda: None if self.seat is None else self.seat.key,
-            )
-        )
-
-    def _challenges(self, home: Home) -> Challenges:
-        settings, config = self.settings, self.settings.config.challenge
-        draw = ContentDraw(
-            self.ledger, self.blobs, self.sources.keepers, self.clock, self.find_blobs, settle_ms=config.settle_ms
-        )
-        parts = ChallengeParts(config, self.network, self.ledger, self.peering, draw, ChallengeBook(home), self.clock)
-        return Challenges(settings.node_id, settings.role, self.blobs, parts)
 
     def _seat(self, home: Home, key: KeyPair) -> Seat:
         seat = Seat(home, key, self.ledger, self.clock, drift_max_ms=self.settings.config.consensus.drift_max_ms)
@@ -195,6 +159,8 @@ class Node:
         """Everything that one part tells another."""
         self.blobs.wall_ms = self.clock.wall_ms
         self.files.index.written = self.replication.file_written
+        self.files.index.removed = self.replication.file_removed
+        self.files.index.check_writer = self.replication.check_writer
         self.sources.challenge_ratio = self.challenges.pass_ratio
         self.fetcher.order = self.sources.for_content
         self.catch_up.order = self.sources.for_height
@@ -295,23 +261,9 @@ class Node:
                     nursery.start_soon(_drain, subscription)
                 nursery.start_soon(self.peering.run)
                 nursery.start_soon(self.peer_control.run)
-                nursery.start_soon(self.catch_up.run)
-                nursery.start_soon(self.announcer.run)
-                nursery.start_soon(self.repair.run, self.settings.config.net.heartbeat_s)
-                nursery.start_soon(self.healer.run)
-                nursery.start_soon(self.collecting.run)
-                nursery.start_soon(self.scrub.run)
-                nursery.start_soon(self.discovery.run)
-                nursery.start_soon(self.equivocations.run)
-                nursery.start_soon(self.replication.run)
-                nursery.start_soon(self.challenges.run)
-                nursery.start_soon(self.replicas.run)
-                if self.lease is not None:
-                    nursery.start_soon(self.lease.run)
-                if self.puller is not None:
-                    nursery.start_soon(self.puller.run)
-                if self.voting is not None:
-                    nursery.start_soon(self.voting.run)
+                nursery.start_soon(self.disk.run)
+                for name, part in self._enduring().items():
+                    nursery.start_soon(self.disk.endure, name, part)
                 self.peering.dial_known()
                 _log.info(
                     "node is up",
@@ -321,6 +273,24 @@ class Node:
                     height=self.ledger.height,
                 )
                 task_status.started(None)
+
+    def _enduring(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """The parts that read and write the store, by their names in counters and logs."""
+        parts: dict[str, Callable[[], Awaitable[None]]] = {
+            "catch_up": self.catch_up.run,
+            "announcer": self.announcer.run,
+            "repair": partial(self.repair.run, self.settings.config.net.heartbeat_s),
+            "healer": self.healer.run,
+            "collecting": self.collecting.run,
+            "scrub": self.scrub.run,
+            "discovery": self.discovery.run,
+            "equivocations": self.equivocations.run,
+            "replication": self.replication.run,
+            "challenges": self.challenges.run,
+            "replicas": self.replicas.run,
+        }
+        optional = {"lease": self.lease, "puller": self.puller, "voting": self.voting}
+        return parts | {name: part.run for name, part in optional.items() if part is not None}
 
     async def _plug_in(self) -> list[Subscription]:
         """Handlers onto methods, channels and topics."""

@@ -8,7 +8,7 @@ import structlog
 import trio
 
 from agent_world.config import NetConfig
-from agent_world.errors import ErrorCode, Refused
+from agent_world.errors import ErrorCode, Refused, StoreNotWritable
 from agent_world.net.address import parse_address, parse_peer
 from agent_world.net.doors import network_of
 from agent_world.net.interface import DistributedNetwork, PeerInfo
@@ -69,7 +69,10 @@ class PeerControl:
 
     def _note(self, peer: PeerId, ban_ms: int, reason: str, score: int) -> None:
         until_ms = self._clock.wall_ms() + ban_ms
-        self._bans.add(KnownBan(peer_id=peer, until_ms=until_ms, reason=reason, score=score))
+        try:
+            self._bans.add(KnownBan(peer_id=peer, until_ms=until_ms, reason=reason, score=score))
+        except StoreNotWritable:
+            self.counters.add("peers.ban_not_written")  # it holds until the next start
         self._peering.links.drop(peer)
         self.counters.add("peers.banned")
         _log.warning("peer is banned", peer=peer, reason=reason, until_ms=until_ms, score=score)

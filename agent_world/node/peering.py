@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from agent_world.config import NetConfig
-from agent_world.errors import Refused, RemoteError
+from agent_world.errors import Refused, RemoteError, StoreNotWritable
 from agent_world.handlers.hello import HelloHandler, claim_in
 from agent_world.net.address import parse_address, parse_peer
 from agent_world.net.interface import DistributedNetwork, PeerDown, PeerUp
@@ -165,8 +165,12 @@ class Peering:
         known, written_ms = self._written.get(peer, ("", 0))
         now_ms = self._clock.now_ms()
         if known != address or now_ms - written_ms >= BOOK_REFRESH_MS:
-            self._written[peer] = (address, now_ms)
-            self._book.seen(peer, (address,), self._clock.wall_ms(), verified=True)
+            try:
+                self._book.seen(peer, (address,), self._clock.wall_ms(), verified=True)
+            except StoreNotWritable:
+                self.counters.add("peers.not_written")  # tried again with the peer's next hello
+            else:
+                self._written[peer] = (address, now_ms)
 
     def dial_known(self) -> None:
         """At the start: bootstrap nodes, then peers remembered from earlier runs."""

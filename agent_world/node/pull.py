@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 import structlog
@@ -25,10 +25,13 @@ from agent_world.node.distributed_client import DistributedClient
 from agent_world.node.large import LargeContent
 from agent_world.node.ledger import Ledger
 from agent_world.node.pull_files import FilePuller
-from agent_world.store.blobs import BlobStore
+from agent_world.store.blob_store import BlobStore
 from agent_world.store.content import Content, ContentState, ContentTable
 from agent_world.wire.cid import Cid, Codec
 from agent_world.wire.ids import PeerId
+
+if TYPE_CHECKING:
+    from agent_world.node.node import Node
 
 _log = structlog.get_logger("agent_world.storage")
 
@@ -141,6 +144,7 @@ class Puller:
         while True:
             for height in range(self._walked_height + 1, self._ledger.height + 1):
                 await self._walk(height)
+                self._walked_height = height  # not before: a fault of the disk in between must not skip it
                 await trio.lowlevel.checkpoint()
             self._reopen()
             await self._decide()
@@ -176,7 +180,6 @@ class Puller:
 
     async def _walk(self, height: int) -> None:
         """Note what the block at ``height`` links to and is not here."""
-        self._walked_height = height
         try:
             links = self._ledger.links(height)
         except ChainError as error:
@@ -318,3 +321,10 @@ class Puller:
 def _links_below(cid: Cid, data: bytes) -> list[Cid]:
     """A file is one thing here; its chunks are not content of their own."""
     return [] if manifest_size(cid, data) is not None else links_in(cid, data)
+
+
+def puller_of(node: Node) -> Puller:
+    """The puller of a storage node whose content client is built."""
+    neighbours = node.fetcher.peers
+    parts = PullParts(node.ledger, node.blobs, node.content, node.client, node.large, neighbours, node.clock)
+    return Puller(parts)

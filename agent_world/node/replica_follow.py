@@ -188,6 +188,8 @@ class ReplicaFollower:
         for item in opened:
             height = commit_height(item.record.path)
             stored = None if height is None else self._ledger.stored(height)
+            if item.record.content is None:
+                continue
             if stored is not None:
                 found[item.record.content.digest] = stored.block
             else:
@@ -205,7 +207,7 @@ class ReplicaFollower:
     def _apply(self, opened: OpenedRecord, contents: dict[ContentHash, bytes]) -> bool:
         """Whether the log went on, or had it already."""
         said = opened.record
-        data = contents.get(said.content.digest)
+        data = b"" if said.content is None else contents.get(said.content.digest)
         if data is None:
             self.counters.add("replication.content_missing")
             self.last_error = f"record {opened.place}: no peer has {said.content}"
@@ -225,7 +227,7 @@ class ReplicaFollower:
         self.counters.add("replication.applied")
         self.last_error = self._log.last_error = None
         self._log.accepted(opened)
-        if manifest_size(said.content, data) is not None:
+        if said.content is not None and manifest_size(said.content, data) is not None:
             self.file_known(said.content, said.size_bytes)
         return True
 

@@ -50,12 +50,13 @@ class StorageGate:
         """Look whether what was replicated is still there; never raises for what peers do."""
         first, last = self._store.bounds()
         positions = draw_positions(first, last, self._config, self.draw)
-        drawn = [entry for position in positions if (entry := self._store.sample(position)) is not None]
+        entries = filter(None, map(self._store.sample, positions))
+        drawn = [entry.content.digest for entry in entries if entry.content is not None]
         samples: list[list[SampleOutcome]] = [[] for _entry in drawn]
         peers = self._rotated()
         async with trio.open_nursery() as nursery:
-            for entry, outcomes in zip(drawn, samples, strict=True):
-                nursery.start_soon(self._ask_for, entry.content.digest, peers, outcomes)
+            for content, outcomes in zip(drawn, samples, strict=True):
+                nursery.start_soon(self._ask_for, content, peers, outcomes)
         result = self.last = decide_gate(samples, len(peers), self._config)
         self.counters.add("replication.gate.passed" if result.passed else "replication.gate.failed")
         for reason, count in result.reasons.items():

@@ -245,6 +245,7 @@ class ReplicaPublisher:
             try:
                 data = self._content(item.entry)
             except (BlobNotFound, BlobHashMismatch) as error:
+                assert item.entry.content is not None, "a removal needs none"
                 self._healer.lost(item.entry.content.digest)
                 self._not_published(item, error)
                 continue
@@ -283,6 +284,8 @@ class ReplicaPublisher:
         return opened
 
     def _content(self, entry: FileEntry) -> bytes:
+        if entry.content is None:
+            return b""
         height = commit_height(entry.path)
         stored = None if height is None else self._ledger.stored(height)
         return self._blobs.get(entry.content.digest) if stored is None else stored.block

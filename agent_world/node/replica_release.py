@@ -19,7 +19,7 @@ from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, Erro
 from agent_world.node.counters import Counters
 from agent_world.node.holdings import PLEDGE_MS, Holdings
 from agent_world.node.replica_ask import ReplicaAsker
-from agent_world.store.blobs import BlobStore
+from agent_world.store.blob_store import BlobStore
 from agent_world.store.content import ContentState, ContentTable
 from agent_world.store.own_content import OwnContent
 from agent_world.wire.cid import Cid, Codec, ContentHash

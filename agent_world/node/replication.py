@@ -13,11 +13,14 @@ from agent_world.node.replica_gate import StorageGate
 from agent_world.node.replica_log import ReplicaLog
 from agent_world.node.replica_parts import ReplicationParts
 from agent_world.node.replica_publish import ReplicaPublisher
+from agent_world.store.file_index import not_the_writer
+from agent_world.store.file_rows import is_logged
 from agent_world.store.home import Home
 from agent_world.store.replication import ReplicationStore
 from agent_world.wire import record, rpc
 from agent_world.wire.cid import Cid
 from agent_world.wire.file_index import FileMetadata
+from agent_world.wire.ids import U64, TimeMs
 
 if TYPE_CHECKING:
     from agent_world.node.node import Node
@@ -63,12 +66,23 @@ class Replication:
         """
         if self.publisher.lease() is None:
             return
-        self.store.queue_file(
-            FileEntry(
-                path=file.path, content=file.content, size_bytes=file.size_bytes, updated_at_ms=file.updated_at_ms
-            )
-        )
+        self._queue(file.path, file.content, file.size_bytes, file.updated_at_ms)
+
+    def file_removed(self, file: FileMetadata, at_ms: TimeMs) -> None:
+        """The same of a file that is being taken away; one that the log does not have is nobody else's affair."""
+        if self.publisher.lease() is not None and is_logged(self._parts.home.database, file.path):
+            self._queue(file.path, None, U64(0), at_ms)
+
+    def _queue(self, path: str, content: Cid | None, size_bytes: U64, at_ms: TimeMs) -> None:
+        self.store.queue_file(FileEntry(path=path, content=content, size_bytes=size_bytes, updated_at_ms=at_ms))
         self.publisher.poked.set()
+
+    def check_writer(self, path: str) -> None:
+        """Raise Refused (ERR_UNAUTHORIZED, W9) for a path that the log holds, unless this node writes the log now."""
+        if self.publisher.lease() is None and is_logged(self._parts.home.database, path):
+            term, holder_id = self.log.committed_lease()
+            holder = "nobody" if holder_id is None else holder_id
+            raise not_the_writer(path, f"its lease is held by {holder} (term {term}), and this node does not write now")
 
     def status(self) -> dict[str, Any]:
         """For ``node status``: where the log is, what waits, what the gate says, what failed last."""

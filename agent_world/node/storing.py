@@ -12,7 +12,7 @@ from typing import Final
 import trio
 
 from agent_world.errors import AgentWorldError
-from agent_world.store.blobs import BlobStore
+from agent_world.store.blob_store import BlobStore
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.limits import MIB
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from agent_world.distfs.replication import (
     BEFORE_FIRST,
+    FileEntry,
     OpenedRecord,
     SingleWriterReplicationGuard,
     WriterLease,
@@ -22,7 +23,7 @@ from agent_world.store.blobs import LocalCasStore
 from agent_world.store.chain import ChainStore
 from agent_world.store.home import Home
 from agent_world.store.replication import ReplicationStore
-from agent_world.wire.cid import Cid
+from agent_world.wire.file_index import FileMetadata
 from agent_world.wire.genesis import Genesis
 from agent_world.world.genesis import genesis_hash
 from agent_world.world.state import WorldState
@@ -49,7 +50,9 @@ class _LogCheck:
         self._began_at = self._store.guard()
         self._nodes = NodeCache(blobs.get)
         self._guard = SingleWriterReplicationGuard(world_id=genesis.world_id)
-        self._newest: dict[str, Cid] = {}
+        self._newest: dict[str, FileEntry] = {}
+        self._removed: dict[str, FileEntry | None] = {}
+        """What was at a path before its newest record removed it."""
 
     def records(self) -> Iterator[Finding]:
         """Of the records, one after the other; behind one that cannot be read nothing can be said."""
@@ -69,14 +72,19 @@ class _LogCheck:
 
     def _check(self, opened: OpenedRecord) -> None:
         said = opened.record
-        self._newest[said.path] = said.content
+        if said.content is None:
+            self._removed[said.path] = self._newest.pop(said.path, None)
+        else:
+            self._newest[said.path] = opened.entry
+            self._removed.pop(said.path, None)
         self._guard = validate_and_advance(self._guard, said)
         check_writer(opened, self._lease_at(said.height))
         height = commit_height(said.path)
         if height is not None:
             stored = self._chain.block(height) if height <= said.height else None
             check_block(said, None if stored is None else stored.block_hash)
-        check_content(said, self._blobs.get(said.content.digest))
+        if said.content is not None:
+            check_content(said, self._blobs.get(said.content.digest))
 
     def _lease_at(self, height: int) -> WriterLease | None:
         stored = self._chain.block(height)
@@ -90,9 +98,19 @@ class _LogCheck:
             return
         if guard != self._guard:
             yield None, f"the log ends at {self._guard.place}, the guard says {guard.place}"
-        indexed = dict(self._store.indexed())
-        waiting = set(self._store.contents())
-        for path, content in self._newest.items():
+        indexed = {file.path: file for file in self._store.indexed()}
+        waiting = {entry.path for entry in self._store.waiting()}
+        for path, entry in self._newest.items():
             found = indexed.get(path)
-            if found != content and found not in waiting:
-                yield None, f"the index has {found} at {path}, the log {content}"
+            content = None if found is None else found.content
+            if content != entry.content and path not in waiting:
+                yield None, f"the index has {content} at {path}, the log {entry.content}"
+        for path, before in self._removed.items():
+            found = indexed.get(path)
+            # Anything else that is there was put there since, by a node's user, at a path that the log does not hold.
+            if found is not None and before is not None and path not in waiting and _is_same(found, before):
+                yield None, f"the index still has {found.content} at {path}, which the log removes"
+
+
+def _is_same(file: FileMetadata, entry: FileEntry) -> bool:
+    return (file.content, file.updated_at_ms) == (entry.content, entry.updated_at_ms)

@@ -113,7 +113,7 @@ class NodeViews(ChainViews):
         usage = self._node.blobs.usage()
         own = {} if self._node.puller is None else self._node.puller.status()
         node = self._node
-        mine = {**node.collecting.status(), "scrub": node.scrub.status()}
+        mine = {**node.collecting.status(), "faults": node.disk.status(), "scrub": node.scrub.status()}
         return {"blobs": usage.blobs, "bytes": usage.size_bytes, **mine, **own}
 
     def _counters(self) -> dict[str, int]:
@@ -130,6 +130,7 @@ class NodeViews(ChainViews):
             node.client.counters,
             node.collecting.counters,
             node.scrub.counters,
+            node.disk.counters,
             node.snapshots.counters,
             node.snapshot_search.counters,
             node.equivocations.counters,

@@ -17,10 +17,11 @@ from agent_world.consensus.engine import Engine
 from agent_world.consensus.guard import GuardState
 from agent_world.consensus.messages import EarlyMessage, Message, VerifiedProposal, VerifiedVote
 from agent_world.consensus.repeat import own_messages
-from agent_world.errors import ChainError, DataError, Refused
+from agent_world.errors import ChainError, DataError, Refused, StoreNotWritable
 from agent_world.net.interface import DistributedNetwork
 from agent_world.node.clock import Clock
 from agent_world.node.courier import Courier
+from agent_world.node.disk_watch import until_written
 from agent_world.node.fetch import BlobFetcher
 from agent_world.node.heal import Healer
 from agent_world.node.heard import Heard
@@ -166,6 +167,7 @@ class Voting:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            self._begin_anew()
             nursery.start_soon(self._courier.run)
             self._start_height()
             while True:
@@ -177,6 +179,11 @@ class Voting:
                         await self._await_input()
                     await self._settle()
                 await trio.lowlevel.checkpoint()
+
+    def _begin_anew(self) -> None:
+        """As after a restart: what a fault of the disk has ended is decided again from what the guard holds."""
+        self._engine, self._started, self._is_mending = self._new_engine(), 0, False
+        self._pending.clear()
 
     async def _await_input(self) -> None:
         """Take what comes next, or Wake when the engine wants to be woken."""
@@ -372,9 +379,21 @@ class Voting:
                 self.counters.add("consensus.decided_without_bodies")
                 self.behind()
                 return
-            await self._parts.healer.with_state(lambda: self._ledger.commit(effect.block, effect.certificate, actions))
-            self._seat.decided(effect.height)
-            self.last_status = "committed"
-            self.counters.add("consensus.committed")
-            self.committed()
+            if await self._store(effect, actions):
+                self._seat.decided(effect.height)
+                self.last_status = "committed"
+                self.counters.add("consensus.committed")
+                self.committed()
         self._start_height()
+
+    async def _store(self, effect: events.Commit, actions: list[SignedAction]) -> bool:
+        """Commit a decided height, whenever the disk takes it; False once catch-up was first."""
+
+        async def commit() -> None:
+            await self._parts.healer.with_state(lambda: self._ledger.commit(effect.block, effect.certificate, actions))
+
+        return await until_written(commit, lambda: self._ledger.height >= effect.height, self._wait_for_disk)
+
+    def _wait_for_disk(self, error: StoreNotWritable) -> None:
+        self.last_status = f"waiting for the disk: {error}"
+        self.counters.add("consensus.not_stored")

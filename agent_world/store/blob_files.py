@@ -6,31 +6,40 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Final
 
-from agent_world.errors import DecodeError, HomeError
+from agent_world.errors import DecodeError
 from agent_world.store.bulk_sync import BulkSync
+from agent_world.store.disk_faults import DiskFaults, Doing
 from agent_world.store.durable import TEMPORARY_PREFIX, FaultHook, write_temporary
 from agent_world.wire.cid import ContentHash, parse_content_hash
 from agent_world.wire.limits import BLOB_BYTES_MAX
 
 Wait = Callable[[], None] | None
-"""Waits for the disk; raises HomeError."""
+"""Waits for the disk; raises StoreNotWritable."""
 FILES_AT_ONCE: Final = 4
 """Written without a pause for other work; making a file and filling it takes a quarter of a millisecond."""
+PROBE_BYTES: Final = 4_096
+"""Written to find out whether the disk takes writes again: a block of it."""
 QUARANTINE_FILES_MAX: Final = 256
 """Corrupt blobs kept for inspection, at most 256 MiB; above it the oldest goes."""
 
 
-class BlobFiles:
-    """Files ``<blobs>/ab/<64 hex digits>``. Raises HomeError for what the disk refuses."""
+_PLACE: Final = "blobs"
 
-    def __init__(self, blobs: Path, quarantine: Path, fault: FaultHook, *, bulk_sync: bool = True) -> None:
+
+class BlobFiles:
+    """Files ``<blobs>/ab/<64 hex digits>``. Raises StoreNotWritable or StoreNotReadable for what the disk refuses."""
+
+    def __init__(
+        self, blobs: Path, quarantine: Path, fault: FaultHook, faults: DiskFaults, *, bulk_sync: bool = True
+    ) -> None:
         self._blobs = blobs
         self._quarantine = quarantine
         self._fault = fault
+        self._faults = faults
         self._bulk_sync = bulk_sync
 
     def path(self, content_hash: ContentHash) -> Path:
@@ -48,7 +57,7 @@ class BlobFiles:
             return
         written: dict[ContentHash, Path] = {}
         try:
-            with self._disk_errors(), BulkSync(self._blobs_made(), whole=self._bulk_sync) as bulk:
+            with self._storing(), BulkSync(self._blobs_made(), whole=self._bulk_sync) as bulk:
                 for number, (content_hash, data) in enumerate(blobs.items(), 1):
                     written[content_hash] = write_temporary(self._blobs, data, sync=False)
                     if number % FILES_AT_ONCE == 0:
@@ -61,7 +70,9 @@ class BlobFiles:
                 yield self._waiting(bulk, changed)
         finally:
             for temporary in written.values():
-                temporary.unlink(missing_ok=True)
+                with suppress(OSError):  # the next start removes it; what went wrong before is what is told
+                    temporary.unlink(missing_ok=True)
+        self._faults.worked(_PLACE, Doing.WRITE)
         self._fault("blob_files_durable")
 
     def _blobs_made(self) -> Path:
@@ -70,45 +81,44 @@ class BlobFiles:
 
     def _waiting(self, bulk: BulkSync, paths: Iterable[Path]) -> Wait:
         def wait() -> None:
-            with self._disk_errors():
+            with self._storing():
                 bulk.sync(paths)
 
         return wait
 
-    @contextmanager
-    def _disk_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise HomeError(f"{self._blobs}: cannot store a blob: {error.strerror}; check space and rights") from error
+    def _storing(self) -> AbstractContextManager[None]:
+        return self._faults.writing(_PLACE, f"{self._blobs}: cannot store a blob")
 
     def read(self, content_hash: ContentHash) -> bytes | None:
         """The file's bytes as they are (not verified), at most one byte above the limit; None if there is no file."""
         try:
             # Unbuffered and by its size: a buffer of the largest blob for every chunk costs ten times the reading.
-            with self.path(content_hash).open("rb", buffering=0) as file:
+            with self._reading(content_hash), self.path(content_hash).open("rb", buffering=0) as file:
                 if os.fstat(file.fileno()).st_size > BLOB_BYTES_MAX:
-                    return file.read(BLOB_BYTES_MAX + 1)
-                return file.readall()
+                    data = file.read(BLOB_BYTES_MAX + 1)
+                else:
+                    data = file.readall()
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise HomeError(f"{self.path(content_hash)} cannot be read: {error.strerror}") from error
+        self._faults.worked(_PLACE, Doing.READ)
+        return data
+
+    def _reading(self, content_hash: ContentHash) -> AbstractContextManager[None]:
+        return self._faults.reading(_PLACE, f"{self.path(content_hash)} cannot be read")
 
     def has(self, content_hash: ContentHash) -> bool:
         """Whether there is a file of that name."""
-        return self.path(content_hash).exists()
+        with self._reading(content_hash):
+            return self.path(content_hash).exists()
 
     def delete(self, content_hash: ContentHash) -> None:
         """Remove the file; nothing if there is none."""
-        try:
+        with self._faults.writing(_PLACE, f"{self.path(content_hash)} cannot be removed"):
             self.path(content_hash).unlink(missing_ok=True)
-        except OSError as error:
-            raise HomeError(f"{self.path(content_hash)} cannot be removed: {error.strerror}") from error
 
     def quarantine(self, content_hash: ContentHash, data: bytes | None) -> int:
         """Put corrupt bytes aside: ``data``, or with None the file itself. Returns how many old ones had to go."""
-        try:
+        with self._faults.writing(_PLACE, f"{self._quarantine}: cannot put a corrupt blob aside"):
             self._quarantine.mkdir(exist_ok=True)
             target = self._free_name(content_hash)
             if data is None:
@@ -116,34 +126,43 @@ class BlobFiles:
             else:
                 write_temporary(self._quarantine, data).replace(target)
             return self._trim_quarantine()
-        except OSError as error:
-            raise HomeError(f"{self._quarantine}: cannot put a corrupt blob aside: {error.strerror}") from error
 
     def remove_unfinished(self) -> int:
         """Remove what a crash left half written; returns how many."""
-        if not self._blobs.is_dir():
-            return 0
-        unfinished = list(self._blobs.glob(f"{TEMPORARY_PREFIX}*"))
-        for path in unfinished:
-            path.unlink(missing_ok=True)
-        return len(unfinished)
+        with self._faults.writing(_PLACE, f"{self._blobs}: cannot remove what is half written"):
+            if not self._blobs.is_dir():
+                return 0
+            unfinished = list(self._blobs.glob(f"{TEMPORARY_PREFIX}*"))
+            for path in unfinished:
+                path.unlink(missing_ok=True)
+            return len(unfinished)
+
+    def try_writing(self) -> None:
+        """Write a file and remove it again; raises StoreNotWritable."""
+        with self._storing():
+            write_temporary(self._blobs_made(), b"\0" * PROBE_BYTES).unlink()
+        self._faults.worked(_PLACE, Doing.WRITE)
 
     def iterate(self, *, older_than_s: float = 0.0) -> Iterator[ContentHash]:
         """Every blob file of at least that age, ascending; other files are passed over."""
         newest = time.time() - older_than_s
-        if not self._blobs.is_dir():
-            return
-        for directory in sorted(path for path in self._blobs.iterdir() if path.is_dir()):
-            for path in sorted(directory.iterdir()):
+        for directory in self._listed(self._blobs):
+            for path in self._listed(directory):
                 try:
                     content_hash = parse_content_hash(path.name)
-                    is_old = not older_than_s or path.stat().st_mtime < newest
+                    with self._reading(content_hash):
+                        is_old = not older_than_s or path.stat().st_mtime < newest
                 except DecodeError:
                     continue  # not ours: somebody else's file is left alone
                 except FileNotFoundError:
                     continue  # removed meanwhile
                 if is_old:
                     yield content_hash
+
+    def _listed(self, directory: Path) -> list[Path]:
+        """In order; nothing for what is no directory."""
+        with self._faults.reading(_PLACE, f"{directory} cannot be listed"):
+            return sorted(directory.iterdir()) if directory.is_dir() else []
 
     def _rename(self, written: Mapping[ContentHash, Path]) -> list[Path]:
         """Give the temporary files their names; returns the directories to be fsynced, children first."""

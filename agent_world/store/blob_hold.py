@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
+from agent_world.errors import StoreNotWritable
 from agent_world.store.database import Database
 
 HOLD_S: Final = 3_600.0
@@ -44,5 +46,6 @@ class BlobHold:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._database.transaction():
+        # What was stored under the hold is stored, whatever the disk says now; without this the hold ends by its time.
+        with suppress(StoreNotWritable), self._database.transaction():
             self._database.execute("DELETE FROM gc_holds WHERE id = ?", (self._number,))

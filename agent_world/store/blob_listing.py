@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from agent_world.errors import UsageError
-from agent_world.store.blobs import BlobStat
+from agent_world.store.blob_store import BlobStat
 from agent_world.store.home import Home
 from agent_world.wire.cid import ContentHash
 

@@ -9,16 +9,23 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, Protocol
-
-import attrs
+from contextlib import contextmanager, suppress
+from typing import Final
 
 from agent_world.config import StorageConfig
 from agent_world.crypto.hashing import content_hash as hash_of
 from agent_world.crypto.hashing import verify_blob
-from agent_world.errors import BlobHashMismatch, BlobNotFound, BlobTooLarge, StoreFull
+from agent_world.errors import (
+    BlobHashMismatch,
+    BlobNotFound,
+    BlobTooLarge,
+    StoreFull,
+    StoreNotReadable,
+    StoreNotWritable,
+)
 from agent_world.store.blob_files import BlobFiles
 from agent_world.store.blob_hold import BlobHold
+from agent_world.store.blob_store import BlobStat, BlobUsage
 from agent_world.store.database import Row
 from agent_world.store.durable import FaultHook, no_fault
 from agent_world.store.home import Home
@@ -30,84 +37,15 @@ _PAGE_ROWS: Final = 256
 """Rows a query takes at a time: at most 4 MiB of inline data in memory."""
 
 
-@attrs.frozen(slots=True)
-class BlobStat:
-    """What is known of a blob without reading it."""
-
-    content_hash: ContentHash
-    size_bytes: int
-    is_file: bool
-
-
-@attrs.frozen(slots=True)
-class BlobUsage:
-    """All blobs of a store together."""
-
-    blobs: int
-    size_bytes: int
-    kept_bytes: int = 0
-    """Of these, the chain's, which count against no quota."""
-
-
-class BlobStore(Protocol):
-    """What parts that store or fetch content ask of a store."""
-
-    def put(self, data: bytes) -> ContentHash:
-        """Store durably; the same content twice is stored once. Raises BlobTooLarge."""
-        ...
-
-    def put_many(self, blobs: Iterable[bytes]) -> tuple[ContentHash, ...]:
-        """Store all or none, in one durable batch; hashes in the order given. Raises BlobTooLarge, StoreFull."""
-        ...
-
-    def stage(self, blobs: Mapping[ContentHash, bytes]) -> StagedBlobs:
-        """First part of a put in steps, whose waits may be in another thread. Raises BlobTooLarge, StoreFull."""
-        ...
-
-    def commit(self, prepared: PreparedBlobs) -> frozenset[ContentHash]:
-        """Last part: what was written exists from now on. What has gone since it was staged is to be staged again."""
-        ...
-
-    def hold(self) -> BlobHold:
-        """Keeps what is stored from now on until its root is."""
-        ...
-
-    def get(self, content_hash: ContentHash) -> bytes:
-        """Verified bytes. Raises BlobNotFound, BlobHashMismatch."""
-        ...
-
-    def get_many(self, content_hashes: Iterable[ContentHash]) -> dict[ContentHash, bytes]:
-        """Those that are here and verify; one bad blob does not lose its neighbours."""
-        ...
-
-    def has(self, content_hash: ContentHash) -> bool:
-        """Whether it is stored; its bytes are not looked at."""
-        ...
-
-    def has_many(self, content_hashes: Iterable[ContentHash]) -> frozenset[ContentHash]:
-        """Those that are stored."""
-        ...
-
-    def stat(self, content_hash: ContentHash) -> BlobStat:
-        """Raises BlobNotFound."""
-        ...
-
-    def iterate(self, after: ContentHash | None = None) -> Iterator[ContentHash]:
-        """All hashes above ``after``, ascending."""
-        ...
-
-    def delete(self, content_hash: ContentHash) -> bool:
-        """Remove; whether it was there."""
-        ...
-
-
 class LocalCasStore:
     """The BlobStore of one home."""
 
     def __init__(self, home: Home, config: StorageConfig | None = None, *, fault: FaultHook = no_fault) -> None:
         self._database = home.database
         config = config or StorageConfig()
-        self._files = BlobFiles(home.files.blobs, home.files.quarantine, fault, bulk_sync=config.bulk_sync)
+        self._files = BlobFiles(
+            home.files.blobs, home.files.quarantine, fault, self._database.faults, bulk_sync=config.bulk_sync
+        )
         self._inline_bytes_max = config.inline_bytes_max
         self._quota_bytes = config.quota_bytes
         self.wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
@@ -251,7 +189,7 @@ class LocalCasStore:
                 continue
             try:
                 found[content_hash] = self._verified(content_hash, rows[content_hash])
-            except (BlobNotFound, BlobHashMismatch):
+            except (BlobNotFound, BlobHashMismatch, StoreNotReadable):
                 continue  # counted where it was raised
         return found
 
@@ -296,12 +234,16 @@ class LocalCasStore:
         return self.delete_many((content_hash,)) == 1
 
     def delete_many(self, content_hashes: Iterable[ContentHash]) -> int:
-        """Remove all in one transaction; returns how many were there. Files go last: a row never lacks its file."""
+        """Remove all in one transaction; returns how many were there. Files go last: a row never lacks its file.
+
+        A file that the disk does not let go is nobody's from then on: a later collection removes it.
+        """
         wanted = list(dict.fromkeys(content_hashes))
         with self._database.transaction():
             removed = self._database.execute_many("DELETE FROM blobs WHERE content_hash = ?", [(h,) for h in wanted])
         for content_hash in wanted:
-            self._files.delete(content_hash)
+            with suppress(StoreNotWritable):  # the fault is noted, and shown while it lasts
+                self._files.delete(content_hash)
         return removed
 
     def sweep(self, content_hashes: Iterable[ContentHash]) -> int:
@@ -334,11 +276,17 @@ class LocalCasStore:
 
     def counters(self) -> Mapping[str, int]:
         """Since start: stored, corrupt, healed, file_missing, quarantine_dropped, unfinished_removed, orphans_removed,
-        swept, refused_full.
+        swept, refused_full, not_set_aside, and the faults of the disk.
 
-        Every name counts blobs or files; names that never happened are absent.
+        Every name counts blobs, files or faults; names that never happened are absent.
         """
-        return dict(self._counters)
+        return {**self._counters, **self._database.faults.counters()}
+
+    def try_writing(self) -> None:
+        """Whether the disk takes writes again, files and rows; raises StoreNotWritable."""
+        self._files.try_writing()
+        with self._database.transaction():
+            self._database.execute("UPDATE gc_state SET marking = marking")
 
     def _is_file(self, content_hash: ContentHash) -> bool:
         sql = "SELECT 1 FROM blobs WHERE content_hash = ? AND data IS NULL"
@@ -357,20 +305,36 @@ class LocalCasStore:
         data = self._files.read(content_hash) if inline is None else _as_bytes(inline)
         if data is None:
             self._counters["file_missing"] += 1
-            self._forget(content_hash)
+            with self._if_writable():
+                self._forget(content_hash)
             raise BlobNotFound(f"the file of blob {content_hash.hex()} is gone; it has to be fetched again")
         try:
             return verify_blob(data, content_hash)
         except BlobHashMismatch as error:
-            self._set_aside(content_hash, None if inline is None else data)
-            where = "" if self._database.read_only else "; the damaged bytes are in quarantine/"
+            self._counters["corrupt"] += 1
+            where = ""
+            if not self._database.read_only:
+                with self._if_writable():
+                    self._set_aside(content_hash, None if inline is None else data)
+                    where = "; the damaged bytes are in quarantine/"
             raise BlobHashMismatch(f"{error}{where}") from None
 
+    @contextmanager
+    def _if_writable(self) -> Iterator[None]:
+        """What a disk that takes no writes does not keep a reader from being told; the next reader finds it again.
+
+        Inside a caller's transaction it is raised: SQLite may have undone that as a whole.
+        """
+        try:
+            yield
+        except StoreNotWritable:
+            if self._database.in_transaction:
+                raise
+            self._counters["not_set_aside"] += 1
+
     def _set_aside(self, content_hash: ContentHash, inline: bytes | None) -> None:
-        self._counters["corrupt"] += 1
-        if not self._database.read_only:
-            self._counters["quarantine_dropped"] += self._files.quarantine(content_hash, inline)
-            self._forget(content_hash)
+        self._counters["quarantine_dropped"] += self._files.quarantine(content_hash, inline)
+        self._forget(content_hash)
 
     def _forget(self, content_hash: ContentHash) -> None:
         if not self._database.read_only:
@@ -388,7 +352,7 @@ class LocalCasStore:
         for key, inline in list(self._rows("content_hash, data", offered)):
             try:
                 self._verified(key, inline)
-            except (BlobNotFound, BlobHashMismatch):
+            except (BlobNotFound, BlobHashMismatch, StoreNotReadable):
                 self._counters["healed"] += 1
             else:
                 unharmed.add(key)

@@ -23,7 +23,7 @@ from typing import Final
 import attrs
 
 from agent_world.distfs.links import links_in
-from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, ErrorCode, HomeError, Refused
+from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, ErrorCode, Refused
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.home import Home
 from agent_world.wire.cid import Cid, Codec, ContentHash
@@ -71,11 +71,9 @@ class Collector:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """One collection of a home at a time, over all processes; raises Refused (ERR_BUSY), HomeError."""
-        try:
+        """One collection of a home at a time, over all processes; raises Refused (ERR_BUSY), StoreNotWritable."""
+        with self._database.faults.writing("blobs", f"{self._lock_path} cannot be opened"):
             lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise HomeError(f"{self._lock_path} cannot be opened: {error.strerror}") from None
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,7 +112,7 @@ class Collector:
         for path, cid, _ in self._pages("SELECT path, cid, 1 FROM file_index WHERE path > ? ORDER BY path", ""):
             yield f"file {path!r}", cid, True
         # The record log may have dropped or replaced the row in the index of what still waits to be published.
-        waiting = "SELECT position, cid, 1 FROM replication_outbox WHERE position > ? ORDER BY position"
+        waiting = "SELECT position, cid, 1 FROM replication_outbox WHERE position > ? AND cid != x'' ORDER BY position"
         for _, cid, _ in self._pages(waiting, 0):
             yield "the outbox of the record log", cid, True
         kept = "SELECT cid, cid, 1 FROM content WHERE state <> 'named' AND cid > ? ORDER BY cid"

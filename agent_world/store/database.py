@@ -1,7 +1,7 @@
 """One SQLite file in WAL mode: its schema with migrations, transactions, and errors that say what to do.
 
-Calls are synchronous. Every sqlite3 error leaves here as a HomeError (the file or the disk) or a LocalError (our
-own statement broke a constraint), so no other module knows sqlite3's exceptions.
+Calls are synchronous. Every sqlite3 error leaves here as a StoreFault (the disk refuses), another HomeError (the file)
+or a LocalError (our own statement broke a constraint), so no other module knows sqlite3's exceptions.
 """
 
 from __future__ import annotations
@@ -16,6 +16,14 @@ from typing import Any, Final
 import attrs
 
 from agent_world.errors import DatabaseDamaged, HomeError, LocalError
+from agent_world.store.disk_faults import (
+    DiskFaults,
+    Doing,
+    lost_transaction,
+    not_readable,
+    not_writable,
+    sqlite_fault,
+)
 from agent_world.store.reading_place import Place, has_wal, reading_place
 from agent_world.wire.ids import Hash32
 from agent_world.wire.limits import MIB
@@ -33,6 +41,7 @@ _HEADER_BYTES: Final = 100
 """Source: sqlite.org/fileformat2.html, as the offsets of page size (16) and length in pages (28)."""
 _GENESIS_HASH: Final = "genesis_hash"
 _META: Final = "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID"
+_PLACE: Final = "database"
 _RESTORE: Final = "restore the home from a copy, or make a new one and let it sync"
 
 
@@ -57,6 +66,8 @@ class Database:
     def __init__(self, path: Path, connection: sqlite3.Connection, *, read_only: bool) -> None:
         self.path = path
         self.read_only = read_only
+        self.faults = DiskFaults()
+        """What the disk of this home refuses at present; the files beside the database are told of here too."""
         self._connection = connection
         self._place = Place(path, "")
         self._depth = 0
@@ -69,7 +80,7 @@ class Database:
         except FileExistsError:
             raise HomeError(f"{path} exists already; it is not overwritten") from None
         except OSError as error:
-            raise HomeError(f"{path} cannot be made: {error.strerror}") from None
+            raise not_writable(f"{path} cannot be made", error) from None
         database = cls(path, _connect(Place(path, "mode=rw")), read_only=False)
         try:
             database._tune()
@@ -131,23 +142,32 @@ class Database:
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """All rows of a SELECT; the statement bounds them."""
         try:
-            return self._connection.execute(sql, parameters).fetchall()
+            rows = self._connection.execute(sql, parameters).fetchall()
         except _FAILURES as error:
-            raise self._explained(error) from error
+            raise self._explained(error, Doing.READ) from error
+        self.faults.worked(_PLACE, Doing.READ)
+        return rows
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> int:
         """Run one statement, inside the open transaction if there is one; returns the rows changed."""
+        self._check_transaction()
         try:
             return self._connection.execute(sql, parameters).rowcount
         except _FAILURES as error:
-            raise self._explained(error) from error
+            raise self._explained(error, Doing.WRITE) from error
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> int:
         """Run one statement for every row of parameters; returns the rows changed in all."""
+        self._check_transaction()
         try:
             return self._connection.executemany(sql, rows).rowcount
         except _FAILURES as error:
-            raise self._explained(error) from error
+            raise self._explained(error, Doing.WRITE) from error
+
+    def _check_transaction(self) -> None:
+        """After a refusal of the disk SQLite may have undone everything: what follows must not be kept by itself."""
+        if self._depth and not self._connection.in_transaction:
+            raise self.faults.noted(_PLACE, lost_transaction(self.path))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -166,12 +186,21 @@ class Database:
             self._depth -= 1
             self._undo(name)
             raise
-        self._depth -= 1
         try:
-            self.execute(f"RELEASE {name}" if self._depth else "COMMIT")
+            self._check_transaction()
+            self.execute(f"RELEASE {name}" if self._depth > 1 else "COMMIT")
         except HomeError:
+            self._depth -= 1
             self._undo(name)  # such as a full disk: the transaction is still open and must not leak into the next
             raise
+        self._depth -= 1
+        if not self._depth:
+            self.faults.worked(_PLACE, Doing.WRITE)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a caller has one open."""
+        return self._depth > 0
 
     def check(self) -> None:
         """Walk the whole file for damage; raises HomeError with what SQLite found."""
@@ -191,10 +220,12 @@ class Database:
         self._place.close()
 
     def _undo(self, name: str) -> None:
+        if not self._connection.in_transaction:
+            return  # SQLite itself rolls back after some errors, and then all of it
         if self._depth:
             self.execute(f"ROLLBACK TO {name}")
             self.execute(f"RELEASE {name}")
-        elif self._connection.in_transaction:  # SQLite itself rolls back after some errors
+        else:
             self.execute("ROLLBACK")
 
     def _identify(self, schema: Schema, genesis_hash: Hash32 | None) -> int:
@@ -233,15 +264,19 @@ class Database:
                 self.execute(statement)
         self.execute(f"PRAGMA user_version = {schema.version}")
 
-    def _explained(self, error: Exception) -> HomeError | LocalError:
+    def _explained(self, error: Exception, doing: Doing) -> HomeError | LocalError:
         """One of ``_FAILURES`` as our own error."""
         if isinstance(error, UnicodeDecodeError):
             # The sqlite3 module meets damaged text in a row, or in its own error message about damage.
             return DatabaseDamaged(f"{self.path} is damaged: text that is not UTF-8; {_RESTORE}")
         if isinstance(error, _OUR_FAULTS):
             return LocalError(f"{self.path.name}: {error}")
-        kind, advice = _JUDGED.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, (DatabaseDamaged, _RESTORE))
-        return kind(f"{self.path}: {error}; {advice}")
+        fault = sqlite_fault(self.path, error, doing)
+        if fault is not None:
+            return self.faults.noted(_PLACE, fault)
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _IN_USE:
+            return HomeError(f"{self.path}: {error}; {_BUSY}")
+        return DatabaseDamaged(f"{self.path}: {error}; {_RESTORE}")
 
 
 def _connect(place: Place) -> sqlite3.Connection:
@@ -262,7 +297,7 @@ def _check_magic(path: Path) -> bytes:
     except FileNotFoundError:
         raise DatabaseDamaged(f"{path} is missing: the home is half made; {_RESTORE}") from None
     except OSError as error:
-        raise HomeError(f"{path} cannot be read: {error.strerror}") from None
+        raise not_readable(f"{path} cannot be read", error) from None
     if not start:
         raise DatabaseDamaged(f"{path} is half made: it is empty; {_RESTORE}")
     if start[: len(_MAGIC)] != _MAGIC or len(start) < _HEADER_BYTES:
@@ -290,15 +325,6 @@ def _check_length(path: Path, header: bytes) -> None:
 _OUR_FAULTS: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, OverflowError)
 _FAILURES: Final = (sqlite3.Error, OverflowError, UnicodeDecodeError)
 """All that the sqlite3 module raises for a statement."""
-_ACCESS: Final = "check that you may read and write it and its directory"
 _BUSY: Final = "another program has it open; close that one and try again"
-_JUDGED: Final[dict[int, tuple[type[HomeError], str]]] = {
-    sqlite3.SQLITE_FULL: (HomeError, "free space on its disk and start again; nothing was lost"),
-    sqlite3.SQLITE_IOERR: (HomeError, "the disk reports an error; check it, then start again"),
-    sqlite3.SQLITE_BUSY: (HomeError, _BUSY),
-    sqlite3.SQLITE_LOCKED: (HomeError, _BUSY),
-    sqlite3.SQLITE_READONLY: (HomeError, _ACCESS),
-    sqlite3.SQLITE_PERM: (HomeError, _ACCESS),
-    sqlite3.SQLITE_CANTOPEN: (HomeError, _ACCESS),
-}
-"""What SQLite's primary error codes mean for us; any other says that the file is broken."""
+_IN_USE: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+"""SQLite's primary codes; any other than these and those of the disk says that the file is broken."""

@@ -10,19 +10,19 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Final, TypeAlias
 
-from agent_world.crypto.hashing import cid_of, content_hash
-from agent_world.distfs.manifest import ManifestBuilder, assemble
+from agent_world.distfs.content_stream import ContentBuilder
+from agent_world.distfs.manifest import assemble
 from agent_world.distfs.paths import RESERVED, normalise, normalise_own
-from agent_world.errors import DecodeError, FileConflict, FileMissing, HomeError
+from agent_world.errors import ErrorCode, FileConflict, FileMissing, Refused
 from agent_world.store.blobs import LocalCasStore
-from agent_world.store.database import Row
 from agent_world.store.durable import FaultHook, no_fault
+from agent_world.store.file_rows import COLUMNS, file_at, file_of, is_logged, put_file, remove_file
 from agent_world.store.home import Home
 from agent_world.store.staged_blobs import PreparedBlobs
 from agent_world.wire.cid import Cid, Codec, ContentHash
 from agent_world.wire.file_index import FileMetadata
 from agent_world.wire.ids import U64, TimeMs
-from agent_world.wire.limits import BLOB_BYTES_MAX, MIB
+from agent_world.wire.limits import MIB
 
 PAGE_ROWS: Final = 512
 BATCH_BYTES: Final = 8 * MIB
@@ -49,6 +49,14 @@ class FileIndex:
         self._fault = fault
         self.written: Callable[[FileMetadata], None] = lambda _file: None
         """Told of every file that is put there, inside its transaction: what it raises undoes the change."""
+        self.removed: Callable[[FileMetadata, TimeMs], None] = lambda _file, _at_ms: None
+        """Told in the same way of every file that is taken away, and when."""
+        self.check_writer: Callable[[str], None] = self._refuse_logged
+        """Raises Refused for a path that only the writer of the record log may change; asked before each change."""
+
+    def _refuse_logged(self, path: str) -> None:
+        if is_logged(self._database, path):
+            raise not_the_writer(path, "only the node of its writer changes it")
 
     def write_file(self, path: str, data: bytes) -> FileMetadata:
         """Put a file there, whatever was; raises StoreFull, HomeError."""
@@ -57,9 +65,10 @@ class FileIndex:
     def write_file_if_match(self, path: str, expected: Expected, data: bytes) -> FileMetadata:
         """Put a file there if ``expected`` is there now; else nothing is written, no blob either.
 
-        Raises FileConflict with the hash that is there, StoreFull, HomeError.
+        Raises FileConflict with the hash that is there, Refused for a path that is the log's, StoreFull, HomeError.
         """
         path = normalise_own(path)
+        self.check_writer(path)
         self._require(path, expected)
         cid, blobs = _blobs_of(data)
         with self._blobs.hold():
@@ -73,8 +82,10 @@ class FileIndex:
                     return found
 
     def check(self, path: str, expected: Expected) -> None:
-        """Raises FileConflict if ``expected`` is not there now, before much is stored for a write."""
-        self._require(normalise_own(path), expected)
+        """Raises FileConflict if ``expected`` is not there now, and Refused, before much is stored for a write."""
+        path = normalise_own(path)
+        self.check_writer(path)
+        self._require(path, expected)
 
     def put_content(self, path: str, expected: Expected, cid: Cid, size_bytes: int) -> FileMetadata:
         """Put a file there whose content is stored already, under a hold or reached by a root.
@@ -99,6 +110,7 @@ class FileIndex:
         """The change in its transaction; None if a blob has gone since it was prepared, and nothing was changed."""
         try:
             with self._database.transaction():
+                self.check_writer(path)
                 before = self._require(path, expected)
                 self._fault("checked")
                 if self._blobs.insert(prepared):
@@ -106,13 +118,9 @@ class FileIndex:
                 self._fault("blobs_inserted")
                 now_ms = self._blobs.wall_ms()
                 updated_at_ms = TimeMs(now_ms if before is None else max(now_ms, before.updated_at_ms))
-                self._database.execute(
-                    "INSERT INTO file_index VALUES (?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET"
-                    " cid = excluded.cid, size_bytes = excluded.size_bytes, updated_at_ms = excluded.updated_at_ms",
-                    (path, cid.to_bytes(), size_bytes, updated_at_ms),
-                )
-                self._fault("row_written")
                 file = FileMetadata(path=path, content=cid, size_bytes=U64(size_bytes), updated_at_ms=updated_at_ms)
+                put_file(self._database, file)
+                self._fault("row_written")
                 self.written(file)
         except _Gone:
             return None
@@ -124,19 +132,29 @@ class FileIndex:
         return self.delete_file_if_match(path, None)
 
     def delete_file_if_match(self, path: str, expected: ContentHash | None) -> bool:
-        """Remove the path if ``expected`` is there; raises FileConflict, also if nothing is there.
+        """Remove the path if ``expected`` is there; raises FileConflict, also if nothing is there, and Refused.
 
         Without a condition as ``delete_file``.
         """
         path = normalise_own(path)
         with self._database.transaction():
-            self._require(path, expected)
-            return self._database.execute("DELETE FROM file_index WHERE path = ?", (path,)) == 1
+            self.check_writer(path)
+            before = self._require(path, expected)
+            self._fault("checked")
+            if before is None:
+                return False
+            self._take_away(before)
+            self._fault("row_removed")
+        self._fault("removal_committed")
+        return True
+
+    def _take_away(self, before: FileMetadata) -> None:
+        remove_file(self._database, before.path)
+        self.removed(before, TimeMs(max(self._blobs.wall_ms(), before.updated_at_ms)))
 
     def stat_file(self, path: str) -> FileMetadata | None:
         """What is there; None if nothing is."""
-        rows = self._database.query(f"SELECT {_COLUMNS} FROM file_index WHERE path = ?", (normalise(path),))
-        return _file(rows[0]) if rows else None
+        return file_at(self._database, normalise(path))
 
     def need(self, path: str) -> FileMetadata:
         """What is there; raises FileMissing."""
@@ -167,11 +185,11 @@ class FileIndex:
         while True:
             # SQLite compares TEXT by its UTF-8 bytes, as the order of a manifest is; no text has the byte FF.
             rows = self._database.query(
-                f"SELECT {_COLUMNS} FROM file_index WHERE path >= ? AND path > ? AND path < CAST(? AS TEXT) {own}"
+                f"SELECT {COLUMNS} FROM file_index WHERE path >= ? AND path > ? AND path < CAST(? AS TEXT) {own}"
                 " ORDER BY path LIMIT ?",
                 (prefix, after, prefix.encode() + b"\xff", PAGE_ROWS),
             )
-            yield from map(_file, rows)
+            yield from map(file_of, rows)
             if len(rows) < PAGE_ROWS:
                 return
             after = rows[-1][0]
@@ -180,17 +198,37 @@ class FileIndex:
         """Files in all, without those of the record log."""
         return int(self._database.query(f"SELECT count(*) FROM file_index WHERE 1 {_NOT_RESERVED}")[0][0])
 
+    def is_logged(self, path: str) -> bool:
+        """Whether the record log has a file there, or will; else what is there is this node's alone."""
+        return is_logged(self._database, normalise(path))
+
     def replace(self, files: Callable[[], Iterator[FileMetadata]]) -> int:
         """Let the index be exactly these files, in one transaction; their content must be reached or held.
 
-        What belongs to the record log stays.
+        What belongs to the record log stays. Raises Refused if a path changes that only the log's writer may change.
         """
+        count = 0
         with self._database.transaction():
-            self._database.execute(f"DELETE FROM file_index WHERE 1 {_NOT_RESERVED}")
-            return self._database.execute_many(
-                "INSERT INTO file_index VALUES (?, ?, ?, ?)",
-                ((file.path, file.content.to_bytes(), file.size_bytes, file.updated_at_ms) for file in files()),
-            )
+            self._database.execute("CREATE TEMP TABLE coming (path TEXT PRIMARY KEY) WITHOUT ROWID")
+            for file in files():
+                self._database.execute("INSERT INTO temp.coming VALUES (?)", (file.path,))
+                self._put_other(file)
+                count += 1
+            gone = f"path NOT IN (SELECT path FROM temp.coming) {_NOT_RESERVED}"
+            while rows := self._database.query(f"SELECT {COLUMNS} FROM file_index WHERE {gone} LIMIT ?", (PAGE_ROWS,)):
+                for before in map(file_of, rows):
+                    self.check_writer(before.path)
+                    self._take_away(before)
+            self._database.execute("DROP TABLE temp.coming")
+        return count
+
+    def _put_other(self, file: FileMetadata) -> None:
+        before = file_at(self._database, file.path)
+        if before is not None and before.content == file.content:
+            return
+        self.check_writer(file.path)
+        put_file(self._database, file)
+        self.written(file)
 
     def _require(self, path: str, expected: Expected) -> FileMetadata | None:
         before = self.stat_file(path)
@@ -202,17 +240,25 @@ class FileIndex:
         return before
 
 
+def not_the_writer(path: str, who: str) -> Refused:
+    """What is said to a change of a path that the record log holds, by anybody but its writer."""
+    return Refused(
+        ErrorCode.UNAUTHORIZED,
+        f"{path} is in the world's record log: {who}; take the lease (agent-world lease acquire), or write at another"
+        " path, where the file stays this node's own",
+        rule="W9",
+    )
+
+
 class _Gone(Exception):
     """Blobs were removed by another process; the transaction is undone."""
 
 
 def _blobs_of(data: bytes) -> tuple[Cid, list[bytes]]:
     """The file's CID, and what is stored of it; the last one is what the CID names."""
-    if len(data) <= BLOB_BYTES_MAX:
-        return Cid(Codec.RAW, content_hash(data)), [data]
-    builder = ManifestBuilder()
-    blobs = [blob for _, blob in (*builder.add(data), *builder.finish())]
-    return cid_of(blobs[-1]), blobs
+    stream = ContentBuilder()
+    blobs = [*stream.add(data), *stream.finish()]
+    return blobs[-1][0], [blob for _, blob in blobs]
 
 
 def _batches(blobs: list[bytes]) -> Iterator[list[bytes]]:
@@ -229,13 +275,3 @@ def _batches(blobs: list[bytes]) -> Iterator[list[bytes]]:
 
 _NOT_RESERVED: Final = "AND NOT (path >= 'consensus/' AND path < 'consensus0')"
 """``0`` comes after the slash."""
-_COLUMNS: Final = "path, cid, size_bytes, updated_at_ms"
-
-
-def _file(row: Row) -> FileMetadata:
-    """Raises HomeError for a damaged row."""
-    path, cid, size_bytes, updated_at_ms = row
-    try:
-        return FileMetadata(path=path, content=Cid.from_bytes(cid), size_bytes=size_bytes, updated_at_ms=updated_at_ms)
-    except (DecodeError, ValueError, TypeError) as error:
-        raise HomeError(f"the file index is damaged: {error}; restore the home from a copy") from None

@@ -21,6 +21,7 @@ from agent_world.crypto.keys import KeyPair
 from agent_world.errors import HomeError, UsageError
 from agent_world.store import keyfile, schema
 from agent_world.store.database import Database
+from agent_world.store.disk_faults import not_readable, not_writable
 from agent_world.store.durable import RESET_PREFIX, TEMPORARY_PREFIX, fsync_directory, write_new_file
 from agent_world.wire.ids import Hash32
 from agent_world.wire.limits import MIB
@@ -122,8 +123,11 @@ class Home:
         """Make a new home, whole or not at all; ``path`` must be absent or an empty directory (HomeError)."""
         if path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
             raise HomeError(f"{path} exists already; it is not overwritten: choose another directory")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name}-", dir=path.parent))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            building = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name}-", dir=path.parent))
+        except OSError as error:
+            raise not_writable(f"{path} cannot be made", error) from None
         try:
             files = HomeLayout(building)
             write_new_file(files.genesis_toml, genesis_toml.encode())
@@ -137,8 +141,10 @@ class Home:
             fsync_directory(building)
             # The one step that makes it a home: a crash before leaves nothing under its name.
             building.replace(path)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(building, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise not_writable(f"{path} cannot be made", error) from error
             raise
         fsync_directory(path.parent)
 
@@ -280,7 +286,7 @@ def _share(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise HomeError(f"{path} cannot be opened: {error.strerror}; check that you may read it") from None
+        raise not_readable(f"{path} cannot be opened", error) from None
     _flock(lock, fcntl.LOCK_SH, path)
     return lock
 
@@ -299,7 +305,8 @@ def _acquire(path: Path, kind: int = fcntl.LOCK_EX) -> int:
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise HomeError(f"{path} cannot be opened: {error.strerror}; check that you may write there") from None
+        what = f"a node needs to write to its home, which node inspect does not, and {path} cannot be opened"
+        raise not_writable(what, error) from None
     _flock(lock, kind, path)
     if kind == fcntl.LOCK_EX:
         os.ftruncate(lock, 0)

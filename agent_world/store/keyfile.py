@@ -9,6 +9,7 @@ from typing import Final
 
 from agent_world.crypto.keys import KeyPair
 from agent_world.errors import HomeError, UsageError
+from agent_world.store.disk_faults import not_readable, not_writable
 from agent_world.store.durable import write_new_file
 
 KEY_FILE_BYTES_MAX: Final = 1024
@@ -22,15 +23,17 @@ def write(path: Path, key: KeyPair) -> None:
     except FileExistsError:
         raise HomeError(f"{path} exists already; a key file is never overwritten: move it away first") from None
     except OSError as error:
-        raise HomeError(f"{path} cannot be written: {error.strerror}") from None
+        raise not_writable(f"{path} cannot be written", error) from None
 
 
 def read(path: Path) -> KeyPair:
     """Raises HomeError if it is missing or others may read it, UsageError if it is not a key file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise HomeError(f"{path} cannot be opened: there is no such file") from None
     except OSError as error:
-        raise HomeError(f"{path} cannot be opened: {error.strerror}") from None
+        raise not_readable(f"{path} cannot be opened", error) from None
     with os.fdopen(descriptor, "rb") as file:
         # Mode of the open file, not of the name: the name could be exchanged in between.
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)

@@ -1,6 +1,6 @@
 """The replication log of one home: guard, records and index move as one, and what is to be published is kept in order.
 
-The only module that writes records into the file index.
+The only module that moves records into the file index.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from agent_world.errors import DecodeError, ErrorCode, HomeError, LocalError, Re
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.database import Row
 from agent_world.store.durable import FaultHook, no_fault
+from agent_world.store.file_rows import COLUMNS, file_at, file_of, put_file, record_of, remove_file
 from agent_world.store.home import Home
-from agent_world.wire import record
 from agent_world.wire.cid import Cid
+from agent_world.wire.file_index import FileMetadata
 from agent_world.wire.ids import U64, TimeMs, ValidatorId, WorldId
-from agent_world.wire.limits import I64_MAX, RECORDS_MAX, REPLICATION_BYTES_MAX
-from agent_world.wire.replication import FileReplicationRecord
-from agent_world.wire.signed import Signed
+from agent_world.wire.limits import I64_MAX, RECORDS_MAX
 
 _PAGE_ROWS: Final = 256
+SAMPLE_RECORDS_MAX: Final = 1_024
+"""Records looked through for one that the index still follows; about 10 ms."""
 ACCEPT_STEPS: Final = (
     "accept_begun",
     "content_inserted",
@@ -110,7 +111,8 @@ class ReplicationStore:
         """
         said = opened.record
         is_commit = commit_height(said.path) is not None  # blocks are the chain's, and count against no quota
-        prepared = self._blobs.prepare({said.content.digest: data}, kept=is_commit)
+        content = {} if said.content is None else {said.content.digest: data}
+        prepared = self._blobs.prepare(content, kept=is_commit)
         with self._database.transaction():
             self._fault("accept_begun")
             if validate_and_advance(self.guard(), said) != guard:
@@ -125,7 +127,8 @@ class ReplicationStore:
                 (said.writer_epoch, said.sequence, said.path, commit_height(said.path), opened.data),
             )
             self._fault("record_inserted")
-            self._index(opened.entry)
+            if published is None or not self._waits_after(said.path, published):
+                self._index(opened.entry)
             self._fault("index_moved")
             self._database.execute(
                 "INSERT OR REPLACE INTO replication_guard VALUES (?, ?, ?, ?)",
@@ -145,10 +148,21 @@ class ReplicationStore:
         """Records accepted inside become durable at once, at its end; each still moves as one or not at all."""
         return self._database.transaction()
 
+    def _waits_after(self, path: str, position: int) -> bool:
+        """Whether the index has gone on since this entry of the outbox: what it is now is published later."""
+        sql = "SELECT 1 FROM replication_outbox WHERE path = ? AND position > ?"
+        return bool(self._database.query(sql, (path, position)))
+
     def _index(self, entry: FileEntry) -> None:
-        self._database.execute(
-            "INSERT OR REPLACE INTO file_index (path, cid, size_bytes, updated_at_ms) VALUES (?, ?, ?, ?)",
-            (entry.path, entry.content.to_bytes(), _fit(entry.size_bytes), entry.updated_at_ms),
+        if entry.content is None:
+            remove_file(self._database, entry.path)
+            return
+        size_bytes = U64(_fit(entry.size_bytes))
+        put_file(
+            self._database,
+            FileMetadata(
+                path=entry.path, content=entry.content, size_bytes=size_bytes, updated_at_ms=entry.updated_at_ms
+            ),
         )
 
     def _void(self, before: Place) -> None:
@@ -161,7 +175,7 @@ class ReplicationStore:
             last = self._database.query(
                 "SELECT record FROM replication_records WHERE path = ? ORDER BY position DESC LIMIT 1", (path,)
             )
-            self._database.execute("DELETE FROM file_index WHERE path = ?", (path,))
+            remove_file(self._database, path)
             for (data,) in last:
                 self._index(_opened(data).entry)
         self.voided += len(rows)
@@ -207,19 +221,28 @@ class ReplicationStore:
         return (1, 0) if first is None else (first, last)
 
     def sample(self, position: int) -> FileEntry | None:
-        """What the record at a position, or the next one after it, names."""
-        rows = self._database.query(
-            "SELECT record FROM replication_records WHERE position >= ? ORDER BY position LIMIT 1", (position,)
-        )
-        return _opened(rows[0][0]).entry if rows else None
+        """What the record at a position, or the next one after it, names, if the index still has that there.
 
-    def indexed(self) -> Iterator[tuple[str, Cid]]:
-        """Every path of the index with its content, ascending; read in pages."""
+        What was written over or removed since is kept by nobody. None if there is none within SAMPLE_RECORDS_MAX.
+        """
+        rows = self._database.query(
+            "SELECT record FROM replication_records WHERE position >= ? ORDER BY position LIMIT ?",
+            (position, SAMPLE_RECORDS_MAX),
+        )
+        for (data,) in rows:
+            entry = _opened(data).entry
+            there = file_at(self._database, entry.path)
+            if there is not None and there.content == entry.content:
+                return entry
+        return None
+
+    def indexed(self) -> Iterator[FileMetadata]:
+        """Every file of the index, ascending by path; read in pages."""
         after = ""
         while rows := self._database.query(
-            "SELECT path, cid FROM file_index WHERE path > ? ORDER BY path LIMIT ?", (after, _PAGE_ROWS)
+            f"SELECT {COLUMNS} FROM file_index WHERE path > ? ORDER BY path LIMIT ?", (after, _PAGE_ROWS)
         ):
-            yield from ((path, Cid.from_bytes(cid)) for path, cid in rows)
+            yield from map(file_of, rows)
             after = rows[-1][0]
 
     # The outbox.
@@ -237,8 +260,8 @@ class ReplicationStore:
                     "INSERT OR IGNORE INTO replication_outbox (path, commit_height, cid, size_bytes, updated_at_ms)"
                     " VALUES (?, ?, ?, ?, ?)",
                     (
-                        entry.path, commit_height(entry.path), entry.content.to_bytes(), _fit(entry.size_bytes),
-                        entry.updated_at_ms,
+                        entry.path, commit_height(entry.path), b"" if entry.content is None else
+                        entry.content.to_bytes(), _fit(entry.size_bytes), entry.updated_at_ms,
                     ),
                 )  # fmt: skip
                 taken += 1
@@ -247,7 +270,7 @@ class ReplicationStore:
         return taken
 
     def queue_file(self, entry: FileEntry) -> None:
-        """Put a file of the holder's into the outbox, inside the transaction that puts it into the index.
+        """Put a file of the holder's, or its removal, into the outbox, inside the transaction that changes the index.
 
         Raises Refused, ERR_BUSY, while the outbox is full; RemoteError (W4) for a path that is none.
         """
@@ -265,8 +288,8 @@ class ReplicationStore:
         )
         return tuple(map(_outgoing, rows))
 
-    def contents(self) -> Iterator[Cid]:
-        """What waits to be published, as roots for whoever removes content; read in pages."""
+    def waiting(self) -> Iterator[FileEntry]:
+        """What waits to be published, in order; read in pages."""
         after = 0
         while rows := self._database.query(
             "SELECT position, path, cid, size_bytes, updated_at_ms FROM replication_outbox WHERE position > ?"
@@ -274,7 +297,7 @@ class ReplicationStore:
             (after, _PAGE_ROWS),
         ):
             waiting = tuple(map(_outgoing, rows))
-            yield from (item.entry.content for item in waiting)
+            yield from (item.entry for item in waiting)
             after = waiting[-1].position
 
     def outbox_size(self) -> int:
@@ -293,19 +316,15 @@ def _fit(number: int) -> int:
 
 
 def _opened(data: bytes) -> OpenedRecord:
-    """A record of the log, whose signature was verified before it was stored; raises HomeError for a damaged row."""
-    try:
-        signed = record.from_bytes(Signed, data, size_max=REPLICATION_BYTES_MAX)
-        said = record.from_bytes(FileReplicationRecord, signed.body, size_max=REPLICATION_BYTES_MAX)
-    except DecodeError as error:
-        raise HomeError(f"the replication log is damaged: {error}; restore the home from a copy") from None
+    """Raises HomeError for a damaged row."""
+    signed, said = record_of(data)
     return OpenedRecord(record=said, key=signed.key, data=data)
 
 
 def _outgoing(row: Row) -> Outgoing:
     position, path, cid, size_bytes, updated_at_ms = row
     try:
-        content = Cid.from_bytes(cid)
+        content = Cid.from_bytes(cid) if cid else None
     except (DecodeError, TypeError) as error:
         raise HomeError(f"the replication outbox is damaged: {error}; restore the home from a copy") from None
     entry = FileEntry(path=path, content=content, size_bytes=U64(size_bytes), updated_at_ms=TimeMs(updated_at_ms))

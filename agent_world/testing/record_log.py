@@ -46,6 +46,13 @@ def guard(writer: ValidatorId, term: int, sequence: int) -> SingleWriterReplicat
     return attrs.evolve(EMPTY, writer_id=writer, writer_epoch=U64(term), last_sequence=U64(sequence))
 
 
+def removal(after: SingleWriterReplicationGuard, writer: ValidatorId, term: int, path: str) -> OpenedRecord:
+    """The record by which this writer removes a file next."""
+    gone = FileEntry(path=path, content=None, size_bytes=U64(0), updated_at_ms=TimeMs(2_000))
+    said = build_replication_record(after, lease(writer, term), gone)
+    return sign_replication_record(said, GENESIS, key_of(writer))
+
+
 def written(
     after: SingleWriterReplicationGuard, writer: ValidatorId, term: int, path: str = "file", data: bytes = b"data"
 ) -> OpenedRecord:

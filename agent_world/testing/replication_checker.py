@@ -54,7 +54,7 @@ class ReplicationChecker:
             opened = node.replication.log.open(data)
             if commit_height(opened.record.path) != height:
                 self._report("I-6", name, f"a record of {opened.record.path} for height {height}")
-            elif node.blobs.get(opened.record.content.digest) != stored.block:
+            elif opened.record.content is None or node.blobs.get(opened.record.content.digest) != stored.block:
                 self._report("I-6", name, f"another block for height {height}")
 
     def one_log(self, names: Iterable[str]) -> None:

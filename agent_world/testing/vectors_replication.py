@@ -1,4 +1,4 @@
-"""Vectors of protocols/replication: one follower's log, record by record; wrong ones break one of W1 to W10."""
+"""Vectors of protocols/replication: one follower's log, record by record; wrong ones break one rule."""
 
 from __future__ import annotations
 
@@ -50,6 +50,11 @@ def _commit(term: int, sequence: int, height: int, **changes: Any) -> FileReplic
     return attrs.evolve(said, **changes)
 
 
+def _removal(term: int, sequence: int, **changes: Any) -> FileReplicationRecord:
+    said = attrs.evolve(_record(term, sequence), path="files/2", content=None, size_bytes=U64(0))
+    return attrs.evolve(said, **changes)
+
+
 def _signed(
     said: FileReplicationRecord,
     *,
@@ -80,6 +85,7 @@ def log_vectors() -> dict[str, Any]:
         ("a new term whose writer had less", _signed(takes_over), {"outcome": "accepted", "void": [[1, 3]]}),
         ("a record of the writer before", _signed(_record(1, 3)), {"outcome": "superseded"}),
         ("the next of the new term", _signed(_commit(2, 2, 8)), {"outcome": "accepted"}),
+        ("a removal", _signed(_removal(2, 3)), {"outcome": "accepted"}),
     ]
     return {
         "about": "What a follower in the world of `genesis` makes of one record after the other. Its chain has the "
@@ -118,4 +124,6 @@ def _bad() -> list[tuple[str, bytes, str]]:
         ("another block than the committed one", _signed(_commit(1, 2, 5, content=cid_of(b"x", Codec.RAW))), "W8"),
         ("a block as a link", _signed(_commit(1, 2, 5, content=cid_of(_BLOCKS[5], Codec.DAG_CBOR))), "W8"),
         ("a block above the height it was signed at", _signed(_commit(1, 2, 6)), "W8"),
+        ("a removal that states bytes", _signed(_removal(1, 2, size_bytes=U64(1))), "W13"),
+        ("a removal of a commit", _signed(_removal(1, 2, path=commit_path(4))), "W13"),
     ]

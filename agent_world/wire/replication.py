@@ -13,7 +13,7 @@ from agent_world.wire.record import V1
 
 @attrs.frozen(slots=True, kw_only=True)
 class FileReplicationRecord:
-    """Body of a ``Signed`` by the validator key of the lease's holder: this content stands at this path.
+    """Body of a ``Signed`` by the validator key of the lease's holder: this content, or nothing, stands at this path.
 
     Records have an order: by term, and within a term by sequence, without a gap.
     """
@@ -33,10 +33,10 @@ class FileReplicationRecord:
     """Committed height whose state names the writer as holder of the lease with this term."""
     path: str
     """Normal form: segments of the path index joined by ``/``."""
-    content: Cid
-    """The content, or the manifest of a file."""
+    content: Cid | None
+    """The content, or the manifest of a file; null: the file is removed."""
     size_bytes: U64
-    """Of the content; of a file all its bytes."""
+    """Of the content; of a file all its bytes, of a removal 0."""
     updated_at_ms: TimeMs
     """The writer's time; of a commit the block's."""
 

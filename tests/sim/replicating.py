@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 
 from agent_world.config import MINIMAL, LeaseConfig, NodeConfig
+from agent_world.distfs.paths import is_reserved
 from agent_world.net.memory import LinkSettings
 from agent_world.node.provision import NodeSpec
 from agent_world.node.validator_views import ValidatorControl
@@ -68,4 +69,8 @@ def put(stack: Stack, name: str, path: str, data: bytes) -> None:
 
 
 def index(stack: Stack, name: str) -> dict[str, str]:
-    return {path: str(cid) for path, cid in stack.node(name).replication.store.indexed() if path[:9] != "consensus"}
+    return {
+        file.path: str(file.content)
+        for file in stack.node(name).replication.store.indexed()
+        if not is_reserved(file.path)
+    }

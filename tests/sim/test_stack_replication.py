@@ -10,12 +10,13 @@ import pytest
 import trio
 from replicating import covered, index, open_checked, put, take_lease, until_covered, until_same_place
 
-from agent_world.crypto.hashing import cid_of
-from agent_world.errors import ErrorCode, Refused
+from agent_world.crypto.hashing import cid_of, content_hash
+from agent_world.errors import ErrorCode, FileConflict, Refused
 from agent_world.handlers.replication import open_records
 from agent_world.net.interface import RequestHandler
 from agent_world.net.memory import LinkSettings
 from agent_world.node.replica_publish import CLAIM_BLOCKS
+from agent_world.node.verify import verify_home
 from agent_world.node.views import NodeViews
 from agent_world.wire import record, rpc
 from agent_world.wire.cid import Codec
@@ -93,6 +94,86 @@ async def test_what_the_holder_writes_by_path_is_published_and_what_others_write
         assert "own" not in index(stack, "o1")
         await stack.node("o1").collecting.collect(grace_ms=0)
         assert stack.node("o1").files.index.read_file("shared") == b"ours"
+
+
+async def test_what_the_holder_removes_goes_everywhere_and_is_verified(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_checked(tmp_path) as (stack, checker):
+        await stack.start_all()
+        await take_lease(stack, "v2")
+        files = stack.node("v2").files.index
+        for number in range(4):
+            put(stack, "v2", f"poems/{number}", b"poem %d" % number)
+        await stack.until(lambda: "poems/3" in index(stack, "o1"), "they are published")
+        assert files.delete_file("poems/0")
+        assert files.delete_file_if_match("poems/1", content_hash(b"poem 1"))
+        with pytest.raises(FileConflict):
+            files.delete_file_if_match("poems/2", content_hash(b"poem 1"))
+        assert not files.delete_file("poems/0")
+        put(stack, "v2", "brief", b"brief")
+        assert files.delete_file("brief")
+        await stack.until(lambda: stack.node("v2").replication.store.outbox_size() == 0, "all is published")
+        await until_same_place(stack)
+        for name in stack.members:
+            assert index(stack, name).keys() == {"poems/2", "poems/3"}
+        checker.one_log(stack.members)
+        put(stack, "o1", "poems/0", b"of o1")
+        put(stack, "v2", "poems/1", b"poem 1 again")
+        await stack.until(lambda: "poems/1" in index(stack, "o1"), "it is published")
+        await until_same_place(stack)
+        assert stack.status("v2")["replication"]["gate"]["passed"]
+        for name in stack.members:
+            report = verify_home(stack.members[name].home)
+            assert report.ok, (name, report.problems)
+
+
+async def test_nobody_but_the_holder_changes_what_the_log_has(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_checked(tmp_path) as (stack, _checker):
+        await stack.start_all()
+        await take_lease(stack, "v2", keep=False)
+        put(stack, "o1", "later", b"of o1")
+        put(stack, "v2", "shared", b"ours")
+        await stack.until(lambda: "shared" in index(stack, "o1"), "it is published")
+        ref = stack.node("o1").files.export(None)
+        other = stack.node("o1").files
+        for change in (
+            lambda: other.write("shared", None, once(b"mine")),
+            lambda: other.write("shared", content_hash(b"ours"), once(b"mine")),
+        ):
+            with pytest.raises(Refused, match=r"held by v2 \(term 1\).*lease acquire") as caught:
+                await change()
+            assert (caught.value.code, caught.value.rule, caught.value.exit_code) == (ErrorCode.UNAUTHORIZED, "W9", 69)
+        with pytest.raises(Refused):
+            other.copy("later", "shared", None)
+        with pytest.raises(Refused):
+            other.index.delete_file("shared")
+        put(stack, "v2", "later", b"ours too")
+        await stack.until(lambda: other.index.need("later").content_hash != content_hash(b"of o1"), "the record wins")
+        with pytest.raises(Refused):
+            await other.take_in(ref, 0)  # it has another content at a path of the log
+        assert index(stack, "o1").keys() == {"later", "shared"}
+        assert other.index.read_file("shared") == b"ours"
+        await stack.until(lambda: stack.status("v2")["replication"]["holder_id"] is None, "the lease runs out")
+        with pytest.raises(Refused, match="held by nobody"):
+            stack.node("v2").files.index.delete_file("shared")
+        assert verify_home(stack.members["o1"].home).ok
+
+
+async def test_an_index_that_the_holder_takes_in_is_published(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_checked(tmp_path) as (stack, _checker):
+        await stack.start_all()
+        await take_lease(stack, "v2")
+        for name in ("a", "b"):
+            put(stack, "v2", name, name.encode())
+        ref = stack.node("v2").files.export(None)
+        put(stack, "v2", "b", b"other")
+        put(stack, "v2", "c", b"c")
+        await stack.until(lambda: "c" in index(stack, "o1"), "they are published")
+        assert (await stack.node("v2").files.take_in(ref, 5))["files"] == 2
+        await stack.until(lambda: stack.node("v2").replication.store.outbox_size() == 0, "all is published")
+        await until_same_place(stack)
+        for name in stack.members:
+            assert index(stack, name) == {text: str(cid_of(text.encode(), Codec.RAW)) for text in ("a", "b")}
+            assert verify_home(stack.members[name].home).ok
 
 
 async def test_who_comes_late_gets_all_of_it(tmp_path: Path, autojump_clock: object) -> None:  # T-8.3

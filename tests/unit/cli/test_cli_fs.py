@@ -49,6 +49,16 @@ def test_writing_a_file(run: Run, node: Any, tmp_path: Path) -> None:
     assert run("fs", "write", "a/b", tmp_path / "none", "--home", node.home).code == 64
 
 
+def test_a_file_of_this_node_alone_is_said_to_be_one(run: Run, node: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"one")
+    answered(node, "/fs/copy", {**FILE, "is_local": True})
+    for is_local in (True, False):
+        answered(node, "/fs/file", {**FILE, "is_local": is_local})
+        ran = run("fs", "write", "a/b", tmp_path / "file", "--home", node.home)
+        assert ("a/b is this node's own" in ran.err) is is_local
+    assert "lease acquire" in run("fs", "cp", "x", "a/b", "--home", node.home).err
+
+
 def test_looking(run: Run, node: Any) -> None:
     node.answers["GET /fs/stat"] = 200, FILE
     assert run("fs", "stat", "a/b", "--home", node.home, "--json").json == FILE

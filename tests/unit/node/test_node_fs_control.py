@@ -34,11 +34,13 @@ async def test_a_file_is_written_read_listed_and_removed(http: httpx.AsyncClient
         "a/b", 10, content_hash(b"0123456789").hex(),
     )  # fmt: skip
     assert (await http.get("/fs/stat", params={"path": "a/b"})).json() == written
+    assert written.pop("is_local") is True
     response = await http.get("/fs/file", params={"path": "a/b", "offset": "3", "length": "4"})
     assert (response.content, response.headers["content-length"], response.headers["x-content-size"]) == (
         b"3456", "4", "10",
     )  # fmt: skip
     copied = (await http.post("/fs/copy", json={"source": "a/b", "path": "c", "if_absent": True})).json()
+    assert copied.pop("is_local") is True
     assert (await http.get("/fs/files")).json() == {"files": [written, copied], "more": False}
     assert (await http.get("/fs/files", params={"prefix": "a/"})).json()["files"] == [written]
     assert (await http.get("/fs/files", params={"after": "a/b"})).json()["files"] == [copied]

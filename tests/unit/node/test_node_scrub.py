@@ -16,6 +16,7 @@ from agent_world.node.clock import Clock
 from agent_world.node.heal import Healer
 from agent_world.node.scrub import HEAL_MAX_S, RETRY_S, START_S, Scrubber, Verdict
 from agent_world.store.blob_files import BlobFiles
+from agent_world.store.disk_faults import DiskFaults
 from agent_world.testing.ledger_chain import LedgerChain
 from agent_world.wire.cid import ContentHash
 
@@ -48,7 +49,9 @@ def scrubber(chain: LedgerChain, client: FakeClient | None = None, **config: flo
 
 
 def file_of(chain: LedgerChain, content: ContentHash) -> Path:
-    return BlobFiles(chain.home.files.blobs, chain.home.files.quarantine, lambda _step: None).path(content)
+    return BlobFiles(chain.home.files.blobs, chain.home.files.quarantine, lambda _step: None, DiskFaults()).path(
+        content
+    )
 
 
 def quarantined(chain: LedgerChain) -> list[str]:

@@ -9,6 +9,7 @@ from agent_world.crypto.hashing import content_hash
 from agent_world.errors import HomeError
 from agent_world.store import blob_files, bulk_sync
 from agent_world.store.blob_files import BlobFiles
+from agent_world.store.disk_faults import DiskFaults
 from agent_world.store.durable import TEMPORARY_PREFIX, no_fault
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.limits import BLOB_BYTES_MAX
@@ -17,7 +18,7 @@ ONE, TWO = b"one" * 100, b"two" * 100
 
 
 def files_in(tmp_path: Path) -> BlobFiles:
-    return BlobFiles(tmp_path / "blobs", tmp_path / "quarantine", no_fault)
+    return BlobFiles(tmp_path / "blobs", tmp_path / "quarantine", no_fault, DiskFaults())
 
 
 def write(files: BlobFiles, blobs: dict[ContentHash, bytes]) -> None:
@@ -48,7 +49,7 @@ def test_every_file_is_synced_before_it_is_named_and_each_directory_once(
 
     monkeypatch.setattr("os.fsync", fsync)
     blobs = {content_hash(data): data for data in (bytes([number]) * 50 for number in range(5))}
-    write(BlobFiles(tmp_path / "blobs", tmp_path / "quarantine", no_fault, bulk_sync=False), blobs)
+    write(BlobFiles(tmp_path / "blobs", tmp_path / "quarantine", no_fault, DiskFaults(), bulk_sync=False), blobs)
     temporary = [path for path in synced if "/.tmp-" in path]
     directories = sorted(path for path in synced if "/.tmp-" not in path)
     assert len(temporary) == 5

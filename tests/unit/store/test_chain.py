@@ -13,7 +13,8 @@ import pytest
 
 from agent_world.crypto.hashing import content_hash, hash32
 from agent_world.errors import AgentWorldError, BlobHashMismatch, ChainError, DecodeError, HomeError, LocalError
-from agent_world.store.blobs import BlobUsage, LocalCasStore
+from agent_world.store.blob_store import BlobUsage
+from agent_world.store.blobs import LocalCasStore
 from agent_world.store.chain import COMMIT_STEPS, ChainStore, CommittedHeight, ReceiptPosition
 from agent_world.store.home import Home
 from agent_world.wire.ids import Hash32

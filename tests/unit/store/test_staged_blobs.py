@@ -8,6 +8,7 @@ import pytest
 from agent_world.crypto.hashing import content_hash
 from agent_world.errors import BlobHashMismatch
 from agent_world.store.blob_files import BlobFiles
+from agent_world.store.disk_faults import DiskFaults
 from agent_world.store.durable import no_fault
 from agent_world.store.staged_blobs import StagedBlobs
 from agent_world.wire.cid import ContentHash
@@ -16,7 +17,7 @@ SMALL, LARGE = b"small", bytes(64)
 
 
 def staged(tmp_path: Path, *blobs: bytes, present: tuple[ContentHash, ...] = ()) -> StagedBlobs:
-    files = BlobFiles(tmp_path / "blobs", tmp_path / "quarantine", no_fault)
+    files = BlobFiles(tmp_path / "blobs", tmp_path / "quarantine", no_fault, DiskFaults())
     return StagedBlobs({content_hash(data): data for data in blobs}, present, files, inline_bytes_max=16)
 
 
@@ -39,7 +40,7 @@ def test_small_blobs_go_into_rows_and_large_ones_into_files(tmp_path: Path) -> N
 
 
 def test_nothing_is_written_of_a_batch_with_a_wrong_hash(tmp_path: Path) -> None:
-    files = BlobFiles(tmp_path / "blobs", tmp_path / "quarantine", no_fault)
+    files = BlobFiles(tmp_path / "blobs", tmp_path / "quarantine", no_fault, DiskFaults())
     blobs = StagedBlobs({content_hash(LARGE): LARGE, content_hash(b"x"): b"y"}, (), files, inline_bytes_max=16)
     with pytest.raises(BlobHashMismatch):
         finish(blobs)

@@ -12,8 +12,8 @@ from agent_world.errors import ErrorCode, HomeError, LocalError, Refused, Remote
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.home import Home
 from agent_world.store.replication import ACCEPT_STEPS, NOTE_STEPS, ReplicationStore
-from agent_world.testing.record_log import EMPTY, WORLD, A, B, entry, guard, written
-from agent_world.wire.ids import Hash32
+from agent_world.testing.record_log import EMPTY, WORLD, A, B, entry, guard, removal, written
+from agent_world.wire.ids import U64, Hash32
 
 
 def open_store(home: Home, fault: Callable[[str], None] = lambda _step: None, **options: Any) -> ReplicationStore:
@@ -102,13 +102,13 @@ def test_the_outbox_is_in_order_and_an_entry_leaves_when_it_is_published(store: 
 def test_what_waits_is_named_for_whoever_removes_content(store: ReplicationStore) -> None:  # I-3
     entries = [entry(f"file {number}", b"%d" % number) for number in range(600)]
     assert store.note(entries) == 600
-    assert list(store.contents()) == [item.content for item in entries]
+    assert list(store.waiting()) == entries
 
 
 def test_an_index_of_more_than_a_page_comes_in_order(store: ReplicationStore) -> None:
     with store.together():
         entries = [write(store, A, 1, f"file {number:03}", b"%d" % number).entry for number in range(600)]
-    assert list(store.indexed()) == [(item.path, item.content) for item in entries]
+    assert [(file.path, file.content) for file in store.indexed()] == [(item.path, item.content) for item in entries]
 
 
 def test_two_writes_of_one_path_are_two_entries(store: ReplicationStore) -> None:
@@ -128,6 +128,48 @@ def test_another_writers_record_takes_the_place_of_what_waits(store: Replication
     write(store, B, 1, "file", b"theirs")
     assert [item.entry.path for item in store.outgoing(10)] == ["other"]
     assert store.overtaken == 2
+
+
+def remove(store: ReplicationStore, writer: Any, term: int, path: str, **options: Any) -> OpenedRecord:
+    opened = removal(store.guard(), writer, term, path)
+    store.accept(opened, validate_and_advance(store.guard(), opened.record), b"", **options)
+    return opened
+
+
+def test_a_removal_takes_the_path_away_and_has_its_place(home: Home, store: ReplicationStore) -> None:
+    write(store, A, 1, "file", b"1")
+    write(store, A, 1, "kept", b"2")
+    gone = remove(store, A, 1, "file")
+    assert (index(home), store.guard()) == ({"kept": content_hash(b"2")}, guard(A, 1, 3))
+    assert store.record_at((1, 3)) == gone.data
+    remove(store, A, 1, "never there")
+    assert [None if found is None else found.path for found in map(store.sample, (1, 2, 3))] == ["kept", "kept", None]
+    write(store, A, 1, "file", b"again")
+    assert index(home)["file"] == content_hash(b"again")
+
+
+def test_a_removal_that_the_next_writer_never_got_is_undone(home: Home, store: ReplicationStore) -> None:
+    write(store, A, 1, "file", b"1")
+    write(store, A, 1, "other", b"2")
+    remove(store, A, 1, "other")
+    remove(store, A, 1, "file")
+    opened = written(guard(A, 1, 3), B, 2, "new", b"3")
+    store.accept(opened, validate_and_advance(store.guard(), opened.record), b"3")
+    assert index(home) == {"file": content_hash(b"1"), "new": content_hash(b"3")}
+
+
+def test_what_is_published_late_does_not_set_the_index_back(home: Home, store: ReplicationStore) -> None:
+    for data in (b"1", b"2"):
+        store.queue_file(entry("file", data))
+    store.queue_file(entry("file", content=None, size_bytes=U64(0)))
+    first, second, third = (item.position for item in store.outgoing(9))
+    for position, data in ((first, b"1"), (second, b"2")):
+        opened = written(store.guard(), A, 1, "file", data)
+        store.accept(opened, validate_and_advance(store.guard(), opened.record), data, published=position)
+        assert index(home) == {}
+    assert store.outgoing(9)[0].entry.content is None
+    remove(store, A, 1, "file", published=third)
+    assert (index(home), store.outbox_size()) == ({}, 0)
 
 
 def test_a_full_outbox_takes_no_more_and_loses_nothing(home: Home) -> None:

@@ -353,6 +353,22 @@ class ReplicationConfig:
 
 
 @attrs.frozen(slots=True, kw_only=True)
+class BitswapConfig:
+    """The bridge to other IPFS implementations; docs/ipfs.md."""
+
+    enabled: bool = False
+    """Answer bitswap on the node's own addresses; off, the protocol is not spoken at all."""
+    bytes_per_s: float = 32.0 * limits.MIB
+    """Sent by bitswap to all peers together, so that a bridge never takes the node's line for itself."""
+    look_every_s: float = 30.0
+    """Files that are new here are looked for this often, so that their dag-pb nodes are known."""
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("bytes_per_s", "look_every_s"):
+            require(getattr(self, name) > 0, f"bitswap.{name} must be above 0")
+
+
+@attrs.frozen(slots=True, kw_only=True)
 class NodeConfig:
     """Everything a node is run with."""
 
@@ -364,6 +380,7 @@ class NodeConfig:
     lease: LeaseConfig = LeaseConfig()
     replication: ReplicationConfig = ReplicationConfig()
     challenge: ChallengeConfig = ChallengeConfig()
+    bitswap: BitswapConfig = BitswapConfig()
 
 
 MAINNET: Final = NodeConfig()

@@ -1,4 +1,5 @@
-"""The parts of a node that keep content: files by their paths, pins, garbage, archives, the slow reading of all."""
+"""The parts of a node that keep content: files by their paths and as IPFS tools know them, pins, garbage, archives, the
+slow reading of all."""
 
 from __future__ import annotations
 
@@ -10,15 +11,17 @@ from agent_world.node.files import NodeFiles
 from agent_world.node.pinning import Pinning
 from agent_world.node.scrub import Scrubber
 from agent_world.node.tree_fetch import TreeFetcher
+from agent_world.node.unixfs_views import UnixfsViews
 from agent_world.store.file_index import FileIndex
 from agent_world.store.home import Home
 from agent_world.store.pins import PinTable
+from agent_world.store.unixfs import UnixfsTable
 
 if TYPE_CHECKING:
     from agent_world.node.node import Node
 
 
-def keep_content(node: Node, home: Home) -> tuple[Collecting, Scrubber, Pinning, NodeFiles, Archives]:
+def keep_content(node: Node, home: Home) -> tuple[UnixfsViews, Collecting, Scrubber, Pinning, NodeFiles, Archives]:
     """Of a node whose ledger, sources and healer are built."""
     storage = node.settings.config.storage
     collecting = Collecting(home, node.blobs, node.ledger, storage, node.clock)
@@ -27,4 +30,5 @@ def keep_content(node: Node, home: Home) -> tuple[Collecting, Scrubber, Pinning,
     files = NodeFiles(FileIndex(home, node.blobs), node.blobs, node.large, trees, pinning, collecting)
     files.peers = node.fetcher.peers
     scrub = Scrubber(home, node.blobs, node.healer, storage, node.clock)
-    return collecting, scrub, pinning, files, Archives(node.blobs, trees, pinning)
+    unixfs = UnixfsViews(node.blobs, UnixfsTable(home))
+    return unixfs, collecting, scrub, pinning, files, Archives(node.blobs, trees, pinning, unixfs)

@@ -110,7 +110,7 @@ class Node:
         self.content = ContentTable(home, config.storage)
         search = ProviderSearch(network, self.peering.links.is_own)
         self.sources = Sources(network, self.peering, self.fetcher, search)
-        self.collecting, self.scrub, self.pinning, self.files, self.archives = keep_content(self, home)
+        self.unixfs, self.collecting, self.scrub, self.pinning, self.files, self.archives = keep_content(self, home)
         self.puller = self._puller() if settings.role is Role.STORAGE else None
         self.equivocations = Equivocations(self.ledger, EvidenceBook(home), network)
         self.seat = None if validator_key is None else self._seat(home, validator_key)

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 from broken_rules import Case, rule_of
+from run_bitswap import run_bitswap_messages, run_unixfs
 from run_challenge import run_challenge_answers, run_challenge_requests
 from run_replication import run_log
 
@@ -192,6 +193,8 @@ RUNNERS: dict[str, Callable[[Case, Case], None]] = {
     "dht/vectors/dht_records.json": run_dht_records,
     "hello/vectors/hellos.json": run_hellos,
     "replication/vectors/log.json": run_log,
+    "bitswap/vectors/messages.json": run_bitswap_messages,
+    "bitswap/vectors/unixfs.json": run_unixfs,
     **{f"{folder}/vectors/records.json": run_records for folder in CATALOGUE},
 }
 
@@ -274,6 +277,8 @@ def test_cases_have_names_of_their_own(path: str) -> None:
         ("challenge/vectors/answers.json", {f"Q{n}" for n in range(8, 14)}),
         ("hello/vectors/hellos.json", {f"N{n}" for n in range(1, 7)}),
         ("replication/vectors/log.json", {f"W{n}" for n in range(1, 9)}),
+        ("bitswap/vectors/messages.json", {"X1", "X2"}),
+        ("bitswap/vectors/unixfs.json", {"X5"}),
     ],
 )
 def test_every_rule_has_a_case_that_breaks_it(path: str, rules: set[str]) -> None:

@@ -31,9 +31,10 @@ log: Final = logging.getLogger(__name__)
 
 PROTOCOLS: Final = ("/ipfs/bitswap/1.2.0", "/ipfs/bitswap/1.1.0")
 """Not 1.0.0: it names blocks by SHA-256 only."""
-STREAMS_PER_PEER_MAX: Final = 4
-"""Inbound streams of one peer; one is needed."""
-STREAMS_MAX: Final = 128
+STREAMS_PER_PEER_MAX: Final = 64
+"""Inbound streams of one peer. Kubo keeps one; Helia opens one for every message, up to 50 at a time, and does not
+repeat what was in one that is reset."""
+STREAMS_MAX: Final = 256
 """Inbound streams of all peers; each may hold one message."""
 ANSWERS_AT_ONCE_MAX: Final = 16
 """Answers that are being made or written; each holds at most ANSWER_BYTES and one block."""

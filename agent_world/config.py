@@ -159,16 +159,9 @@ class NetConfig:
     def __attrs_post_init__(self) -> None:
         unknown = sorted(set(self.faster) - set(FASTER_PARTS))
         require(not unknown, f"net.faster knows {', '.join(FASTER_PARTS)} and not {', '.join(unknown)}")
-        for name in (
-            "connections_max", "upgrade_timeout_s", "dial_timeout_s", "redial_min_s", "request_timeout_s",
-            "connections_per_peer_max", "connections_per_ip_max", "connects_per_ip_per_s", "connects_per_ip_burst",
-            "handshakes_max", "handshakes_per_ip_max", "streams_per_peer_max", "requests_per_s", "requests_burst",
-            "content_requests_per_s", "content_requests_burst", "submits_per_s", "submits_burst", "messages_per_s",
-            "messages_burst", "gossip_per_s", "gossip_burst", "bytes_per_s", "bytes_burst", "ban_s",
-            "bans_per_ip_max", "heartbeat_s", "hello_interval_s", "requests_in_flight_per_peer_max",
-            "peers_known_max", "peer_ttl_s", "inbox_messages_max",
-        ):  # fmt: skip
-            require(getattr(self, name) > 0, f"net.{name} must be above 0")
+        for field in attrs.fields(NetConfig):
+            value = getattr(self, field.name)
+            require(isinstance(value, bool | tuple) or value > 0, f"net.{field.name} must be above 0")
         require(
             0 < self.trim_to_percent <= self.trim_above_percent <= 100,
             "net.trim_to_percent must be above 0 and not above net.trim_above_percent, which is 100 at most",
@@ -360,6 +353,22 @@ class ReplicasConfig:
 
 
 @attrs.frozen(slots=True, kw_only=True)
+class BitswapConfig:
+    """The bridge to other IPFS implementations; docs/ipfs.md."""
+
+    enabled: bool = False
+    """Answer bitswap on the node's own addresses; off, the protocol is not spoken at all."""
+    bytes_per_s: float = 32.0 * limits.MIB
+    """Sent by bitswap to all peers together, so that a bridge never takes the node's line for itself."""
+    look_every_s: float = 30.0
+    """Files that are new here are looked for this often, so that their dag-pb nodes are known."""
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("bytes_per_s", "look_every_s"):
+            require(getattr(self, name) > 0, f"bitswap.{name} must be above 0")
+
+
+@attrs.frozen(slots=True, kw_only=True)
 class NodeConfig:
     """Everything a node is run with."""
 
@@ -372,6 +381,7 @@ class NodeConfig:
     replication: ReplicationConfig = ReplicationConfig()
     challenge: ChallengeConfig = ChallengeConfig()
     replicas: ReplicasConfig = ReplicasConfig()
+    bitswap: BitswapConfig = BitswapConfig()
 
 
 MAINNET: Final = NodeConfig()

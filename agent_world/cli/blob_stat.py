@@ -18,7 +18,8 @@ from agent_world.cli.output import json_option, show
 def command(content: str, home: Path, as_json: bool) -> None:
     """Show size and place of CONTENT (64 hex digits or a CID), which the node stores; it is not fetched.
 
-    For the CID of a file manifest the size of the file is shown too.
+    For the CID of a file manifest the size of the file is shown too. ipfs_cid is the
+    name by which other IPFS tools read the content as a file.
     """
     cid = content_cid(content)
     with NodeClient(home) as node:

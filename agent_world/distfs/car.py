@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+import cbor2
+
 from agent_world.crypto.hashing import verify_blob
 from agent_world.distfs.links import links_in
+from agent_world.distfs.unixfs import PbCid, links_of_node
 from agent_world.errors import BlobHashMismatch, DecodeError, UsageError
 from agent_world.wire import cbor
-from agent_world.wire.cid import Cid, Codec
+from agent_world.wire.cid import Cid, Codec, ContentHash
 from agent_world.wire.limits import BLOB_BYTES_MAX, MIB
+from agent_world.wire.protobuf import varint
 
 VERSION: Final = 1
 CID_BYTES: Final = 36
@@ -23,27 +27,20 @@ HEADER_BYTES_MAX: Final = MIB
 """About 25,000 roots."""
 SECTION_BYTES_MAX: Final = BLOB_BYTES_MAX + CID_BYTES
 _VARINT_BYTES_MAX: Final = 9
+_LINK_TAG: Final = 42
 _CODECS: Final = {0x70: "dag-pb", 0x0129: "dag-json"}
 _HASHES: Final = {0x12: "sha2-256", 0x13: "sha2-512", 0xB220: "blake2b-256"}
 
 
-def varint(value: int) -> bytes:
-    """Unsigned LEB128, as multiformats has it."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def car_header(roots: Iterable[Cid]) -> bytes:
+def car_header(roots: Iterable[Cid | PbCid]) -> bytes:
     """The beginning of an archive."""
-    data = cbor.encode({"roots": list(roots), "version": VERSION})
+    # Not by the codec of our records, which knows no dag-pb; the keys are in canonical order as they stand here.
+    links = [cbor2.CBORTag(_LINK_TAG, b"\0" + root.to_bytes()) for root in roots]
+    data = cbor2.dumps({"roots": links, "version": VERSION})
     return varint(len(data)) + data
 
 
-def car_section(cid: Cid, data: bytes) -> bytes:
+def car_section(cid: Cid | PbCid, data: bytes) -> bytes:
     """One block of an archive."""
     name = cid.to_bytes()
     return varint(len(name) + len(data)) + name + data
@@ -65,6 +62,23 @@ def blocks_of(roots: Iterable[Cid], get: Callable[[Cid], bytes | None]) -> Itera
         yield cid, data
         if data is not None and cid.codec is not Codec.RAW:
             stack += reversed(_links(cid, data))
+
+
+def unixfs_blocks(
+    root: ContentHash, get: Callable[[ContentHash], bytes | None]
+) -> Iterator[tuple[Cid | PbCid, bytes | None]]:
+    """As ``blocks_of``, a file as IPFS tools know it: from the root of its UnixFS nodes (``distfs.unixfs``) down."""
+    seen: set[ContentHash] = set()
+    stack: list[Cid | PbCid] = [PbCid(root)]
+    while stack:
+        cid = stack.pop()
+        if cid.digest in seen:
+            continue
+        seen.add(cid.digest)
+        data = get(cid.digest)
+        yield cid, data
+        if data is not None and isinstance(cid, PbCid):
+            stack += reversed(links_of_node(data))
 
 
 def _links(cid: Cid, data: bytes) -> list[Cid]:

@@ -24,6 +24,8 @@ log: Final = logging.getLogger(__name__)
 
 RATE_BLAMED_EVERY_S: Final = 1.0
 """A peer above its rate is blamed once in so long, however much it sends: only lasting abuse leads to a ban."""
+WAIT_S_MIN: Final = 0.001
+"""A shorter wait for a bucket could be lost in rounding, and never end by a clock that stands still meanwhile."""
 RATE_BLAMED_MAX: Final = 4_096
 """Times of blame kept; all are forgotten when there are more."""
 
@@ -95,15 +97,29 @@ class Gate:
             return True
         return self._protected(peer)
 
+    async def slow_down(self, peer: PeerId, kind: RateClass, size: int) -> None:
+        """Wait until the peer is within its rates and there is room for it, and count its message then.
+
+        For streams whose sender waits for their reader, and who speak a protocol that knows no word for "too many":
+        nobody is blamed, they just become slower.
+        """
+        counter = f"rate_slowed.{kind.value}"
+        await self._take(self._let_in[kind].of(peer, self._now_s()), 1, counter)
+        await self._take(self._let_in[RateClass.BYTES].of(peer, self._now_s()), size, counter)
+        while not self._has_room(peer, kind, self._now_s()):
+            self._counters.add(counter)
+            await trio.sleep(max(WAIT_S_MIN, self._shared[kind].wait_s(1, self._now_s())))
+
     async def pace(self, peer: PeerId, kind: RateClass, size: int) -> None:
         """Wait until this node may send: it never goes above what others accept."""
-        for bucket, amount in (
-            (self._let_out[kind].of(peer, self._now_s()), 1),
-            (self._let_out[RateClass.BYTES].of(peer, self._now_s()), size),
-        ):
-            while not bucket.take(amount, self._now_s()):
-                self._counters.add("own_rate_waited")
-                await trio.sleep(bucket.wait_s(amount, self._now_s()))
+        await self._take(self._let_out[kind].of(peer, self._now_s()), 1, "own_rate_waited")
+        await self._take(self._let_out[RateClass.BYTES].of(peer, self._now_s()), size, "own_rate_waited")
+
+    async def _take(self, bucket: TokenBucket, amount: float, counter: str) -> None:
+        """Wait until it is there; every wait is counted."""
+        while not bucket.take(amount, self._now_s()):
+            self._counters.add(counter)
+            await trio.sleep(max(WAIT_S_MIN, bucket.wait_s(amount, self._now_s())))
 
     def blame(self, peer: PeerId, offence: Offence) -> None:
         """The peer did this; it may be banned for it."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from agent_world.wire.cid import Cid
+from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.ids import PeerId
 
 if TYPE_CHECKING:
@@ -88,6 +88,21 @@ class Subscription(Protocol):
     def __aiter__(self) -> AsyncIterator[GossipMessage]: ...
     def drain(self) -> list[GossipMessage]:
         """All waiting messages, oldest first; empties the queue."""
+        ...
+
+
+class BlockSource(Protocol):
+    """What a network answers bitswap from (``Libp2pNetwork.serve_bitswap``).
+
+    The network in memory has no counterpart: nobody of another IPFS implementation is ever there.
+    """
+
+    def has_block(self, digest: ContentHash) -> bool:
+        """Whether ``read_block`` would give it now."""
+        ...
+
+    def read_block(self, digest: ContentHash) -> bytes | None:
+        """Verified bytes of at most 1 MiB; None for what is not here or must not be given."""
         ...
 
 

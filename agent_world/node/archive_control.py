@@ -36,9 +36,11 @@ class ArchiveRoutes:
             raise Refused(ErrorCode.BAD_REQUEST, f"timeout_ms must be an integer in 0..{TIMEOUT_MS_MAX}")
         local_only = request.query_params.get("local_only") == "1"
         missing = await self._archives.prepare(cid, int(text) / 1000, local_only=local_only)
-        return StreamingResponse(
-            self._archives.export(cid), media_type="application/vnd.ipld.car", headers={"x-missing": str(missing)}
-        )
+        if request.query_params.get("unixfs") == "1":
+            parts = self._archives.export_unixfs(await self._archives.unixfs_root(cid))
+        else:
+            parts = self._archives.export(cid)
+        return StreamingResponse(parts, media_type="application/vnd.ipld.car", headers={"x-missing": str(missing)})
 
     async def _import(self, request: Request) -> Response:
         return JSONResponse(await self._archives.take_in(request.stream(), request.query_params.get("pin")))

@@ -8,13 +8,15 @@ from typing import Any, Final
 
 import trio
 
-from agent_world.distfs.car import CarReader, blocks_of, car_header, car_section
+from agent_world.distfs.car import CarReader, blocks_of, car_header, car_section, unixfs_blocks
+from agent_world.distfs.unixfs import PbCid
 from agent_world.errors import BlobHashMismatch, BlobNotFound, ErrorCode, Refused, UsageError
 from agent_world.node.pinning import Pinning
 from agent_world.node.storing import in_thread, storing
 from agent_world.node.tree_fetch import TreeFetcher
+from agent_world.node.unixfs_views import UnixfsViews
 from agent_world.store.blobs import LocalCasStore
-from agent_world.wire.cid import Cid
+from agent_world.wire.cid import Cid, Codec, ContentHash
 
 BLOCKS_AT_ONCE: Final = 16
 """Between two chances for other tasks."""
@@ -23,10 +25,11 @@ BLOCKS_AT_ONCE: Final = 16
 class Archives:
     """Of one node."""
 
-    def __init__(self, blobs: LocalCasStore, trees: TreeFetcher, pinning: Pinning) -> None:
+    def __init__(self, blobs: LocalCasStore, trees: TreeFetcher, pinning: Pinning, unixfs: UnixfsViews) -> None:
         self._blobs = blobs
         self._trees = trees
         self._pinning = pinning
+        self._unixfs = unixfs
 
     async def prepare(self, cid: Cid, timeout_s: float, *, local_only: bool) -> int:
         """Have all of ``cid`` here before it is exported; how many blocks are missing, 0 unless ``local_only``.
@@ -64,6 +67,26 @@ class Archives:
                 yield car_section(name, data)
             if number % BLOCKS_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
+
+    async def unixfs_root(self, cid: Cid) -> ContentHash:
+        """Under what ``export_unixfs`` gives a file that is here; raises UsageError for content that has no UnixFS."""
+        root = None if cid.codec is Codec.RAW else await self._unixfs.root(cid)
+        if root is None:
+            raise UsageError(f"{cid} is no file of several blocks; export it without --unixfs")
+        return root
+
+    async def export_unixfs(self, root: ContentHash) -> AsyncIterator[bytes]:
+        """The archive of a file for IPFS tools, in parts: its UnixFS nodes and its chunks, those that are here."""
+        yield car_header([PbCid(root)])
+        for number, (name, data) in enumerate(unixfs_blocks(root, self._get_node)):
+            if data is not None:
+                yield car_section(name, data)
+            if number % BLOCKS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+
+    def _get_node(self, digest: ContentHash) -> bytes | None:
+        node = self._unixfs.table.node(digest)
+        return self._get(Cid(Codec.RAW, digest)) if node is None else node
 
     async def take_in(self, parts: AsyncGenerator[bytes, None], pin: str | None) -> dict[str, Any]:
         """Store an archive's blocks, each verified, and pin its roots: under their CIDs, or the one root as ``pin``.

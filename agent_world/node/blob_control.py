@@ -28,7 +28,7 @@ class BlobControlView(Protocol):
         """Stored blobs."""
         ...
 
-    def stat(self, cid: Cid) -> dict[str, Any]:
+    async def stat(self, cid: Cid) -> dict[str, Any]:
         """One stored blob."""
         ...
 
@@ -64,7 +64,7 @@ class BlobRoutes:
         return JSONResponse({"blobs": jsonable(rows)})
 
     async def _stat(self, request: Request) -> Response:
-        return JSONResponse(jsonable(self._view.stat(Cid.parse(request.path_params["cid"]))))
+        return JSONResponse(jsonable(await self._view.stat(Cid.parse(request.path_params["cid"]))))
 
     async def _verify(self, request: Request) -> Response:
         """With ``contents`` those, else what is stored above ``after`` and begins with ``prefix``; a part at a time."""

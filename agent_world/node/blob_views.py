@@ -35,8 +35,11 @@ class BlobControl:
         page = self._node.scrub.listing.page(after, limit, prefix=prefix)
         return [attrs.asdict(blob) for blob in page]
 
-    def stat(self, cid: Cid) -> dict[str, Any]:
-        """Size and place of a blob, and of a file manifest how large the file is; raises BlobNotFound, DataError."""
+    async def stat(self, cid: Cid) -> dict[str, Any]:
+        """Size and place of a blob, of a file manifest how large the file is, and its name for IPFS tools.
+
+        Raises BlobNotFound, DataError.
+        """
         stat = self._node.blobs.stat(cid.digest)
         shown: dict[str, Any] = {"cid": cid, **attrs.asdict(stat)}
         if cid.codec is Codec.DAG_CBOR:
@@ -44,7 +47,7 @@ class BlobControl:
             with contextlib.suppress(DecodeError):  # not a manifest, or not even DAG-CBOR: then it is a blob like any
                 shown["links"] = len(links_in(cid, data))
                 shown["file_size_bytes"] = open_manifest(cid, data).size_bytes
-        return shown
+        return await self._node.unixfs.with_name(shown, cid)
 
     async def verify(self, contents: list[Cid], *, heal: bool) -> dict[str, Any]:
         """Read these in order; ``links`` are those of whole blobs, ``done`` is how many there was time for."""

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from agent_world.errors import ErrorCode, Refused
 from agent_world.node.files import NodeFiles
 from agent_world.node.request_body import read_object
+from agent_world.node.unixfs_views import UnixfsViews
 from agent_world.store.file_index import Expect, Expected
 from agent_world.wire.cid import ContentHash, parse_content_hash
 from agent_world.wire.file_index import FileIndexManifestRef, FileMetadata
@@ -27,8 +28,9 @@ IMPORT_S_MAX: Final = 20.0
 class FsRoutes:
     """Requests -> files."""
 
-    def __init__(self, files: NodeFiles) -> None:
+    def __init__(self, files: NodeFiles, unixfs: UnixfsViews) -> None:
         self._files = files
+        self._unixfs = unixfs
 
     def routes(self) -> list[Route]:
         """For the application of the control API."""
@@ -65,7 +67,8 @@ class FsRoutes:
         return JSONResponse(self._changed(await self._files.write(_path(request), expected, request.stream())))
 
     async def _stat(self, request: Request) -> Response:
-        return JSONResponse(self._changed(self._files.index.need(_path(request))))
+        file = self._files.index.need(_path(request))
+        return JSONResponse(await self._unixfs.with_name(self._changed(file), file.content))
 
     def _changed(self, file: FileMetadata) -> dict[str, Any]:
         """``is_local``: the record log does not have it, so no other node gets it."""

@@ -1,4 +1,5 @@
-"""The parts of a node that keep content: files, pins, garbage, archives, the slow reading, the watch of the disk."""
+"""The parts of a node that keep content: files by their paths and as IPFS tools know them, pins, garbage, archives, the
+slow reading of all, the watch of the disk."""
 
 from __future__ import annotations
 
@@ -11,15 +12,19 @@ from agent_world.node.files import NodeFiles
 from agent_world.node.pinning import Pinning
 from agent_world.node.scrub import Scrubber
 from agent_world.node.tree_fetch import TreeFetcher
+from agent_world.node.unixfs_views import UnixfsViews
 from agent_world.store.file_index import FileIndex
 from agent_world.store.home import Home
 from agent_world.store.pins import PinTable
+from agent_world.store.unixfs import UnixfsTable
 
 if TYPE_CHECKING:
     from agent_world.node.node import Node
 
 
-def keep_content(node: Node, home: Home) -> tuple[DiskWatch, Collecting, Scrubber, Pinning, NodeFiles, Archives]:
+def keep_content(
+    node: Node, home: Home
+) -> tuple[DiskWatch, UnixfsViews, Collecting, Scrubber, Pinning, NodeFiles, Archives]:
     """Of a node whose ledger, sources and healer are built."""
     storage = node.settings.config.storage
     collecting = Collecting(home, node.blobs, node.ledger, storage, node.clock)
@@ -29,4 +34,5 @@ def keep_content(node: Node, home: Home) -> tuple[DiskWatch, Collecting, Scrubbe
     files.reader = node.reader.read
     scrub = Scrubber(home, node.blobs, node.healer, storage, node.clock)
     disk = DiskWatch(home.database.faults, node.blobs, node.clock)
-    return disk, collecting, scrub, pinning, files, Archives(node.blobs, trees, pinning)
+    unixfs = UnixfsViews(node.blobs, UnixfsTable(home))
+    return disk, unixfs, collecting, scrub, pinning, files, Archives(node.blobs, trees, pinning, unixfs)

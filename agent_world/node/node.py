@@ -113,7 +113,8 @@ class Node:
         self.client = DistributedClient(network, search, self.fetcher, self.sources.describe)
         self.healer = Healer(self.client, self.blobs)
         self.reader = ContentReader(self.large, self.client, self.fetcher.peers)
-        self.disk, self.collecting, self.scrub, self.pinning, self.files, self.archives = keep_content(self, home)
+        kept = keep_content(self, home)
+        self.disk, self.unixfs, self.collecting, self.scrub, self.pinning, self.files, self.archives = kept
         self.puller = puller_of(self) if settings.role is Role.STORAGE else None
         self.equivocations = Equivocations(self.ledger, EvidenceBook(home), network)
         self.seat = None if validator_key is None else self._seat(home, validator_key)

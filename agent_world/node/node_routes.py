@@ -22,7 +22,7 @@ def node_routes(node: Node) -> list[Route]:
         *ArchiveRoutes(node.archives).routes(),
         *BlobRoutes(BlobControl(node)).routes(),
         *StoreRoutes(node.pinning, node.collecting).routes(),
-        *FsRoutes(node.files).routes(),
+        *FsRoutes(node.files, node.unixfs).routes(),
         *ReplicationRoutes(node.replication).routes(),
         *ChallengeRoutes(node.challenges).routes(),
         *ReplicaRoutes(node.replicas).routes(),

@@ -14,6 +14,7 @@ import trio
 from agent_world.errors import HomeError
 from agent_world.net.libp2p.dht import Libp2pDht
 from agent_world.net.libp2p.network import Libp2pNetwork
+from agent_world.node.bridge import Bridge
 from agent_world.node.control import serve_control
 from agent_world.node.node import Node
 from agent_world.node.node_routes import node_routes
@@ -69,6 +70,11 @@ async def run_node(loaded: LoadedHome, *, task_status: TaskStatus[Node] = trio.T
                 node.discovery.join(dht, node_key)
                 node.challenges.use(node_key)
                 await nursery.start(node.run)
+                bitswap = loaded.settings.config.bitswap
+                if bitswap.enabled:
+                    bridge = Bridge(node.blobs, node.unixfs.table, node.find_blobs)
+                    network.serve_bitswap(bridge, bitswap.bytes_per_s)
+                    nursery.start_soon(node.unixfs.run, bitswap.look_every_s)
                 if loaded.settings.config.net.mdns:
                     nursery.start_soon(network.run_mdns, node.ledger.genesis_hash, node.peering.heard_of)
                 views, validator = NodeViews(node), ValidatorControl(node)

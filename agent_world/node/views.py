@@ -145,6 +145,7 @@ class NodeViews(ChainViews):
             merged.update(node.filing.counters)
         if node.lease is not None:
             merged.update(node.lease.counters)
+        merged.update(node.unixfs.counters)
         merged.update(node.discovery.counters())
         merged.update(node.replication.counters())
         merged.update(node.challenges.all_counters())

@@ -276,6 +276,23 @@ _REPLICAS: Final = (
         WHEN (SELECT marking FROM gc_state) AND OLD.state = 'named' AND NEW.state <> 'named'
         BEGIN INSERT INTO gc_new_roots SELECT NEW.cid EXCEPT SELECT cid FROM gc_new_roots; END""",
 )
+_UNIXFS: Final = (
+    # Files as IPFS tools know them; root_hash is NULL for content that is no file. Files may share nodes.
+    """CREATE TABLE unixfs_files (
+        file_hash BLOB PRIMARY KEY CHECK (length(file_hash) = 32), root_hash BLOB
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE unixfs_nodes (
+        node_hash BLOB NOT NULL CHECK (length(node_hash) = 32),
+        file_hash BLOB NOT NULL,
+        data BLOB NOT NULL,
+        PRIMARY KEY (node_hash, file_hash)
+    ) STRICT""",
+    "CREATE INDEX unixfs_nodes_by_file ON unixfs_nodes (file_hash)",
+    """CREATE TRIGGER unixfs_goes_with_its_file AFTER DELETE ON blobs BEGIN
+        DELETE FROM unixfs_files WHERE file_hash = OLD.content_hash;
+        DELETE FROM unixfs_nodes WHERE file_hash = OLD.content_hash;
+    END""",
+)
 
 WORLD: Final = Schema(
     application_id=0x4157_5744,
@@ -292,12 +309,13 @@ WORLD: Final = Schema(
         _CHALLENGES,
         _SCRUB,
         _REPLICAS,
+        _UNIXFS,
     ),
 )
 """world.db ("AWWD"): blobs, blocks, content to pull, peers, what is announced in the DHT and what it answered,
 banned peers, where other validators took over, evidence against validators, whose vote guard this home has,
-pins, files by their paths, what collecting garbage has found, the replication log with what is to be published, and
-what storage challenges have shown."""
+pins, files by their paths, what collecting garbage has found, the replication log with what is to be published, what
+storage challenges have shown, and the UnixFS nodes of files."""
 
 GUARD: Final = Schema(
     application_id=0x4157_4744,

@@ -12,6 +12,7 @@ import click
 
 from agent_world.testing.record_catalogue import CATALOGUE
 from agent_world.testing.vectors_action import admission_vectors
+from agent_world.testing.vectors_bitswap import bitswap_message_vectors, unixfs_vectors
 from agent_world.testing.vectors_certificate import certificate_vectors
 from agent_world.testing.vectors_challenge import challenge_answer_vectors, challenge_request_vectors
 from agent_world.testing.vectors_codec import name_vectors, signature_vectors, strict_decode_vectors
@@ -40,6 +41,8 @@ GENERATORS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "replica/vectors/requests.json": replica_request_vectors,
     "replica/vectors/answers.json": replica_answer_vectors,
     "replication/vectors/log.json": log_vectors,
+    "bitswap/vectors/messages.json": bitswap_message_vectors,
+    "bitswap/vectors/unixfs.json": unixfs_vectors,
     **{f"{folder}/vectors/records.json": functools.partial(record_vectors, folder) for folder in CATALOGUE},
 }
 """Path below protocols/ -> what makes the file. A new generator is written here and nowhere else."""

@@ -56,7 +56,7 @@ class Cid:
 
     def __str__(self) -> str:
         """Text form of people and IPFS tools: multibase base32 lower case, as in ``bafyr4i...``."""
-        return "b" + base64.b32encode(self.to_bytes()).decode().lower().rstrip("=")
+        return base32_text(self.to_bytes())
 
     @classmethod
     def parse(cls, text: str) -> Cid:
@@ -70,6 +70,11 @@ class Cid:
         if str(cid) != text:
             raise DecodeError("D6", f"{text[:80]!r} is not a CID in canonical base32")
         return cid
+
+
+def base32_text(data: bytes) -> str:
+    """A binary CID as text: multibase base32, lower case, without padding."""
+    return "b" + base64.b32encode(data).decode().lower().rstrip("=")
 
 
 def parse_content_hash(text: str) -> ContentHash:

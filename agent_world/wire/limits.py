@@ -103,6 +103,10 @@ RECORD_PATH_BYTES_MAX: Final = KIB
 """The path in a replication record, in UTF-8."""
 RECORDS_MAX: Final = 256
 """Replication records in one get_records answer: at most 512 KiB."""
+BITSWAP_MESSAGE_BYTES_MAX: Final = MIB
+"""One bitswap message that is taken: about 20,000 wants. Its specification allows four times as much, for blocks."""
+BITSWAP_WANTS_MAX: Final = 1_024
+"""Wants of one bitswap message, and of one peer that wait; source: go-bitswap's limit of queued entries."""
 HELLO_VERSIONS_MAX: Final = 16
 """Protocol versions named in one hello, each of at most NAME_CHARS_MAX characters."""
 HELLO_PEERS_MAX: Final = 64

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 from broken_rules import Case, rule_of
+from run_bitswap import run_bitswap_messages, run_unixfs
 from run_challenge import run_challenge_answers, run_challenge_requests
 from run_replica import run_replica_answers, run_replica_requests
 from run_replication import run_log
@@ -195,6 +196,8 @@ RUNNERS: dict[str, Callable[[Case, Case], None]] = {
     "replica/vectors/requests.json": run_replica_requests,
     "replica/vectors/answers.json": run_replica_answers,
     "replication/vectors/log.json": run_log,
+    "bitswap/vectors/messages.json": run_bitswap_messages,
+    "bitswap/vectors/unixfs.json": run_unixfs,
     **{f"{folder}/vectors/records.json": run_records for folder in CATALOGUE},
 }
 
@@ -279,6 +282,8 @@ def test_cases_have_names_of_their_own(path: str) -> None:
         ("replica/vectors/requests.json", {f"R{n}" for n in range(1, 11)}),
         ("replica/vectors/answers.json", {"R11"}),
         ("replication/vectors/log.json", {"W13", *(f"W{n}" for n in range(1, 9))}),
+        ("bitswap/vectors/messages.json", {"X1", "X2"}),
+        ("bitswap/vectors/unixfs.json", {"X5"}),
     ],
 )
 def test_every_rule_has_a_case_that_breaks_it(path: str, rules: set[str]) -> None:

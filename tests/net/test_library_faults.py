@@ -11,6 +11,7 @@ import attrs
 import pytest
 import trio
 from libp2p.kad_dht import utils as kad_utils
+from libp2p.network.health import ping_probe
 from libp2p.network.stream.exceptions import StreamEOF
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.pubsub import utils as pubsub_utils
@@ -202,6 +203,15 @@ async def test_log_by_name(networks: Any, monkeypatch: pytest.MonkeyPatch) -> No
     async with networks(2):
         pass
     assert logging.root.handlers == []
+
+
+async def test_count_no_as_alive(networks: Any, stranger: Any, join: Any) -> None:
+    async with networks(1) as (network,), stranger() as host:
+        await join(host, network)
+        del host.inner.multiselect.handlers[ping_probe.PING_PROTOCOL]
+        (connection,) = network.host.connections(host.peer_id)
+        answer = await ping_probe.ping_connection(connection, ping_timeout=5.0)
+        assert (answer.success, answer.protocol_supported) == (True, False)
 
 
 async def test_use_own_kad_protocol(networks: Any) -> None:

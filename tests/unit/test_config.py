@@ -92,3 +92,11 @@ def test_what_cannot_work_is_refused_by_its_name(kind: type, field: str, value: 
 def test_zero_is_allowed_where_it_means_at_once() -> None:
     assert config.ConsensusConfig(block_interval_ms=0, timeout_delta_ms=0, empty_block_interval_ms=0)
     assert config.BatchRules(scan_past_misfits=0)
+
+
+def test_bitswap_is_off_by_default_and_its_numbers_are_above_0() -> None:
+    assert not MAINNET.bitswap.enabled
+    assert not MINIMAL.bitswap.enabled
+    for name in ("bytes_per_s", "look_every_s"):
+        with pytest.raises(UsageError, match=f"bitswap.{name}"):
+            config.BitswapConfig(**{name: 0.0})

@@ -21,6 +21,7 @@ import libp2p.kad_dht.provider_store as kad_provider_store
 import libp2p.kad_dht.utils as kad_utils
 import libp2p.kad_dht.value_store as kad_value_store
 import libp2p.network.connection.swarm_connection as swarm_connection
+import libp2p.network.health.ping_probe as ping_probe
 import libp2p.network.swarm as swarm
 import libp2p.pubsub.gossipsub as gossipsub
 import libp2p.pubsub.pubsub as pubsub
@@ -29,6 +30,8 @@ import libp2p.pubsub.utils as pubsub_utils
 import trio
 from libp2p.custom_types import TProtocol
 from libp2p.network.exceptions import SwarmException
+from libp2p.protocol_muxer.exceptions import MultiselectClientError, ProtocolNotSupportedError
+from libp2p.protocol_muxer.multiselect_client import MultiselectClient
 from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
 
 from agent_world.net.counters import Counters
@@ -74,6 +77,7 @@ def repair_library() -> None:
     free_inbound_slot()
     log_by_name()
     use_own_kad_protocol()
+    count_no_as_alive()
 
 
 def dial_without_pause() -> None:
@@ -224,6 +228,24 @@ def use_own_kad_protocol() -> None:
         kad_value_store,
     ):
         replace_once(module, "PROTOCOL_ID", KAD_PROTOCOL)
+
+
+def count_no_as_alive() -> None:
+    """Fault: a peer that answers "I know no ping" counts as dead, since that answer is raised as another error.
+
+    Who speaks for other IPFS implementations may have left ping out.
+    """
+
+    class FrankClient(MultiselectClient):
+        async def select_one_of(self, *args: Any, **options: Any) -> TProtocol:
+            try:
+                return await super().select_one_of(*args, **options)
+            except MultiselectClientError as error:
+                if "protocols not supported" in str(error):
+                    raise ProtocolNotSupportedError(str(error)) from None
+                raise
+
+    replace_once(ping_probe, "MultiselectClient", FrankClient)
 
 
 def guard_stream_handlers(host: Any, streams_per_peer_max: int, counters: Counters) -> None:

@@ -17,7 +17,16 @@ from agent_world.net.answering import Answering
 from agent_world.net.counters import Counters
 from agent_world.net.doors import network_of
 from agent_world.net.inbox import Inbox
-from agent_world.net.interface import BodyHandler, MessageHandler, PeerEvent, PeerInfo, RequestHandler, Validator
+from agent_world.net.interface import (
+    BlockSource,
+    BodyHandler,
+    MessageHandler,
+    PeerEvent,
+    PeerInfo,
+    RequestHandler,
+    Validator,
+)
+from agent_world.net.libp2p.bitswap import BitswapServer
 from agent_world.net.libp2p.bodies import Bodies
 from agent_world.net.libp2p.connections import Connections
 from agent_world.net.libp2p.gossip import Gossip, open_gossip
@@ -65,6 +74,7 @@ class Libp2pNetwork:
         self.gate = host.gate
         self._config = config
         self._counters = counters
+        self._start = start
         self._gossip = gossip
         self._answering = Answering(config.requests_in_flight_per_peer_max, counters, host.gate)
         self._server = RequestServer(host, self._answering, counters)
@@ -174,6 +184,11 @@ class Libp2pNetwork:
     async def run_mdns(self, genesis_hash: Hash32, found: Found) -> None:
         """Until cancelled: announce this node on the local network, and tell which peers are found there."""
         await Mdns(self.peer_id, genesis_hash, lan_addresses(self.listen_addresses()), self._counters, found).run()
+
+    def serve_bitswap(self, source: BlockSource, bytes_per_s: float) -> None:
+        """Answer other IPFS implementations from now on, with at most so many bytes to all of them together."""
+        server = BitswapServer(self.host, source, bytes_per_s, self._counters, self._start)
+        self.connections.on_down(server.forget)
 
     def serve(self, method: str, handler: RequestHandler) -> None:
         """Answer requests of this method; the last registration wins."""

@@ -137,3 +137,21 @@ def test_operators_bans() -> None:
     assert rig.gate.shown()["banned"] == 1
     assert rig.gate.unban(A)
     assert not rig.gate.is_banned(A)
+
+
+async def test_a_peer_may_be_slowed_down_instead_of_refused(autojump_clock: trio.testing.MockClock) -> None:
+    config = NetConfig(content_requests_per_s=10, content_requests_burst=2, bytes_per_s=100, bytes_burst=1_000)
+    counters = Counters()
+    gate = Gate(config, counters, trio.current_time)
+    started = trio.current_time()
+    for _ in range(2):
+        await gate.slow_down(A, RateClass.CONTENT, 1)
+    assert trio.current_time() == started
+    for _ in range(5):
+        await gate.slow_down(A, RateClass.CONTENT, 1)
+    assert trio.current_time() - started == pytest.approx(0.5, abs=0.01)
+    await gate.slow_down(A, RateClass.CONTENT, 1_000)
+    await gate.slow_down(A, RateClass.CONTENT, 100)
+    assert trio.current_time() - started >= 1.0, "bytes count, too"
+    assert counters.snapshot()["rate_slowed.content"] > 0
+    assert "offence.rate" not in counters.snapshot()

@@ -31,7 +31,7 @@ class FakeBlobs:
         self.asked.append((prefix, after, limit))
         return [{"content_hash": ONE, "size_bytes": 3, "is_file": False}]
 
-    def stat(self, cid: Cid) -> dict[str, Any]:
+    async def stat(self, cid: Cid) -> dict[str, Any]:
         return {"cid": cid}
 
     async def verify(self, contents: list[Cid], *, heal: bool) -> dict[str, Any]:

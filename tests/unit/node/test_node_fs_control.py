@@ -33,7 +33,8 @@ async def test_a_file_is_written_read_listed_and_removed(http: httpx.AsyncClient
     assert (written["path"], written["size_bytes"], written["content_hash"]) == (
         "a/b", 10, content_hash(b"0123456789").hex(),
     )  # fmt: skip
-    assert (await http.get("/fs/stat", params={"path": "a/b"})).json() == written
+    stat = (await http.get("/fs/stat", params={"path": "a/b"})).json()
+    assert stat == {**written, "ipfs_cid": written["cid"]}
     assert written.pop("is_local") is True
     response = await http.get("/fs/file", params={"path": "a/b", "offset": "3", "length": "4"})
     assert (response.content, response.headers["content-length"], response.headers["x-content-size"]) == (

@@ -13,11 +13,15 @@ from agent_world.distfs.car import unixfs_blocks
 from agent_world.distfs.manifest import ManifestBuilder
 from agent_world.distfs.unixfs import PbCid, unixfs_nodes
 from agent_world.errors import UsageError
+from agent_world.node import unixfs_views
 from agent_world.node.bridge import Bridge
 from agent_world.node.node import Node
+from agent_world.store.unixfs import UnixfsView
 from agent_world.testing.stack import open_stack, specs
-from agent_world.wire import cbor
+from agent_world.wire import cbor, record
+from agent_world.wire.blob import FileManifest
 from agent_world.wire.cid import Cid, Codec, ContentHash
+from agent_world.wire.ids import U64
 from agent_world.wire.limits import BLOB_BYTES_MAX, CHUNK_BYTES
 
 ONE = specs(validators=1)
@@ -117,6 +121,37 @@ async def test_a_file_whose_manifest_is_not_whole_is_looked_at_again(tmp_path: P
         assert await node.unixfs.root(cid) is None
         assert node.unixfs.table.view(cid.digest) is None
         assert node.unixfs.counters["unixfs.incomplete"] == 1
+
+
+async def test_files_above_the_limit_and_half_manifests_have_no_second_name(
+    tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_stack(tmp_path, ONE) as stack:
+        await stack.start_all()
+        node = stack.node("v1")
+        file = (await node.large.store(parts(DATA))).cid
+        wrong = FileManifest(size_bytes=U64(5 * CHUNK_BYTES), links=(cid_of(b"x", Codec.RAW),))
+        no_file = Cid(Codec.DAG_CBOR, node.blobs.put(record.to_bytes(wrong)))
+        monkeypatch.setattr(unixfs_views, "FILE_BYTES_MAX", len(DATA) - 1)
+        assert [await node.unixfs.name(cid) for cid in (file, no_file)] == [None, None]
+        assert node.unixfs.counters["unixfs.too_large"] == 1
+        assert node.unixfs.table.view(file.digest) == UnixfsView(None), "nobody looks again"
+
+
+async def test_names_outlive_the_process(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_stack(tmp_path, ONE) as stack:
+        await stack.start_all()
+        node = stack.node("v1")
+        file = (await node.large.store(parts(DATA))).cid
+        root = await node.unixfs.root(file)
+        assert root is not None
+        await stack.stop("v1")
+        await stack.start("v1")
+        again = stack.node("v1")
+        assert again is not node
+        assert content_hash(bridge_of(again).read_block(root) or b"") == root
+        assert await again.unixfs.root(file) == root
+        assert "unixfs.files_made" not in again.unixfs.counters
 
 
 async def test_the_nodes_of_a_file_go_out_as_an_archive(tmp_path: Path, autojump_clock: object) -> None:

@@ -134,11 +134,15 @@ class Holdings:
         return self._parts.table.due(clock.wall_ms(), limit, ContentState.NAMED)
 
     def decide(self, item: Content, *, is_here: bool) -> None:
-        """Take it or leave it to others. What is here is taken, or nobody would know of this copy."""
+        """Take it or leave it to others. What is here is taken, or nobody would know of this copy.
+
+        What does not fit is left too: a planner finds another place for it sooner than room comes about here.
+        """
         members, now_ms = self.members(), self._parts.clock.wall_ms()
         is_new = now_ms - item.next_try_ms < max(NEW_MS, 2 * self._parts.config.poll_interval_ms)
         is_mine = self._parts.own_id in first_by_weight(item.cid.digest, members, self.target)
-        if is_here or len(members) < self.target or (is_new and is_mine):
+        wants = len(members) < self.target or (is_new and is_mine)
+        if is_here or (wants and self.has_room(item.cid, is_relief=False)):
             self._parts.table.take_up(item.cid, now_ms)
             self.counters.add("replicas.taken")
         else:

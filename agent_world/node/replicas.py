@@ -59,7 +59,7 @@ class Replicas:
     def kept(self, cid: Cid) -> None:
         """All of this content is here now: it is announced if the world names it."""
         row = self._table.get(cid)
-        if row is not None and row.is_named and self.holdings.takes_part():
+        if row is not None and row.is_named:
             self._discovery.register([cid])
 
     def status(self) -> dict[str, Any]:

@@ -109,8 +109,9 @@ class ContentTable:
             )
 
     def take_up(self, cid: Cid, now_ms: int) -> bool:
-        """Want content that is named; whether it was left to others until now."""
-        return self._reset("cid = ? AND state = ?", (cid.to_bytes(), ContentState.NAMED), now_ms) == 1
+        """Want content that is left to others, or was given up as not to be had; whether it was."""
+        states = (ContentState.NAMED, ContentState.UNAVAILABLE)
+        return self._reset("cid = ? AND state IN (?, ?)", (cid.to_bytes(), *states), now_ms) == 1
 
     def take_up_all(self, now_ms: int) -> int:
         """Want everything that is named; how much that is new."""

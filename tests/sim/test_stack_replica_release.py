@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import pytest
@@ -26,10 +26,12 @@ from sharing import (
 
 from agent_world.distfs.replicas import first_by_weight
 from agent_world.errors import BlobNotFound, Refused
+from agent_world.node.replica_release import Releases
 from agent_world.node.views import NodeViews
 from agent_world.testing.stack import WORLD_ID, Stack, open_stack
 from agent_world.wire import record, rpc
 from agent_world.wire.cid import Cid, ContentHash
+from agent_world.wire.ids import PeerId
 from agent_world.wire.replica import ReplicaAsk, ReplicaRequest
 
 
@@ -157,15 +159,27 @@ async def with_a_surplus_copy(stack: Stack) -> tuple[Cid, list[str]]:
 RARELY: Final = attrs.evolve(CONFIG, replicas=attrs.evolve(REPLICAS, poll_interval_ms=3_600_000))
 
 
+def slow_down(releases: Releases) -> None:
+    """Make sure that two that give up copies at once are both at it."""
+    challenge = releases.challenge
+    assert challenge is not None
+
+    async def slow(peer: PeerId, content: Cid) -> dict[str, Any]:
+        await trio.sleep(1)
+        return await challenge(peer, content)
+
+    releases.challenge = slow
+
+
 async def test_of_two_that_go_at_once_one_stays(tmp_path: Path, autojump_clock: object) -> None:
     """Each of the two has three others, among them the other one."""
     async with open_stack(tmp_path, SWARM, config=RARELY) as stack:
         cid, (one, other, *_) = await with_a_surplus_copy(stack)
-        for _ in range(5):
-            for name in (one, other):
-                if name in copies(stack, cid) and not stack.node(name).replicas.holdings.is_pledged(cid):
-                    stack.node(name).replicas.holdings.release(cid)
-            await trio.sleep(20)
+        for name in (one, other):
+            slow_down(stack.node(name).replicas.releases)
+            assert stack.node(name).replicas.holdings.release(cid)
+        for _ in range(400):
+            await trio.sleep(0.05)
             assert len(copies(stack, cid)) >= TARGET
         assert sum_of(stack, "replicas.no_promise.R6") > 0, "they have asked each other"
 

@@ -7,24 +7,28 @@ from contextlib import closing
 from pathlib import Path
 from random import Random
 
+import attrs
 import trio
 from sharing import (
     CONFIG,
     FILE_BYTES,
     KEEPERS,
+    QUOTA,
     REPLICAS,
     SWARM,
     TARGET,
     copies,
     counts,
+    fill,
     keepers,
     kept_world,
+    name_contents,
     named_file,
     sum_of,
 )
 
 from agent_world.crypto.hashing import content_hash
-from agent_world.distfs.replicas import responsible
+from agent_world.distfs.replicas import first_by_weight, responsible
 from agent_world.errors import BlobNotFound, ErrorCode, Refused
 from agent_world.net.interface import RequestHandler
 from agent_world.node.views import NodeViews
@@ -226,8 +230,36 @@ async def test_a_node_that_is_away_for_a_moment_costs_no_copies(tmp_path: Path, 
         await trio.sleep(12)
         pulled = sum_of(stack, "storage.pulled") - stack.counters("s2").get("storage.pulled", 0)
         await stack.stop("s2")
-        await trio.sleep(REPLICAS.poll_interval_ms / 1_000 + 0.5)
+        await trio.sleep(2 * REPLICAS.poll_interval_ms / 1_000 + 0.5)  # every planner has missed it in one round
         await stack.start("s2")
         await trio.sleep(30)
         assert sum_of(stack, "storage.pulled") == pulled, "nobody has copied anything"
         assert counts(stack, cids) == [TARGET] * len(cids)
+
+
+async def test_new_content_that_does_not_fit_goes_elsewhere(tmp_path: Path, autojump_clock: object) -> None:
+    config = attrs.evolve(CONFIG, storage=attrs.evolve(CONFIG.storage, quota_bytes=QUOTA))
+    async with open_stack(tmp_path, SWARM, config=config) as stack:
+        await kept_world(stack, 1)
+        fill(stack, "s2", 990)
+        cids = await name_contents(stack, 8, first=100)
+        assert any(stack.members["s2"].peer_id in first_by_weight(cid.digest, keepers(stack), TARGET) for cid in cids)
+        await stack.until(lambda: counts(stack, cids) == [TARGET] * len(cids), "all have their copies")
+        assert not any("s2" in copies(stack, cid) for cid in cids)
+        assert stack.counters("s2").get("storage.no_room", 0) == 0, "it did not even try"
+
+
+async def test_copies_come_right_after_any_churn(tmp_path: Path, autojump_clock: object) -> None:
+    """One node after the other is away for up to half a minute, while more content is named."""
+    async with open_stack(tmp_path, SWARM, config=CONFIG, seed=11) as stack:
+        cids = await kept_world(stack, 6)
+        random = Random("churn")
+        for turn in range(6):
+            name = random.choice(KEEPERS)
+            await stack.stop(name)
+            cids.extend(await name_contents(stack, 1, first=200 + turn))
+            await trio.sleep(random.uniform(0.5, 30))
+            assert min(counts(stack, cids[:-1])) >= TARGET - 1
+            await stack.start(name)
+            await stack.until(lambda: min(counts(stack, cids)) >= TARGET, "enough copies")
+        await stack.until(lambda: counts(stack, cids) == [TARGET] * len(cids), "as many copies as wanted")

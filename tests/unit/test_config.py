@@ -11,7 +11,7 @@ from agent_world import config
 from agent_world.config import MAINNET, MINIMAL, NodeConfig, require
 from agent_world.errors import UsageError
 
-COMPONENTS = ["consensus", "batch", "mempool", "net", "storage"]
+COMPONENTS = ["consensus", "batch", "mempool", "net", "storage", "replicas"]
 
 
 def test_require() -> None:
@@ -57,6 +57,15 @@ def test_configs_are_frozen(component: str) -> None:
         (config.ConsensusConfig, "block_interval_ms", -1),
         (config.ConsensusConfig, "timeout_delta_ms", -1),
         (config.ConsensusConfig, "empty_block_interval_ms", -1),
+        (config.ReplicasConfig, "target_replicas_per_blob", -1),
+        (config.ReplicasConfig, "target_replicas_per_blob", 65),
+        (config.ReplicasConfig, "poll_interval_ms", 0),
+        (config.ReplicasConfig, "max_repairs_per_round", -1),
+        (config.ReplicasConfig, "max_content_hash_samples_per_round", 0),
+        (config.ReplicasConfig, "max_content_hash_samples_per_round", 1_025),
+        (config.ReplicasConfig, "rebalance_source_load_min_per_mille", 450),
+        (config.ReplicasConfig, "rebalance_source_load_min_per_mille", 1_001),
+        (config.ReplicasConfig, "rebalance_target_load_max_per_mille", 850),
         (config.ChallengeConfig, "interval_ms", -1),
         (config.ChallengeConfig, "settle_ms", -1),
         (config.ChallengeConfig, "contained_attempts_max", 0),

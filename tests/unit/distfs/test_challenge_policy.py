@@ -137,3 +137,9 @@ def test_what_is_remembered_of_failed_content_is_bounded() -> None:
     for number in range(SUSPECTS_MAX + 5):
         state = state.after_round(policy(0, 0), (), ((str(number), MISSING),), number)
     assert state.suspects == tuple(str(number) for number in range(5, SUSPECTS_MAX + 5))
+
+
+def test_what_a_target_has_left_to_others_is_no_suspect_any_more() -> None:
+    known = TargetRecord(suspects=("a", "b"), passed=2)
+    assert known.without_suspect("a") == TargetRecord(suspects=("b",), passed=2)
+    assert known.without_suspect("c") == known

@@ -12,11 +12,15 @@ from hypothesis import strategies as st
 from agent_world.crypto.hashing import content_hash
 from agent_world.distfs.providers import ProviderRecord
 from agent_world.distfs.replicas import (
+    ContentView,
     ReplicaMaintenancePolicy,
+    ReplicaReleaseTask,
     ReplicaTransferTask,
     TransferKind,
+    first_by_weight,
     plan_replicas,
     responsible,
+    weight,
 )
 from agent_world.errors import UsageError
 from agent_world.wire.cid import ContentHash
@@ -124,3 +128,94 @@ def test_no_plan_copies_to_a_holder_or_beyond_its_target(
     moved = [task.content_hash for task in plan.rebalance_tasks]
     assert len(moved) == len(set(moved))
     assert not set(moved) & set(copies)
+
+
+TWO = ReplicaMaintenancePolicy(target_replicas_per_blob=2)
+CONTENT = CONTENTS[0]
+
+
+def test_the_first_by_weight_is_responsible_and_the_order_is_the_same_for_all() -> None:
+    first = first_by_weight(CONTENT, NODES, 3)
+    assert first == first_by_weight(CONTENT, NODES[::-1], 3)
+    assert first[0] == responsible(CONTENT, NODES)
+    assert list(first) == sorted(NODES, key=lambda name: weight(CONTENT, name), reverse=True)[:3]
+    assert first_by_weight(CONTENT, NODES[:1], 3) == (NODES[0],)
+
+
+def test_a_copy_on_its_way_is_not_planned_again_and_nothing_is_moved_meanwhile() -> None:
+    coming = {CONTENT: ContentView(coming=frozenset([NODES[1]]))}
+    plan = plan_replicas({CONTENT: [node(0)]}, [node(1), node(2)], TWO, NOW, coming)
+    assert (plan.repair_tasks, plan.warnings) == ((), ())
+    held = [node(0, 900), node(2)]
+    assert plan_replicas({CONTENT: held}, [node(1, 10), node(3, 10)], TWO, NOW, coming).rebalance_tasks == ()
+    more = ReplicaMaintenancePolicy(target_replicas_per_blob=3)
+    (task,) = plan_replicas({CONTENT: [node(0)]}, [node(1), node(2)], more, NOW, coming).repair_tasks
+    assert task.target_provider_id == NODES[2]
+
+
+def test_who_is_uncertain_may_hold_it_still() -> None:
+    for uncertain, repairs in ((0, 1), (1, 0), (2, 0)):
+        views = {CONTENT: ContentView(uncertain=uncertain)}
+        plan = plan_replicas({CONTENT: [node(0)]}, [node(1)], TWO, NOW, views)
+        assert len(plan.repair_tasks) == repairs
+    three = [node(0), node(1), node(2)]
+    assert plan_replicas({CONTENT: three}, three, TWO, NOW).release_tasks
+    assert plan_replicas({CONTENT: three}, three, TWO, NOW, {CONTENT: ContentView(uncertain=1)}).release_tasks == ()
+
+
+def test_a_surplus_copy_goes_the_most_loaded_one_first() -> None:
+    held = [node(0, 860), node(1, 990), node(2, 10)]
+    assert plan_replicas({CONTENT: held}, held, TWO, NOW).release_tasks == (
+        ReplicaReleaseTask(content_hash=CONTENT, holder_id=NODES[1]),
+    )
+    bound = {CONTENT: ContentView(bound=frozenset([NODES[1]]))}
+    (task,) = plan_replicas({CONTENT: held}, held, TWO, NOW, bound).release_tasks
+    assert task.holder_id == NODES[0]
+    everybody = {CONTENT: ContentView(bound=frozenset(NODES))}
+    assert plan_replicas({CONTENT: held}, held, TWO, NOW, everybody).release_tasks == ()
+
+
+def test_of_idle_holders_the_last_by_weight_gives_up_its_copy() -> None:
+    for content in CONTENTS:
+        held = [node(number, 10 * number) for number in range(4)]
+        (task,) = plan_replicas({content: held}, held, TWO, NOW).release_tasks
+        assert task.holder_id == first_by_weight(content, NODES[:4], 4)[-1]
+
+
+def test_only_so_many_surplus_copies_go_in_a_round() -> None:
+    held = [node(0), node(1), node(2), node(3)]
+    policy = ReplicaMaintenancePolicy(target_replicas_per_blob=2, max_rebalances_per_round=5)
+    plan = plan_replicas(dict.fromkeys(CONTENTS, held), held, policy, NOW)
+    assert len(plan.release_tasks) == 5
+    assert len({task.content_hash for task in plan.release_tasks}) == 5, "one of a content"
+
+
+def test_who_has_refused_is_passed_over() -> None:
+    unwilling = {CONTENT: ContentView(unwilling=frozenset([NODES[1]]))}
+    (task,) = plan_replicas({CONTENT: [node(0)]}, [node(1), node(2)], TWO, NOW, unwilling).repair_tasks
+    assert task.target_provider_id == NODES[2]
+    held = [node(0, 900), node(3)]
+    (task,) = plan_replicas({CONTENT: held}, [node(1, 0), node(2, 5)], TWO, NOW, unwilling).rebalance_tasks
+    assert task.target_provider_id == NODES[2]
+
+
+def test_what_a_plan_moves_counts_so_that_neither_end_is_overdone() -> None:
+    """A hundred bytes of a thousand are a tenth of the load: the source is below 850 after the first two."""
+    views = {content: ContentView(size_bytes=100) for content in CONTENTS}
+    held = [node(0, 950, storage_total_bytes=1_000, storage_available_bytes=50), node(3, 500)]
+    idle = [node(1, 400, storage_total_bytes=1_000, storage_available_bytes=600)]
+    plan = plan_replicas(dict.fromkeys(CONTENTS, held), idle, TWO, NOW, views)
+    assert len(plan.rebalance_tasks) == 1, "after it the target is at 500, no more idle, and the source at 850"
+    idle.append(node(2, 400, storage_total_bytes=1_000, storage_available_bytes=600))
+    plan = plan_replicas(dict.fromkeys(CONTENTS, held), idle, TWO, NOW, views)
+    assert [task.target_provider_id for task in plan.rebalance_tasks] == [NODES[1], NODES[2]]
+    full = [node(1, 10, storage_total_bytes=1_000, storage_available_bytes=100)]
+    assert plan_replicas({CONTENT: held}, full, TWO, NOW, views).rebalance_tasks == (), "it would not fit"
+
+
+def test_repairs_do_not_overfill_a_target() -> None:
+    views = {content: ContentView(size_bytes=100) for content in CONTENTS}
+    small = [node(1, 0, storage_total_bytes=1_000, storage_available_bytes=350)]
+    plan = plan_replicas({content: [node(0)] for content in CONTENTS}, small, TWO, NOW, views)
+    assert len(plan.repair_tasks) == 3
+    assert len(plan.warnings) == len(CONTENTS) - 3

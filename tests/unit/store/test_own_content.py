@@ -166,3 +166,13 @@ def test_a_node_that_keeps_everything_again_wants_all_that_it_had_left(rig: Rig)
     rig.table.give_up(rig.objects[3])
     assert rig.table.take_up_all(NOW) == 2
     assert rig.table.counts()[ContentState.NAMED].items == 0
+
+
+def test_what_was_not_to_be_had_is_taken_up_like_what_was_left(home: Home) -> None:
+    table = ContentTable(home, StorageConfig(pull_attempts_max=1))
+    cid = cid_of(b"lost", Codec.RAW)
+    table.name([(cid, 4)], NOW)
+    table.take_up(cid, NOW)
+    assert table.mark_failed(cid, "nobody has it", NOW) is ContentState.UNAVAILABLE
+    assert table.take_up(cid, NOW)
+    assert [item.cid for item in table.due(NOW, 9)] == [cid]

@@ -27,6 +27,7 @@ def keep_content(node: Node, home: Home) -> tuple[DiskWatch, Collecting, Scrubbe
     pinning = Pinning(PinTable(home), node.blobs, trees, node.clock)
     files = NodeFiles(FileIndex(home, node.blobs), node.blobs, node.large, trees, pinning, collecting)
     files.peers = node.fetcher.peers
+    files.lost = node.healer.lost
     scrub = Scrubber(home, node.blobs, node.healer, storage, node.clock)
     disk = DiskWatch(home.database.faults, node.blobs, node.clock)
     return disk, collecting, scrub, pinning, files, Archives(node.blobs, trees, pinning)

@@ -13,16 +13,19 @@ from agent_world.errors import DataError
 
 
 @click.command("audit")
+@click.option("--read", is_flag=True, help="Read every byte of the files and compare it with its hash.")
 @home_option
 @json_option
-def command(home: Path, as_json: bool) -> None:
+def command(read: bool, home: Path, as_json: bool) -> None:
     """Check that the node's file index, pins and blobs fit each other.
 
     Missing: parts of files that are not here. Dangling: pinned and not here. Orphans: here and reached by nothing,
     which `blob gc` removes in time; they are no fault. Exits with 65 if anything is missing or dangling.
+
+    What is missing, or with --read damaged, is fetched from peers again; a later audit shows whether that went well.
     """
     with NodeClient(home) as node:
-        found = node.post_json("/fs/audit", {})
+        found = node.post_json("/fs/audit?read=1" if read else "/fs/audit", {})
     if as_json:
         show(found, as_json=True)
     else:

@@ -15,12 +15,11 @@ from agent_world.node.counters import Counters
 from agent_world.node.ledger import Ledger
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.collector import Collector, Garbage
-from agent_world.store.file_audit import Audit
+from agent_world.store.file_audit import Audit, FileIndexAuditReport
 from agent_world.store.file_index import FileIndex
 from agent_world.store.home import Home
 from agent_world.store.pins import PinTable
 from agent_world.wire.cid import ContentHash
-from agent_world.wire.jsonable import jsonable
 
 _log = structlog.get_logger("agent_world.storage")
 
@@ -140,17 +139,16 @@ class Collecting:
                 await trio.lowlevel.checkpoint()
         return freed
 
-    async def audit(self, index: FileIndex) -> dict[str, Any]:
-        """``FileIndexAuditReport`` for JSON; raises Refused (ERR_BUSY) while another process collects."""
+    async def audit(self, index: FileIndex, *, reads: bool) -> FileIndexAuditReport:
+        """With ``reads`` every byte of files is read. Raises Refused (ERR_BUSY) while another process collects."""
         async with self._one_at_a_time:
             collector = self._collector()
             with collector.alone():
-                audit = Audit(index, PinTable(self._home), self._blobs, collector)
+                audit = Audit(index, PinTable(self._home), self._blobs, collector, reads=reads)
                 for number, _ in enumerate(audit.steps(self._clock.wall_ms())):
                     if number % AUDIT_STEPS == 0:
                         await trio.lowlevel.checkpoint()
-        found: dict[str, Any] = jsonable(attrs.asdict(audit.report))
-        return {**found, "is_clean": audit.report.is_clean}
+        return audit.report
 
     async def remove(self, content: ContentHash) -> int:
         """Remove one blob that nothing reaches; its bytes.

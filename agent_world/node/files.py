@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
+import attrs
 import trio
 
 from agent_world.node.collecting import Collecting
@@ -14,8 +15,9 @@ from agent_world.node.tree_fetch import TreeFetcher
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.file_index import Expected, FileIndex
 from agent_world.store.file_manifest import export_manifest, import_manifest
-from agent_world.wire.cid import Cid, Codec
+from agent_world.wire.cid import Cid, Codec, ContentHash
 from agent_world.wire.file_index import FileIndexManifestRef, FileMetadata
+from agent_world.wire.jsonable import jsonable
 
 EXPORT_PIN: Final = "file-index"
 """Keeps the last export, if no other name is given."""
@@ -36,6 +38,8 @@ class NodeFiles:
         self._collecting = collecting
         self.reader: Callable[[Cid, int, int], AsyncIterator[bytes]] = self._read_here
         """Reads content, wherever it is."""
+        self.lost: Callable[[ContentHash], None] = lambda _digest: None
+        """Told of parts of files that are not here, or damaged."""
 
     async def write(self, path: str, expected: Expected, parts: AsyncIterator[bytes]) -> FileMetadata:
         """Put a file of any size there; raises FileConflict before anything is stored if it already does not match."""
@@ -56,9 +60,16 @@ class NodeFiles:
         """Put what is at ``source`` also there."""
         return self.index.copy(source, path, expected)
 
-    async def audit(self) -> dict[str, Any]:
-        """Whether index, pins and blobs fit each other."""
-        return await self._collecting.audit(self.index)
+    async def audit(self, *, reads: bool = False) -> dict[str, Any]:
+        """Whether index, pins and blobs fit each other, for JSON; with ``reads`` also whether the bytes are right.
+
+        What is missing or damaged of a file is fetched again from peers, soon.
+        """
+        report = await self._collecting.audit(self.index, reads=reads)
+        for digest in report.missing_file_blob_hashes:
+            self.lost(digest)
+        found: dict[str, Any] = jsonable(attrs.asdict(report))
+        return {**found, "is_clean": report.is_clean}
 
     def export(self, pin: str | None) -> FileIndexManifestRef:
         """Store the index as content, pinned in place of the last export of that name."""

@@ -86,8 +86,8 @@ class FsRoutes:
         expected = _expected(if_match, asked.get("if_absent") is True)
         return JSONResponse(self._changed(self._files.copy(_text(asked, "source"), _text(asked, "path"), expected)))
 
-    async def _audit(self, _request: Request) -> Response:
-        return JSONResponse(await self._files.audit())
+    async def _audit(self, request: Request) -> Response:
+        return JSONResponse(await self._files.audit(reads=request.query_params.get("read") == "1"))
 
     async def _export(self, request: Request) -> Response:
         asked = await read_object(request, MIB)

@@ -32,6 +32,7 @@ def keep_content(
     pinning = Pinning(PinTable(home), node.blobs, trees, node.clock)
     files = NodeFiles(FileIndex(home, node.blobs), node.blobs, node.large, trees, pinning, collecting)
     files.reader = node.reader.read
+    files.lost = node.healer.lost
     scrub = Scrubber(home, node.blobs, node.healer, storage, node.clock)
     disk = DiskWatch(home.database.faults, node.blobs, node.clock)
     unixfs = UnixfsViews(node.blobs, UnixfsTable(home))

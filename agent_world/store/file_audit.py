@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from agent_world.distfs.manifest import chunks_in
-from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError
+from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, StoreNotReadable
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.collector import Collector
 from agent_world.store.file_index import FileIndex
@@ -41,14 +41,14 @@ class FileIndexAuditReport:
         return not (self.missing_file_blob_hashes or self.dangling_pin_hashes or self.orphan_blob_hashes)
 
 
-def audit_file_index(home: Home, blobs: LocalCasStore) -> FileIndexAuditReport:
+def audit_file_index(home: Home, blobs: LocalCasStore, *, reads: bool = False) -> FileIndexAuditReport:
     """The report in one call, for programs that open a store themselves; a running node audits in steps.
 
     Raises Refused (ERR_BUSY) while another process collects.
     """
     collector = Collector(home, blobs)
     with collector.alone():
-        audit = Audit(FileIndex(home, blobs), PinTable(home), blobs, collector)
+        audit = Audit(FileIndex(home, blobs), PinTable(home), blobs, collector, reads=reads)
         for _ in audit.steps(blobs.wall_ms()):
             pass
     return audit.report
@@ -57,12 +57,15 @@ def audit_file_index(home: Home, blobs: LocalCasStore) -> FileIndexAuditReport:
 class Audit:
     """One audit in steps, so that a node can do other things between them."""
 
-    def __init__(self, index: FileIndex, pins: PinTable, blobs: LocalCasStore, collector: Collector) -> None:
-        """``collector`` must be ``alone``."""
+    def __init__(
+        self, index: FileIndex, pins: PinTable, blobs: LocalCasStore, collector: Collector, *, reads: bool = False
+    ) -> None:
+        """``collector`` must be ``alone``. ``reads``: what is here is read too, and missing if it is damaged."""
         self._index = index
         self._pins = pins
         self._blobs = blobs
         self._collector = collector
+        self._reads = reads
         self.report = FileIndexAuditReport()
 
     def steps(self, now_ms: int) -> Iterator[None]:
@@ -72,12 +75,15 @@ class Audit:
         missing: set[ContentHash] = set()
         for file in self._index.list_files():
             report.total_indexed_files += 1
-            missing.update(self._missing(file.content))
+            for digest in self._missing(file.content):
+                if digest is not None:
+                    missing.add(digest)
+                yield
             yield
         dangling: set[ContentHash] = set()
         for pin in self._pins.iterate():
             report.total_pins += 1
-            if not self._blobs.has(pin.cid.digest):
+            if not self._is_here(pin.cid.digest):
                 dangling.add(pin.cid.digest)
             yield
         for content_hash, size_bytes, _age in self._collector.unreachable():
@@ -94,10 +100,20 @@ class Audit:
         else:
             self.report.omitted += 1
 
-    def _missing(self, cid: Cid) -> list[ContentHash]:
-        """Of a file: the manifest or node that cannot be read, or the chunks that are not here. Chunks are not read."""
+    def _is_here(self, content_hash: ContentHash) -> bool:
+        if not self._reads or not self._blobs.has(content_hash):
+            return self._blobs.has(content_hash)
+        try:
+            self._blobs.get(content_hash)
+        except (BlobNotFound, BlobHashMismatch, StoreNotReadable):
+            return False
+        return True
+
+    def _missing(self, cid: Cid) -> Iterator[ContentHash | None]:
+        """Of a file: the manifest or node that cannot be read, or each chunk that is not here; None for one that is."""
         if cid.codec is Codec.RAW:
-            return [] if self._blobs.has(cid.digest) else [cid.digest]
+            yield None if self._is_here(cid.digest) else cid.digest
+            return
         asked: list[Cid] = [cid]
 
         def get(link: Cid) -> bytes:
@@ -107,6 +123,10 @@ class Audit:
         try:
             chunks = [span.cid.digest for span in chunks_in(cid, get, 0, 2**64)]
         except (BlobNotFound, BlobHashMismatch, DecodeError):
-            return [asked[-1].digest]
-        here = self._blobs.has_many(chunks)
-        return [digest for digest in chunks if digest not in here]
+            yield asked[-1].digest
+            return
+        if self._reads:
+            yield from (None if self._is_here(digest) else digest for digest in chunks)
+        else:
+            here = self._blobs.has_many(chunks)
+            yield from (digest for digest in chunks if digest not in here)

@@ -173,6 +173,37 @@ async def test_a_flipped_octet_is_found_and_healed_and_the_streak_clears(
         assert challenges.explain(row["challenge_id"])["receipt"]["size_bytes"] == len(DATA)
 
 
+async def test_a_flipped_octet_of_a_file_is_audited_healed_and_clean_again(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    """T-9.8, to the audit: the file's chunk is challenged, reported, fetched from another node, and all is clean."""
+    async with open_stack(tmp_path, specs(validators=3, storage=2), config=CONFIG) as stack:
+        content = await world_with_a_poem(stack, ("s1", "s2"))
+        files = stack.node("s1").files
+        files.index.put_content("poem", None, content, len(DATA))
+        files.index.write_file("small", b"small")
+        await trio.sleep(5)
+        assert (await files.audit(reads=True))["is_clean"]
+        path = blob_path(stack, "s1", content)
+        octets = bytearray(path.read_bytes())
+        octets[1_000] ^= 1
+        path.write_bytes(octets)
+        found = await files.audit(reads=True)
+        assert (found["missing_file_blob_hashes"], found["is_clean"]) == ([content.digest.hex()], False)
+        await stack.until(lambda: stack.node("s1").blobs.has(content.digest), "the blob is healed")
+        assert (await files.audit(reads=True))["is_clean"]
+        assert files.index.read_file("poem") == DATA
+        # And once more, found by a challenge of another node.
+        path.write_bytes(octets)
+        challenges = stack.node("v1").challenges
+        row = await challenges.challenge(stack.members["s1"].peer_id, content)
+        assert (row["outcome"], row["reason"]) == ("failed", "HASH_MISMATCH")
+        await stack.until(lambda: stack.node("s1").blobs.has(content.digest), "the blob is healed")
+        assert (await challenges.challenge(stack.members["s1"].peer_id, content))["outcome"] == "passed"
+        assert (await files.audit(reads=True))["is_clean"]
+        assert stack.counters("s1")["store.corrupt"] == 2
+
+
 async def test_the_probe_of_the_own_disk_finds_a_flipped_octet_first(tmp_path: Path, autojump_clock: object) -> None:
     async with open_stack(tmp_path, specs(validators=3, storage=2), config=CONFIG) as stack:
         content = await world_with_a_poem(stack, ("s1", "s2"))

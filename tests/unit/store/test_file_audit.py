@@ -11,9 +11,9 @@ from agent_world.store.file_audit import FileIndexAuditReport, audit_file_index
 from agent_world.store.file_index import FileIndex
 from agent_world.store.home import Home
 from agent_world.store.pins import Pin, PinTable
-from agent_world.wire.cid import Cid, Codec
+from agent_world.wire.cid import Cid, Codec, ContentHash
 from agent_world.wire.ids import TimeMs
-from agent_world.wire.limits import BLOB_BYTES_MAX
+from agent_world.wire.limits import BLOB_BYTES_MAX, CHUNK_BYTES
 
 
 class Rig:
@@ -23,8 +23,8 @@ class Rig:
         self.index = FileIndex(home, self.blobs)
         self.pins = PinTable(home)
 
-    def audit(self) -> FileIndexAuditReport:
-        return audit_file_index(self.home, self.blobs)
+    def audit(self, *, reads: bool = False) -> FileIndexAuditReport:
+        return audit_file_index(self.home, self.blobs, reads=reads)
 
     def lose(self, data: bytes) -> None:
         assert self.home.database.execute("DELETE FROM blobs WHERE content_hash = ?", (content_hash(data),)) == 1
@@ -65,6 +65,25 @@ def test_t_2_9_the_kinds_of_faults_are_told_apart(rig: Rig) -> None:
     assert report.dangling_pin_hashes == [content_hash(b"dangling")]
     assert report.orphan_blob_hashes == sorted([content_hash(b"orphan"), content_hash(b"orphan 2")])
     assert report.orphan_bytes == 14
+
+
+def test_an_audit_that_reads_finds_a_flipped_octet(rig: Rig) -> None:
+    small, large = b"small", b"2" * (BLOB_BYTES_MAX + 7)
+    for path, data in (("small", small), ("large", large)):
+        rig.index.write_file(path, data)
+    rig.pin(b"pinned")
+    chunk = next(path for path in rig.home.files.blobs.glob("??/*"))
+    octets = bytearray(chunk.read_bytes())
+    octets[9] ^= 1
+    chunk.write_bytes(octets)
+    for data in (small, b"pinned"):
+        rig.home.database.execute("UPDATE blobs SET data = x'00' WHERE content_hash = ?", (content_hash(data),))
+    assert rig.audit().is_clean
+    report = rig.audit(reads=True)
+    assert report.missing_file_blob_hashes == sorted([content_hash(small), ContentHash(bytes.fromhex(chunk.name))])
+    assert report.dangling_pin_hashes == [content_hash(b"pinned")]
+    rig.blobs.put_many([small, b"pinned", large[:CHUNK_BYTES]])
+    assert rig.audit(reads=True).is_clean
 
 
 def test_a_file_without_its_manifest_names_the_manifest(rig: Rig) -> None:

@@ -170,15 +170,28 @@ async def test_higher_priorities_come_first(served: Any, monkeypatch: pytest.Mon
         assert await asker.blocks(5) == blocks[::-1]
 
 
-async def test_a_cancel_and_a_full_wantlist_take_back_what_waits(served: Any) -> None:
-    source = Blocks(b"1", b"2", b"3")
+async def test_a_cancel_takes_back_what_waits(served: Any) -> None:
+    source = Blocks(b"1", b"2")
     async with served(source) as (_network, asker):
         # In one message, so that nothing is answered in between.
         await asker.ask(want(b"1", priority=3), want(b"2", priority=2), want(b"1", cancel=True, priority=1))
         assert await asker.blocks(1) == [b"2"]
-        await asker.ask(want(b"3"), full=True)
-        assert await asker.blocks(1) == [b"3"]
-        assert content_hash(b"1") not in source.read
+        assert source.read == [content_hash(b"2")]
+
+
+async def test_a_full_wantlist_takes_back_all_that_waits(served: Any, until: Any) -> None:
+    large = [os.urandom(BLOB_BYTES_MAX) for _ in range(3)]
+    source = Blocks(*large, b"1", b"2")
+    async with served(source) as (network, asker):
+        asker.reading = trio.Event()  # so that the first answer cannot end
+        await asker.ask(*(want(block) for block in large))
+        await until(lambda: source.read)
+        await asker.ask(want(b"1"))
+        await asker.ask(want(b"2"), full=True)
+        await until(lambda: network.counters()["bitswap_message"] == 3)
+        asker.reading.set()
+        assert await asker.blocks(2) == [large[0], b"2"]
+        assert source.read == [content_hash(large[0]), content_hash(b"2")]
 
 
 async def test_wants_above_the_limit_are_dropped_and_the_others_answered(served: Any) -> None:

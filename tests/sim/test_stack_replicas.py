@@ -103,6 +103,11 @@ async def test_who_lies_about_what_it_holds_counts_as_no_copy(tmp_path: Path, au
         await stack.until(
             lambda: all(len(copies(stack, cid) & honest) >= TARGET for cid in mine), "honest nodes hold enough"
         )
+        await trio.sleep(60)
+        assert sum_of(stack, "replicas.asked.release") == 0, (
+            "its word is not believed again: nothing looks like surplus"
+        )
+        assert all(copies(stack, cid) & honest for cid in mine)
 
 
 async def test_a_planner_that_dies_is_followed_by_the_next(tmp_path: Path, autojump_clock: object) -> None:

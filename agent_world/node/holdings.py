@@ -87,6 +87,10 @@ class Holdings:
         """The wall clock."""
         return self._parts.clock.wall_ms()
 
+    def now_ms(self) -> int:
+        """The monotonic clock."""
+        return self._parts.clock.now_ms()
+
     @property
     def target(self) -> int:
         """Wanted copies of each content; 0: every storage node keeps all."""
@@ -111,8 +115,6 @@ class Holdings:
     def may_plan(self, peer: PeerId, content: Cid) -> bool:
         """Whether the peer is among the first by weight, as far as this node sees."""
         return peer in first_by_weight(content.digest, self.members(), PLANNERS_MAX)
-
-    # What is taken -----------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Once, before anything is pulled: a node that keeps everything leaves nothing to others any more."""
@@ -156,8 +158,6 @@ class Holdings:
         if self._parts.table.take_up(content, self._parts.clock.wall_ms()):
             self.counters.add("replicas.taken_on_request")
 
-    # What is promised --------------------------------------------------------------------------------------------
-
     def is_pledged(self, content: Cid) -> bool:
         """Whether it was promised to be kept; promises from before the start are not remembered, so they are waited
         for."""
@@ -187,8 +187,6 @@ class Holdings:
         self.leaving[content] = None
         self.leave_soon()
         return True
-
-    # What is said ------------------------------------------------------------------------------------------------
 
     def used_bytes(self) -> int:
         """Of the quota: what is stored, less what was given up, more what is on its way."""

@@ -128,7 +128,8 @@ class ReplicaLooker:
         policy = ReplicaMaintenancePolicy(
             **{field.name: getattr(self._config, field.name) for field in attrs.fields(ReplicaMaintenancePolicy)}
         )
-        return plan_replicas(look.holders, look.pool, policy, self._holdings.wall_ms(), look.views), look
+        now_ms, planners = self._holdings.wall_ms(), max(1, len(look.pool))
+        return plan_replicas(look.holders, look.pool, policy, now_ms, look.views, planners), look
 
     async def rehearse(self) -> tuple[ReplicaMaintenancePlan, Look]:
         """As ``plan``, and afterwards everything that is remembered from look to look is as before."""

@@ -122,8 +122,8 @@ def plan_replicas(
 
     ``candidates`` are all nodes that may hold content, holders or not, idle ones too (K-3.6). A move makes a copy more
     than the target; a later round finds it and gives up that of the most loaded holder (K-3.7). What a plan moves
-    counts in the loads that it goes on with, so that one round does not fill an idle node. ``planners`` plan at once, each for its contents:
-    of what has to leave a loaded node each moves its share.
+    counts in the loads that it goes on with, so that one round does not fill an idle node. ``planners`` plan at once,
+    each for its contents: of what has to leave a loaded node each moves its share.
     """
     return _Planner(holders, candidates, policy, now_ms, (views or {}, planners)).plan()
 

@@ -1,7 +1,7 @@
 """Five storage processes keep three copies of everything that the world names; copies are lost, and made again.
 
 Four things happen one after the other, and each time it is measured how long it takes until every content has its
-copies, and how many bytes of content were stored anew for it:
+copies, and how many bytes of content nodes took from others for it:
 
 1. a storage process is killed, all content that is not the chain's is removed, and it is started again;
 2. another one is killed and does not come back;
@@ -153,8 +153,14 @@ class Swarm:
 
         self.wait("all storage nodes have met", have_met)
 
-    def stored_bytes(self) -> dict[str, int]:
-        return {name: foreign_bytes(self.homes[name]) for name in self.keepers}
+    def pulled(self) -> dict[str, int]:
+        """Bytes of content that each running node has taken from others since it was started."""
+        found = {keeper: self.processes.get(keeper, "/status") or {} for keeper in self.up()}
+        return {name: each.get("counters", {}).get("storage.pulled_bytes", 0) for name, each in found.items()}
+
+    def pulled_since(self, before: dict[str, int]) -> int:
+        """As ``before`` was taken while who was started later did not run."""
+        return sum(count - before.get(name, 0) for name, count in self.pulled().items())
 
     def bytes_of(self, name: str) -> int:
         return sum(kept_contents(self.homes[name]).values())
@@ -169,11 +175,6 @@ class Swarm:
         return int(found[1])
 
 
-def grown(before: dict[str, int], after: dict[str, int]) -> int:
-    """Bytes by which stores have grown."""
-    return sum(max(0, after[name] - before[name]) for name in before)
-
-
 def run(processes: Processes, made: MadeSwarm) -> dict[str, Any]:
     """The figures."""
     swarm = Swarm(made, processes)
@@ -185,7 +186,7 @@ def run(processes: Processes, made: MadeSwarm) -> dict[str, Any]:
     filled_s = swarm.wait("all has its copies", swarm.is_even)
     figures = {
         "keepers": KEEPERS, "target": TARGET, "contents": len(swarm.sizes), "bytes": total, "filled_s": filled_s,
-        "copies_of_all_bytes": round(sum(swarm.stored_bytes().values()) / total, 2),
+        "copies_of_all_bytes": round(sum(map(foreign_bytes, map(swarm.homes.__getitem__, swarm.keepers))) / total, 2),
     }  # fmt: skip
     by_bytes = sorted(swarm.keepers, key=swarm.bytes_of)
     return {
@@ -201,31 +202,30 @@ def _wiped(swarm: Swarm, victim: str) -> dict[str, Any]:
     lost = swarm.bytes_of(victim)
     swarm.processes.kill(victim)
     wipe(swarm.homes[victim])
-    before = swarm.stored_bytes()
+    before = swarm.pulled()
     copies = swarm.copies()
     swarm.processes.start(victim)
     took = swarm.wait("the wiped node's copies are there again", swarm.is_even)
     return {
         "wiped_lost_bytes": lost, "wiped_copies_before": dict(copies), "wiped_repaired_s": took,
-        "wiped_moved_bytes": grown(before, swarm.stored_bytes()), "wiped_copies_after": dict(swarm.copies()),
+        "wiped_moved_bytes": swarm.pulled_since(before), "wiped_copies_after": dict(swarm.copies()),
     }  # fmt: skip
 
 
 def _gone(swarm: Swarm, victim: str) -> dict[str, Any]:
     swarm.meet()
     lost = swarm.bytes_of(victim)
-    before = swarm.stored_bytes()
     swarm.processes.kill(victim)
-    copies = swarm.copies()
+    before, copies = swarm.pulled(), swarm.copies()
     took = swarm.wait("others have made its copies", swarm.is_even)
     return {
         "gone_lost_bytes": lost, "gone_copies_before": dict(copies), "gone_repaired_s": took,
-        "gone_moved_bytes": grown(before, swarm.stored_bytes()), "gone_copies_after": dict(swarm.copies()),
+        "gone_moved_bytes": swarm.pulled_since(before), "gone_copies_after": dict(swarm.copies()),
     }  # fmt: skip
 
 
 def _back(swarm: Swarm, victim: str) -> dict[str, Any]:
-    before = swarm.stored_bytes()
+    before = swarm.pulled()
     swarm.processes.start(victim)
     copies: Counter[int] = Counter()
 
@@ -239,7 +239,7 @@ def _back(swarm: Swarm, victim: str) -> dict[str, Any]:
     took = swarm.wait("the surplus is given up", swarm.is_even)
     return {
         "back_copies_before": dict(copies), "back_given_up_s": took, "back_copies_least": swarm.least,
-        "back_moved_bytes": grown(before, swarm.stored_bytes()), "back_copies_after": dict(swarm.copies()),
+        "back_moved_bytes": swarm.pulled_since(before), "back_copies_after": dict(swarm.copies()),
     }  # fmt: skip
 
 
@@ -248,8 +248,9 @@ def _nearly_full(swarm: Swarm) -> dict[str, Any]:
     small = [name for name in swarm.keepers if swarm.bytes_of(name) < FILE_BYTES]
     name = max(small or swarm.keepers, key=swarm.bytes_of)
     swarm.processes.kill(name)
-    set_quota(swarm.homes[name], foreign_bytes(swarm.homes[name]) * 1_000 // NEARLY_FULL_PER_MILLE)
-    before = swarm.stored_bytes()
+    used = foreign_bytes(swarm.homes[name])
+    set_quota(swarm.homes[name], used * 1_000 // NEARLY_FULL_PER_MILLE)
+    before = swarm.pulled()
     load = swarm.load_per_mille(name)
     swarm.processes.start(name)
     swarm.wait("it is back", lambda: swarm.processes.get(name, "/status") is not None)
@@ -259,11 +260,10 @@ def _nearly_full(swarm: Swarm) -> dict[str, Any]:
         return swarm.load_per_mille(name) < RELIEVED_PER_MILLE and swarm.is_even()
 
     took = swarm.wait("the nearly full node is relieved", is_relieved)
-    after = swarm.stored_bytes()
     return {
         "full_load_before_per_mille": load, "full_load_after_per_mille": swarm.load_per_mille(name),
-        "full_relieved_s": took, "full_freed_bytes": before[name] - after[name],
-        "full_moved_bytes": grown(before, after), "full_copies_least": swarm.least,
+        "full_relieved_s": took, "full_freed_bytes": used - foreign_bytes(swarm.homes[name]),
+        "full_moved_bytes": swarm.pulled_since(before), "full_copies_least": swarm.least,
         "full_copies_after": dict(swarm.copies()), "rounds": swarm.counter("replicas.rounds"),
         "failed_tasks": swarm.counter("replicas.failed"),
         "challenges_failed": sum(

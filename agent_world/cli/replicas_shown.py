@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
@@ -19,7 +20,8 @@ def show_plan(plan: dict[str, Any]) -> None:
     if plan["claims_doubted"]:
         click.echo(f"{plan['claims_doubted']} claims to hold a content do not count: it was not shown")
     tasks = [*plan["repair_tasks"], *plan["rebalance_tasks"], *plan["release_tasks"]]
-    show_rows([{name: task.get(name, "") for name in _TASKS} for task in tasks], _TASKS, as_json=False)
+    if tasks:
+        show_rows([{name: task.get(name, "") for name in _TASKS} for task in tasks], _TASKS, as_json=False)
     for warning in plan["warnings"]:
         click.echo(f"warning: {warning}")
 
@@ -32,6 +34,10 @@ def show_status(status: dict[str, Any]) -> None:
     click.echo(f"storage nodes: {len(status['storage_nodes'])}; contents here: {own}")
     if status["last_release_error"]:
         click.echo(f"not given up: {status['last_release_error']}")
+    if status["takes_part"]:
+        click.echo(
+            f"next round: {datetime.fromtimestamp(status['next_round_at_ms'] / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        )
     last = status["last_round"]
     if last is None:
         click.echo("no round yet" if status["takes_part"] else "this node plans no copies")
@@ -44,4 +50,5 @@ def show_status(status: dict[str, Any]) -> None:
         f" failed {len(report['failed_tasks'])}; {report['copied_bytes']} bytes copied"
     )
     failed = [{**row["task"], "error": row["error"]} for row in report["failed_tasks"]]
-    show_rows([{name: row.get(name, "") for name in _FAILED} for row in failed], _FAILED, as_json=False)
+    if failed:
+        show_rows([{name: row.get(name, "") for name in _FAILED} for row in failed], _FAILED, as_json=False)

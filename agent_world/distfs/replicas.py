@@ -116,14 +116,16 @@ def plan_replicas(
     policy: ReplicaMaintenancePolicy,
     now_ms: int,
     views: Mapping[ContentHash, ContentView] | None = None,
+    planners: int = 1,
 ) -> ReplicaMaintenancePlan:
     """Copies of what too few hold, then surplus copies to give up, then moves from loaded holders to idle candidates.
 
     ``candidates`` are all nodes that may hold content, holders or not, idle ones too (K-3.6). A move makes a copy more
     than the target; a later round finds it and gives up that of the most loaded holder (K-3.7). What a plan moves
-    counts in the loads that it goes on with, so that one round does not fill an idle node.
+    counts in the loads that it goes on with, so that one round does not fill an idle node. ``planners`` plan at once,
+    each for its contents: of what has to leave a loaded node each moves its share.
     """
-    return _Planner(holders, candidates, policy, now_ms, views or {}).plan()
+    return _Planner(holders, candidates, policy, now_ms, (views or {}, planners)).plan()
 
 
 class _Planner:
@@ -135,11 +137,11 @@ class _Planner:
         candidates: Iterable[ProviderRecord],
         policy: ReplicaMaintenancePolicy,
         now_ms: int,
-        views: Mapping[ContentHash, ContentView],
+        seen: tuple[Mapping[ContentHash, ContentView], int],
     ) -> None:
         self._policy = policy
         self._now_ms = now_ms
-        self._views = views
+        self._views, self._planners = seen
         self._held = {content: _newest(records) for content, records in sorted(holders.items())}
         everybody = [*candidates, *(record for records in self._held.values() for record in records.values())]
         self._pool = _newest(everybody)
@@ -226,7 +228,7 @@ class _Planner:
             return []
         source = min(loaded, key=lambda peer: (-self._load(peer), -records[peer].last_seen_ms, peer))
         target = min(idle, key=lambda peer: (self._load(peer), -self._pool[peer].last_seen_ms, peer))
-        self._moves(source, -view.size_bytes)
+        self._moves(source, -view.size_bytes * self._planners)
         self._moves(target, view.size_bytes)
         return [_task(TransferKind.REBALANCE, content, source, target)]
 

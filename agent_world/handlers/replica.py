@@ -125,12 +125,14 @@ class ReplicaHandler:
     def _release(self, content: Cid, holding: Holding) -> None:
         if holding in (Holding.NAMED, Holding.COMING):
             return  # nothing is held here that could be given up
+        # [IGNORE] R10: this node has not promised to keep it, and not too many wait to be given up.
+        if self._host.is_pledged(content):
+            raise Refused(ErrorCode.BUSY, "it was promised to be kept for now", rule="R10")
         # [IGNORE] R9: what is to be given up is wanted by nothing else here.
         if holding is Holding.BOUND:
             raise Refused(ErrorCode.NOT_AVAILABLE, "a pin or a file of this node wants it", rule="R9")
-        # [IGNORE] R10: this node has not promised to keep it, and not too many wait to be given up.
-        if self._host.is_pledged(content) or not self._host.release(content):
-            raise Refused(ErrorCode.BUSY, "it was promised to be kept for now, or too much is given up", rule="R10")
+        if not self._host.release(content):
+            raise Refused(ErrorCode.BUSY, "too much is being given up already", rule="R10")
 
 
 def open_replicas(answer: bytes, asked: int) -> ReplicaResponse:

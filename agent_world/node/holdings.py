@@ -20,7 +20,7 @@ from agent_world.node.counters import Counters
 from agent_world.node.ledger import Ledger
 from agent_world.node.peering import Peering
 from agent_world.store.blobs import LocalCasStore
-from agent_world.store.content import Content, ContentState, ContentTable
+from agent_world.store.content import NEVER_MS, Content, ContentState, ContentTable
 from agent_world.store.own_content import OwnContent
 from agent_world.wire.cid import Cid
 from agent_world.wire.hello import Role
@@ -35,6 +35,8 @@ LEAVING_MAX: Final = 256
 """Contents that wait to be given up; further ones are refused, and are planned again."""
 PLANNERS_MAX: Final = 3
 """Who may plan for a content: the first by weight, and two more, as views of who is there differ for a while."""
+GATHER_MS: Final = 10_000
+"""A node that has just started waits so long for the others to come before it decides what is its share."""
 MEET_MS: Final = 30_000
 """With fewer storage nodes known than copies are wanted, a node that has just started waits so long for others."""
 NEW_MS: Final = 60_000
@@ -87,6 +89,10 @@ class Holdings:
         """The wall clock."""
         return self._parts.clock.wall_ms()
 
+    def now_ms(self) -> int:
+        """The monotonic clock."""
+        return self._parts.clock.now_ms()
+
     @property
     def target(self) -> int:
         """Wanted copies of each content; 0: every storage node keeps all."""
@@ -112,8 +118,6 @@ class Holdings:
         """Whether the peer is among the first by weight, as far as this node sees."""
         return peer in first_by_weight(content.digest, self.members(), PLANNERS_MAX)
 
-    # What is taken -----------------------------------------------------------------------------------------------
-
     def begin(self) -> None:
         """Once, before anything is pulled: a node that keeps everything leaves nothing to others any more."""
         if not self.takes_part():
@@ -129,7 +133,8 @@ class Holdings:
         if not self.takes_part():
             return ()
         clock = self._parts.clock
-        if len(self.members()) < self.target and clock.now_ms() - self._started_ms < MEET_MS:
+        wait_ms = MEET_MS if len(self.members()) < self.target else GATHER_MS
+        if clock.now_ms() - self._started_ms < wait_ms:
             return ()
         return self._parts.table.due(clock.wall_ms(), limit, ContentState.NAMED)
 
@@ -155,8 +160,6 @@ class Holdings:
             self.prefer(content, source)
         if self._parts.table.take_up(content, self._parts.clock.wall_ms()):
             self.counters.add("replicas.taken_on_request")
-
-    # What is promised --------------------------------------------------------------------------------------------
 
     def is_pledged(self, content: Cid) -> bool:
         """Whether it was promised to be kept; promises from before the start are not remembered, so they are waited
@@ -187,8 +190,6 @@ class Holdings:
         self.leaving[content] = None
         self.leave_soon()
         return True
-
-    # What is said ------------------------------------------------------------------------------------------------
 
     def used_bytes(self) -> int:
         """Of the quota: what is stored, less what was given up, more what is on its way."""
@@ -235,7 +236,9 @@ class Holdings:
             self.counters.add("storage.lost")
             return Holding.COMING
         if row.state is ContentState.HAVE:
-            return Holding.BOUND if is_bound else Holding.HELD
-        if row.state in (ContentState.WANTED, ContentState.FETCHING):
+            return Holding.BOUND if is_bound or self.is_pledged(cid) else Holding.HELD
+        # Nobody plans a copy of what this node may be about to take.
+        is_undecided = row.state is ContentState.NAMED and row.next_try_ms < NEVER_MS
+        if is_undecided or row.state in (ContentState.WANTED, ContentState.FETCHING):
             return Holding.COMING
         return Holding.NAMED  # left to others, or not to be had

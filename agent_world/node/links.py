@@ -134,7 +134,8 @@ class Links:
             voters = [peer for peer in ready if self._heard[peer].is_validator]
             self._dial(voters, VALIDATOR_DIALS_MAX - len(self._own), now_ms)
             ready = [peer for peer in ready if peer in self._heard]
-        alive = sum(peer in linked or now_ms - since_ms < SETTLE_MS for peer, since_ms in self._own.items())
+        plain = {peer: since_ms for peer, since_ms in self._own.items() if peer not in self._keepers}
+        alive = sum(peer in linked or now_ms - since_ms < SETTLE_MS for peer, since_ms in plain.items())
         if len(linked) < LINKS_ENOUGH:
             self._dial(ready, OWN_DIALS - alive, now_ms)
 

@@ -297,6 +297,7 @@ class Puller:
             self.counters.add("storage.no_room")
             return str(error)
         self.counters.add("storage.pulled")
+        self.counters.add("storage.pulled_bytes", len(data))
         self._note(cid, data)
         return None
 

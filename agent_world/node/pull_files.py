@@ -128,6 +128,7 @@ class FilePuller:
 
             def stored(size: int) -> None:
                 nonlocal noted
+                self.counters.add("storage.pulled_bytes", size)
                 self._active[item.cid] = min(self._active[item.cid] + size, item.size_bytes)
                 if self._active[item.cid] - noted >= PROGRESS_BYTES:
                     noted = self._active[item.cid]

@@ -42,6 +42,8 @@ PAGES_MAX: Final = 64
 """Pages looked through in a round, however few of their contents are this node's to plan."""
 CHECKS_MAX: Final = 8
 """Claims to hold a content that are challenged in a round."""
+AGAIN_MAX: Final = 2
+"""Of those that do not count: challenged again in a round, so that what was healed counts again before long."""
 CHECKS_S: Final = 10.0
 """So long a round waits for them; who is slow is not doubted for it."""
 BEYOND_MAX: Final = 16
@@ -126,7 +128,8 @@ class ReplicaLooker:
         policy = ReplicaMaintenancePolicy(
             **{field.name: getattr(self._config, field.name) for field in attrs.fields(ReplicaMaintenancePolicy)}
         )
-        return plan_replicas(look.holders, look.pool, policy, self._holdings.wall_ms(), look.views), look
+        now_ms, planners = self._holdings.wall_ms(), max(1, len(look.pool))
+        return plan_replicas(look.holders, look.pool, policy, now_ms, look.views, planners), look
 
     async def rehearse(self) -> tuple[ReplicaMaintenancePlan, Look]:
         """As ``plan``, and afterwards everything that is remembered from look to look is as before."""
@@ -237,9 +240,11 @@ class ReplicaLooker:
         ]
         suspects = {peer: frozenset(self._outside.suspects(peer)) for peer in answers}
         doubted = {claim for claim in claims if str(claim[1]) in suspects[claim[0]] or claim in self._void}
-        chosen = self._outside.random.sample(claims, min(CHECKS_MAX, len(claims)))
+        believed = [claim for claim in claims if claim not in doubted]
+        chosen = self._outside.random.sample(believed, min(CHECKS_MAX, len(believed)))
         # Who has failed is asked again, so that what was healed counts again.
-        again = sorted(doubted, key=lambda claim: (claim[0], claim[1].to_bytes()))[:CHECKS_MAX]
+        again = sorted(doubted, key=lambda claim: (claim[0], claim[1].to_bytes()))
+        again = self._outside.random.sample(again, min(AGAIN_MAX, len(again)))
         with trio.move_on_after(CHECKS_S):
             await self._check_all(dict.fromkeys([*again, *chosen]), doubted)
         return doubted

@@ -85,9 +85,12 @@ class Releases:
             _log.info("what was given up is freed later", error=str(error))
 
     async def _try(self, content: Cid) -> bool:
+        started_ms = self._holdings.now_ms()
         try:
             with trio.fail_after(RELEASE_MAX_S):
                 await self._make_sure(content)
+            if self._holdings.now_ms() - started_ms > 1_000 * RELEASE_MAX_S:
+                raise trio.TooSlowError  # the process was stopped meanwhile: the promises may be over
         except trio.TooSlowError:
             self._failed(content, f"others have not shown it within {RELEASE_MAX_S:.0f} s")
         except Refused as error:

@@ -34,11 +34,11 @@ class Holding(StrEnum):
     NAMED = "named"
     """It is left to others."""
     COMING = "coming"
-    """It is being fetched."""
+    """It is being fetched, or this node has not decided yet whether to take it."""
     HELD = "held"
     """It is kept, and this node is ready to show it."""
     BOUND = "bound"
-    """As held, and it is not given up on request: a pin or a file of this node wants it."""
+    """As held, and it is not given up on request now: a pin or a file of this node wants it, or it was promised."""
 
 
 @attrs.frozen(slots=True, kw_only=True)

@@ -204,3 +204,25 @@ async def test_a_surplus_copy_goes_once_others_have_shown_theirs(tmp_path: Path,
         stack.node(one).replicas.holdings.release(cid)
         await stack.until(lambda: copies(stack, cid) == set(others), "it is given up")
         assert all(stack.node(name).replicas.holdings.is_pledged(cid) for name in others)
+
+
+async def test_promises_that_may_be_over_are_not_counted_on(tmp_path: Path, autojump_clock: object) -> None:
+    """As if the process had stood still between the last proof and the giving up."""
+    async with open_stack(tmp_path, SWARM, config=RARELY) as stack:
+        cid, (one, *_) = await with_a_surplus_copy(stack)
+        holdings, releases = stack.node(one).replicas.holdings, stack.node(one).replicas.releases
+        challenge, now_ms, stood_ms = releases.challenge, holdings.now_ms, 0
+        assert challenge is not None
+
+        async def stand_still(peer: PeerId, content: Cid) -> dict[str, Any]:
+            nonlocal stood_ms
+            shown = await challenge(peer, content)
+            stood_ms += 20_000
+            return shown
+
+        holdings.now_ms = lambda: now_ms() + stood_ms  # type: ignore[method-assign]
+        releases.challenge = stand_still
+        holdings.release(cid)
+        await trio.sleep(20)
+        assert one in copies(stack, cid)
+        assert "have not shown it" in stack.status(one)["replicas"]["last_release_error"]

@@ -103,6 +103,13 @@ async def test_who_lies_about_what_it_holds_counts_as_no_copy(tmp_path: Path, au
         await stack.until(
             lambda: all(len(copies(stack, cid) & honest) >= TARGET for cid in mine), "honest nodes hold enough"
         )
+        for _ in range(12):
+            await trio.sleep(5)
+            rounds = [stack.status(name)["replicas"]["last_round"] for name in honest]
+            assert [row["release_tasks"] for row in rounds if row] == [[]] * len(honest), (
+                "its word is not believed again"
+            )
+        assert all(len(copies(stack, cid) & honest) >= TARGET for cid in mine), "nor is it obeyed"
 
 
 async def test_a_planner_that_dies_is_followed_by_the_next(tmp_path: Path, autojump_clock: object) -> None:
@@ -225,12 +232,19 @@ async def test_a_copy_that_was_cut_off_by_a_restart_is_finished(tmp_path: Path, 
 
 
 async def test_a_node_that_is_away_for_a_moment_costs_no_copies(tmp_path: Path, autojump_clock: object) -> None:
+    """A round finds it gone, and the next one finds it back."""
     async with open_stack(tmp_path, SWARM, config=CONFIG) as stack:
-        cids = await kept_world(stack, 12)
+        cids = await kept_world(stack, 20)
         await trio.sleep(12)
         pulled = sum_of(stack, "storage.pulled") - stack.counters("s2").get("storage.pulled", 0)
+        due_ms = stack.node("s1").replicas.rounds.next_at_ms
+        await trio.sleep(max(0.0, (due_ms - stack.wall_ms()) / 1_000 - 0.3))
         await stack.stop("s2")
-        await trio.sleep(2 * REPLICAS.poll_interval_ms / 1_000 + 0.5)  # every planner has missed it in one round
+        for cid in cids:
+            stack.dht.providers[cid.digest].discard(stack.members["s2"].peer_id)
+        rounds = stack.counters("s1")["replicas.rounds"]
+        await trio.sleep(REPLICAS.poll_interval_ms / 1_000 - 0.5)
+        assert stack.counters("s1")["replicas.rounds"] == rounds + 1
         await stack.start("s2")
         await trio.sleep(30)
         assert sum_of(stack, "storage.pulled") == pulled, "nobody has copied anything"

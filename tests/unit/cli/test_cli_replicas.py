@@ -24,7 +24,7 @@ STATUS: dict[str, Any] = {
     "own": {"have": {"items": 4, "bytes": 99}, "named": {"items": 3, "bytes": 77}},
     "leaving": 0,
     "last_release_error": None,
-    "next_round_at_ms": 5,
+    "next_round_at_ms": 5_000,
     "last_round": {
         "polled_at_ms": 1,
         **PLAN,
@@ -43,6 +43,7 @@ def test_status_tells_target_copies_and_the_last_round(run: Run, node: Any) -> N
         "target: 3 copies", "4 have (99 bytes), 3 named (77 bytes)", "1 with 2, 6 with 3; 1 below the target",
         "1 claims to hold a content do not count", "warning: ab: no source", "attempted 2, succeeded 1",
         "there is no room for it here",
+        "next round: 1970-01-01 00:00:05 UTC",
     ):  # fmt: skip
         assert told in out
     assert run("replicas", "status", "--home", node.home, "--json").json == STATUS
@@ -53,6 +54,7 @@ def test_status_of_a_node_that_keeps_everything_or_has_not_planned_yet(run: Run,
     out = run("replicas", "status", "--home", node.home).out
     assert "keeps everything" in out
     assert "plans no copies" in out
+    assert "next round" not in out
     node.answers["GET /replicas"] = 200, {**STATUS, "last_round": None, "last_release_error": "bafk: too few"}
     out = run("replicas", "status", "--home", node.home).out
     assert "no round yet" in out

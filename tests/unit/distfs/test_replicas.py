@@ -219,3 +219,13 @@ def test_repairs_do_not_overfill_a_target() -> None:
     plan = plan_replicas({content: [node(0)] for content in CONTENTS}, small, TWO, NOW, views)
     assert len(plan.repair_tasks) == 3
     assert len(plan.warnings) == len(CONTENTS) - 3
+
+
+def test_each_of_several_planners_moves_its_share() -> None:
+    """Three hundred bytes too many: one planner moves three contents, each of three planners one."""
+    views = {content: ContentView(size_bytes=100) for content in CONTENTS}
+    held = [node(0, 990, storage_total_bytes=2_000, storage_available_bytes=20), node(3, 500)]
+    idle = [node(1, 0, storage_total_bytes=9_000, storage_available_bytes=9_000)]
+    holders = dict.fromkeys(CONTENTS, held)
+    moves = [len(plan_replicas(holders, idle, TWO, NOW, views, planners).rebalance_tasks) for planners in (1, 3)]
+    assert moves == [3, 1]

@@ -11,6 +11,7 @@ from agent_world.net.interface import DistributedNetwork
 from agent_world.node.clock import Clock
 from agent_world.node.links import (
     HEARD_MAX,
+    KEEPER_DIALS_MAX,
     LINKS_ENOUGH,
     OWN_DIALS,
     PATIENCE_MS,
@@ -200,3 +201,36 @@ def test_what_was_heard_of_is_bounded(rig: Rig) -> None:
     for number in range(1, HEARD_MAX + 4):
         rig.links.learn(peer_id_of(PublicKey(number.to_bytes(32, "little"))), "/dns/x/tcp/1", is_validator=False)
     assert rig.counted["links.heard_dropped"] == 3
+
+
+def test_storage_nodes_that_share_content_are_dialled_beside_the_few(rig: Rig) -> None:
+    rig.hear(OTHERS[:60])
+    rig.tend(OTHERS[100 : 100 + LINKS_ENOUGH])
+    for peer in OTHERS[:60]:
+        rig.links.keep(peer)
+    assert len(rig.network.dialled) == KEEPER_DIALS_MAX
+    kept = rig.network.peers_dialled()
+    rig.tend(kept)
+    assert rig.network.forgotten == [], "they are no surplus"
+    assert not set(kept) & set(rig.links.heard())
+    rig.links.keep(OTHERS[150])
+    assert len(rig.network.dialled) == KEEPER_DIALS_MAX, "nobody has named it"
+
+
+def test_a_few_others_are_dialled_beside_storage_nodes(rig: Rig) -> None:
+    rig.hear(OTHERS[:20])
+    rig.links.keep(OTHERS[0])
+    rig.tend()
+    assert len(rig.network.dialled) == 1 + OWN_DIALS
+
+
+def test_a_storage_node_that_stays_away_is_let_go_and_makes_room(rig: Rig) -> None:
+    rig.hear(OTHERS[:KEEPER_DIALS_MAX])
+    for peer in OTHERS[:KEEPER_DIALS_MAX]:
+        rig.links.keep(peer)
+    rig.clock.at_ms += PATIENCE_MS
+    rig.tend(OTHERS[1:KEEPER_DIALS_MAX])
+    assert rig.network.forgotten == [OTHERS[0]]
+    rig.hear([OTHERS[70]])
+    rig.links.keep(OTHERS[70])
+    assert rig.network.peers_dialled()[-1] == OTHERS[70]

@@ -57,6 +57,15 @@ class FaultyDisk:
         """From now on everything works."""
         self._left, self._reads = None, False
 
+    def pause(self) -> int | None:
+        """Everything works until ``resume`` of what this returns."""
+        armed, self._left = self._left, None
+        return armed
+
+    def resume(self, armed: int | None) -> None:
+        """As before ``pause``."""
+        self._left = armed
+
     def _check(self, path: object) -> None:
         if self._left is None or not str(path).startswith(self._folder):
             return

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import trio
+from replicating import index, open_checked, put, take_lease, until_same_place
 
 from agent_world.crypto.hashing import content_hash
 from agent_world.errors import StoreNotWritable
+from agent_world.node.verify import verify_home
 from agent_world.node.views import NodeViews
 from agent_world.testing.faulty_disk import FaultyDisk
 from agent_world.testing.stack import Stack, make_key, open_stack, specs
@@ -84,3 +86,30 @@ async def test_what_a_storage_node_could_not_store_it_pulls_later(tmp_path: Path
             await stack.until(lambda: stack.node("s1").blobs.has(poem.digest), "the poem is pulled")
             await stack.until(lambda: not faults(stack, "s1"), "nothing is refused any more")
         assert stack.counters("s1")["disk.paused.catch_up"] >= 1
+
+
+async def test_the_writer_of_the_log_loses_nothing_and_says_nothing_twice(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_checked(tmp_path) as (stack, checker):
+        disk = FaultyDisk(stack.members["v2"].home)
+        with disk.active():
+            await stack.start_all()
+            await take_lease(stack, "v2")
+            for number in range(4):
+                put(stack, "v2", f"before/{number}", b"%d" % number)
+            disk.break_after(9, errno.ENOSPC, lasting=True)
+            await trio.sleep(8)
+            with pytest.raises(StoreNotWritable):
+                put(stack, "v2", "meanwhile", b"never")
+            disk.mend()
+            await stack.until(lambda: stack.status("v2")["replication"]["writes"], "it writes again")
+            put(stack, "v2", "after", b"after")
+            assert stack.node("v2").files.index.delete_file("before/0")
+            await stack.until(lambda: stack.node("v2").replication.store.outbox_size() == 0, "all is published")
+            await until_same_place(stack)
+        expected = {"after", *(f"before/{number}" for number in range(1, 4))}
+        for name in stack.members:
+            assert index(stack, name).keys() == expected
+            assert verify_home(stack.members[name].home).ok
+        checker.one_log(stack.members)

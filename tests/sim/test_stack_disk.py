@@ -10,7 +10,7 @@ import trio
 from replicating import index, open_checked, put, take_lease, until_same_place
 
 from agent_world.crypto.hashing import content_hash
-from agent_world.errors import StoreNotWritable
+from agent_world.errors import StoreNotReadable, StoreNotWritable
 from agent_world.node.verify import verify_home
 from agent_world.node.views import NodeViews
 from agent_world.testing.faulty_disk import FaultyDisk
@@ -67,6 +67,31 @@ async def test_a_world_whose_disks_are_all_full_stands_still_and_goes_on(
             assert all(member.node is not None for member in stack.members.values())
             disk.mend()
             await stack.until_height(height + 3)
+        assert stack.agree()
+
+
+@pytest.mark.parametrize("name", ["v4", "s1"])
+async def test_a_node_that_cannot_read_for_a_while_stays_and_comes_back(
+    tmp_path: Path, autojump_clock: object, name: str
+) -> None:
+    async with open_stack(tmp_path, specs(validators=4, storage=1)) as stack:
+        disk = FaultyDisk(stack.members[name].home)
+        with disk.active():
+            await stack.start_all()
+            await found_people(stack, "v1")
+            node = stack.node(name)
+            disk.break_reads(errno.EIO, rows_too=True)
+            with pytest.raises(StoreNotReadable):
+                node.blobs.usage()
+            others = [other for other in stack.members if other != name]
+            await stack.until_height(node.ledger.height + 5, *others)
+            await trio.sleep(20)
+            assert stack.members[name].node is node
+            disk.mend()
+            await stack.until_height(max(stack.node(other).ledger.height for other in others), name)
+            await stack.until(lambda: not faults(stack, name), "nothing is refused any more")
+            if name == "v4":
+                await stack.until(lambda: stack.status("v4")["consensus"]["voting"] == "yes", "v4 votes again")
         assert stack.agree()
 
 

@@ -260,8 +260,6 @@ class Node:
             async with trio.open_nursery() as nursery:
                 for subscription in subscriptions:
                     nursery.start_soon(_drain, subscription)
-                nursery.start_soon(self.peering.run)
-                nursery.start_soon(self.peer_control.run)
                 nursery.start_soon(self.disk.run)
                 for name, part in self._enduring().items():
                     nursery.start_soon(self.disk.endure, name, part)
@@ -278,6 +276,8 @@ class Node:
     def _enduring(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """The parts that read and write the store, by their names in counters and logs."""
         parts: dict[str, Callable[[], Awaitable[None]]] = {
+            "peering": self.peering.run,
+            "peer_control": self.peer_control.run,
             "catch_up": self.catch_up.run,
             "announcer": self.announcer.run,
             "repair": partial(self.repair.run, self.settings.config.net.heartbeat_s),

@@ -182,6 +182,9 @@ class Peering:
 
     async def run(self) -> None:
         """Until cancelled: greet who connects, and everybody again at the hello interval."""
+        connected = {info.peer for info in self._network.peers()}
+        for peer in [known for known in self.hellos if known not in connected]:
+            self._went(peer)  # while a fault of the disk had this part pause
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._greet_all_regularly, nursery)
             async for event in self._network.peer_events():
@@ -191,12 +194,15 @@ class Peering:
                     case PeerUp():
                         pass  # who dials for a link says the first hello; who does not may only visit for its DHT
                     case PeerDown(peer=peer):
-                        self.hellos.pop(peer, None)
-                        self._note_claim(peer, None)
-                        self._heard_ms.pop(peer, None)
-                        self._addresses.pop(peer, None)
-                        self._written.pop(peer, None)
-                        self.gone(peer)
+                        self._went(peer)
+
+    def _went(self, peer: PeerId) -> None:
+        self.hellos.pop(peer, None)
+        self._note_claim(peer, None)
+        self._heard_ms.pop(peer, None)
+        self._addresses.pop(peer, None)
+        self._written.pop(peer, None)
+        self.gone(peer)
 
     async def _greet_all_regularly(self, nursery: trio.Nursery) -> None:
         while True:

@@ -77,6 +77,8 @@ class DiskFaults:
     def __init__(self) -> None:
         self.wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
         self._present: dict[tuple[str, Doing], Fault] = {}
+        self.are_there = False
+        """Whether anything is ``present``."""
         self._counters: Counter[str] = Counter()
 
     def noted(self, place: str, error: F) -> F:
@@ -91,12 +93,14 @@ class DiskFaults:
             since_ms=self.wall_ms() if before is None else before.since_ms,
             times=1 if before is None else before.times + 1,
         )
+        self.are_there = True
         self._counters[f"fault.{place}.{doing}.{error.reason}"] += 1
         return error
 
     def worked(self, place: str, doing: Doing) -> None:
         """It works again, or still."""
-        if self._present and self._present.pop((place, doing), None) is not None:
+        if self.are_there and self._present.pop((place, doing), None) is not None:
+            self.are_there = bool(self._present)
             self._counters[f"fault_passed.{place}.{doing}"] += 1
 
     @property

@@ -22,6 +22,8 @@ def write(path: Path, key: KeyPair) -> None:
         write_new_file(path, key.to_text().encode(), mode=0o600)
     except FileExistsError:
         raise HomeError(f"{path} exists already; a key file is never overwritten: move it away first") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise HomeError(f"{path} cannot be written: there is no such folder") from None
     except OSError as error:
         raise not_writable(f"{path} cannot be written", error) from None
 

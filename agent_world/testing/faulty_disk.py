@@ -41,7 +41,7 @@ class FaultyDisk:
         self._number = 0
         self._lasting = False
         self._left: int | None = None
-        self._reads = False
+        self._reads = self._rows_too = False
         self.refused = 0
         """Operations refused since ``break_after``."""
 
@@ -49,13 +49,22 @@ class FaultyDisk:
         """Refuse the write after so many, with the system's error ``number``; ``lasting``: and all after it."""
         self._left, self._number, self._lasting, self.refused = operations, number, lasting, 0
 
-    def break_reads(self, number: int) -> None:
-        """Refuse to read files, until ``mend``."""
-        self._reads, self._number = True, number
+    def break_reads(self, number: int, *, rows_too: bool = False) -> None:
+        """Refuse to read files, and rows too if told so, until ``mend``."""
+        self._reads, self._rows_too, self._number = True, rows_too, number
 
     def mend(self) -> None:
         """From now on everything works."""
         self._left, self._reads = None, False
+
+    def pause(self) -> int | None:
+        """Everything works until ``resume`` of what this returns."""
+        armed, self._left = self._left, None
+        return armed
+
+    def resume(self, armed: int | None) -> None:
+        """As before ``pause``."""
+        self._left = armed
 
     def _check(self, path: object) -> None:
         if self._left is None or not str(path).startswith(self._folder):
@@ -130,14 +139,19 @@ class FaultyDisk:
 
     def check_statement(self, sql: str, connection: sqlite3.Connection) -> None:
         """Raise what SQLite raises if this one is refused."""
+        if self._reads and self._rows_too and sql.lstrip().upper().startswith("SELECT"):
+            raise _sqlite_error(sqlite3.SQLITE_IOERR_READ, "disk I/O error")
         if not sql.lstrip().upper().startswith(WRITES) or not self._is_refused():
             return
         if self._number in _UNDOES and connection.in_transaction:
             connection.execute("ROLLBACK")
-        code, message = _SQLITE[self._number]
-        error = sqlite3.OperationalError(message)
-        error.sqlite_errorcode = code
-        raise error
+        raise _sqlite_error(*_SQLITE[self._number])
+
+
+def _sqlite_error(code: int, message: str) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError(message)
+    error.sqlite_errorcode = code
+    return error
 
 
 class _File:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent_world.cli.blob_get import write_new
 from agent_world.crypto.hashing import cid_of, content_hash
+from agent_world.errors import AgentWorldError, DiskReason, StoreNotWritable
 from agent_world.wire.cid import Codec
 
 Run = Callable[..., Any]
@@ -119,3 +123,32 @@ def test_what_the_node_gave_is_hashed_again(run: Run, node: Any, tmp_path: Path)
     node.answers[f"GET /content/{cid}"] = 200, b"wrong"
     ran = run("blob", "get", cid, "-o", tmp_path / "got", "--home", node.home)
     assert (ran.code, (tmp_path / "got").exists()) == (65, False)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(errno.ENOSPC, 74), (errno.EROFS, 74), (errno.EACCES, 74), (errno.EEXIST, 64), (errno.ENOENT, 64)],
+)
+def test_a_place_that_cannot_be_written_says_whose_fault_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    output = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        with pytest.raises(AgentWorldError, match="cannot write") as caught:
+            write_new(output, iter([b"data"]))
+    assert caught.value.exit_code == code
+
+
+def test_a_disk_that_fills_up_leaves_no_half_file(tmp_path: Path) -> None:
+    def parts() -> Iterator[bytes]:
+        yield b"half"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StoreNotWritable) as caught:
+        write_new(tmp_path / "out", parts())
+    assert caught.value.reason is DiskReason.FULL
+    assert list(tmp_path.iterdir()) == []

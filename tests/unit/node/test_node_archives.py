@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 
 from agent_world.crypto.hashing import cid_of
 from agent_world.distfs.car import car_header, car_section
-from agent_world.errors import ErrorCode, Refused, UsageError
+from agent_world.errors import ErrorCode, Refused, StoreNotWritable, UsageError
 from agent_world.node.control import ControlApi
 from agent_world.node.node import Node
 from agent_world.node.node_routes import node_routes
+from agent_world.testing.faulty_disk import FaultyDisk
 from agent_world.testing.stack import open_stack, specs
 from agent_world.wire.cid import Cid, Codec
 from agent_world.wire.limits import BLOB_BYTES_MAX
@@ -44,6 +46,27 @@ async def test_a_file_goes_out_and_comes_in_whole(tmp_path: Path, autojump_clock
         assert await other.large.here(stored.cid) == stored.size_bytes
         assert await exported(other, stored.cid) == data
         assert [row["name"] for row in other.pinning.rows()] == ["backup"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])
+async def test_an_archive_that_the_disk_does_not_take_pins_nothing(
+    tmp_path: Path, autojump_clock: object, number: int
+) -> None:
+    async with open_stack(tmp_path, TWO) as stack:
+        disk = FaultyDisk(stack.members["o1"].home)
+        with disk.active():
+            await stack.start_all()
+            one, other = stack.node("v1"), stack.node("o1")
+            stored = await one.large.store(parts(os.urandom(BLOB_BYTES_MAX), b"end"))
+            data = await exported(one, stored.cid)
+            for writes in (0, 1, 2, 3, 5, 8):
+                disk.break_after(writes, number, lasting=True)
+                with pytest.raises(StoreNotWritable):
+                    await other.archives.take_in(parts(data), "backup")
+                disk.mend()
+                assert other.pinning.rows() == []
+            assert (await other.archives.take_in(parts(data), "backup"))["missing"] == 0
+            assert await exported(other, stored.cid) == data
 
 
 async def test_what_is_missing_is_fetched_or_counted(tmp_path: Path, autojump_clock: object) -> None:

@@ -11,7 +11,7 @@ import trio
 
 from agent_world.config import MINIMAL, NetConfig
 from agent_world.crypto.hashing import cid_of, hash32
-from agent_world.errors import ErrorCode, Refused
+from agent_world.errors import ErrorCode, Refused, StoreNotWritable
 from agent_world.handlers.hello import HelloHandler, sign_validator_claim
 from agent_world.net.memory import InMemoryNetwork
 from agent_world.node.clock import Clock
@@ -287,3 +287,36 @@ async def test_at_the_start_bootstrap_and_remembered_peers_are_dialled(tmp_path:
         await trio.sleep(2)
         assert rig.is_linked(1)
         assert rig.is_linked(2)
+
+
+async def test_peers_that_left_while_peering_paused_are_forgotten(tmp_path: Path, autojump_clock: object) -> None:
+    """A fault of the disk ends the part, and it begins anew: nobody has told it meanwhile who is gone."""
+    async with running(tmp_path) as rig:
+        gone: list[PeerId] = []
+        rig.peering.gone = gone.append
+        stayed, left = rig.add(1), peer(2)
+        rig.link(1)
+        await trio.sleep(1)
+        assert stayed in rig.peering.hellos
+        rig.peering.hellos[left] = rig.peering.hellos[stayed]
+        with trio.move_on_after(1):
+            await rig.peering.run()
+        assert (list(rig.peering.hellos), gone) == ([stayed], [left])
+
+
+async def test_an_address_that_the_disk_does_not_take_is_written_with_a_later_hello(
+    tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise StoreNotWritable("full")
+
+    async with running(tmp_path) as rig:
+        with monkeypatch.context() as patch:
+            patch.setattr(rig.book, "seen", refuse)
+            known = rig.add(1)
+            rig.link(1)
+            await trio.sleep(1)
+            assert known in rig.peering.hellos
+        assert (rig.book.all(0), rig.peering.counters["peers.not_written"] >= 1) == ((), True)
+        await trio.sleep(3 * MINIMAL.net.hello_interval_s)
+        assert [found.peer_id for found in rig.book.all(0)] == [known]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import sqlite3
 import stat
 import subprocess
@@ -11,8 +12,9 @@ import pytest
 
 from agent_world.crypto.hashing import hash32
 from agent_world.crypto.keys import KeyPair
-from agent_world.errors import HomeError, UsageError
+from agent_world.errors import HomeError, StoreNotWritable, UsageError
 from agent_world.store.home import SETTINGS_BYTES_MAX, Home, HomeLayout
+from agent_world.testing.faulty_disk import FaultyDisk
 
 GENESIS = hash32(b"genesis")
 NODE_KEY = KeyPair(bytes(range(32)))
@@ -184,3 +186,31 @@ def test_a_home_on_a_read_only_disk_can_be_read(home_path: Path, monkeypatch: py
     with Home.read_only(home_path) as home:
         assert home.database.query("SELECT count(*) FROM blocks") == [(0,)]
         assert content_of(home_path) == before
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_home_that_cannot_be_written_says_whose_fault_it_is_and_who_can_read_it(home_path: Path, number: int) -> None:
+    disk = FaultyDisk(home_path)
+    before = content_of(home_path)
+    with disk.active():
+        disk.break_after(0, number, lasting=True)
+        with pytest.raises(StoreNotWritable, match=r"node inspect does not.*lock") as caught:
+            Home.open(home_path, GENESIS)
+        assert caught.value.exit_code == 74
+        with Home.at_rest(home_path) as home:
+            assert home.database.query("SELECT count(*) FROM blocks") == [(0,)]
+    assert content_of(home_path) == before
+
+
+@pytest.mark.parametrize("writes", range(0, 40, 3))
+def test_a_home_is_made_whole_or_not_at_all_whatever_the_disk_refuses(
+    tmp_path: Path, make_home: Callable[[Path], Path], writes: int
+) -> None:
+    disk = FaultyDisk(tmp_path)
+    with disk.active():
+        disk.break_after(writes, errno.ENOSPC, lasting=True)
+        with pytest.raises(StoreNotWritable):
+            make_home(tmp_path / "home")
+        disk.mend()
+        assert not (tmp_path / "home").exists()
+        Home.open(make_home(tmp_path / "home"), GENESIS).close()

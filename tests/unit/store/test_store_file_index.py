@@ -10,15 +10,18 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import attrs
 import pytest
 
 from agent_world.config import StorageConfig
 from agent_world.crypto.hashing import content_hash, hash32
 from agent_world.errors import (
     BlobHashMismatch,
+    ErrorCode,
     FileConflict,
     FileMissing,
     HomeError,
+    Refused,
     StoreFull,
     UsageError,
 )
@@ -170,6 +173,32 @@ def test_what_belongs_to_the_record_log_is_hidden_and_stays(home: Home, index: F
             change("consensus/commits/1", None)  # type: ignore[operator]
     index.replace(lambda: iter(()))
     assert (paths(index), index.read_file("consensus/commits/1")) == ([], b"one")
+
+
+def test_an_index_that_is_taken_in_tells_of_what_changes_and_can_be_refused(home: Home, index: FileIndex) -> None:
+    for path in ("changed", "gone", "same"):
+        index.write_file(path, b"old")
+    coming = [index.need("same"), attrs.evolve(index.need("changed"), content=index.write_file("new", b"new").content)]
+    index.delete_file("new")
+    coming.append(attrs.evolve(coming[1], path="new"))
+    told: list[tuple[str, str]] = []
+    index.written = lambda file: told.append(("written", file.path))
+    index.removed = lambda file, at_ms: told.append(("removed", file.path))
+    allow = index.check_writer
+
+    def refuse(path: str) -> None:
+        if path == "gone":
+            raise Refused(ErrorCode.UNAUTHORIZED, path)
+
+    index.check_writer = refuse
+    with pytest.raises(Refused):
+        index.replace(lambda: iter(coming))
+    assert {path: index.read_file(path) for path in paths(index)} == dict.fromkeys(("changed", "gone", "same"), b"old")
+    told.clear()
+    index.check_writer = allow
+    assert index.replace(lambda: iter(coming)) == 3
+    assert told == [("written", "changed"), ("written", "new"), ("removed", "gone")]
+    assert {path: index.read_file(path) for path in paths(index)} == {"changed": b"new", "new": b"new", "same": b"old"}
 
 
 def test_damaged_content_is_an_error_and_the_index_as_it_was(home: Home, index: FileIndex) -> None:

@@ -49,7 +49,7 @@ class ReplicaRequest:
     world_id: WorldId
     ask: ReplicaAsk
     contents: tuple[Cid, ...]
-    source: PeerId | None = None
+    source: PeerId | None
     """Of hold and relieve: who has it, as a hint."""
 
 

@@ -57,7 +57,7 @@ def test_everything_happens_and_nothing_is_violated(first: SimReport) -> None:
     always = {*GUARD_STEPS, *COMMIT_STEPS} - {step for step in COMMIT_STEPS if step.startswith("blob_files")}
     assert died - {*LOG_STEPS} == always
     assert died & {*LOG_STEPS}
-    assert counts["records"] > 100
+    assert counts["records"] >= 3 * counts["height"]  # of five nodes; without a holder nothing is recorded
     assert counts["height"] >= counts["height_before"] + 3
     assert counts["actions"] > 20
     assert min(counts[name] for name in ("joined", "left", "terms", "lie.second_vote", "lie.second_proposal")) > 0

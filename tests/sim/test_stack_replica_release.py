@@ -110,7 +110,7 @@ async def test_only_who_may_plan_is_obeyed(tmp_path: Path, autojump_clock: objec
         (content,) = cids[:1]
         holder = min(copies(stack, content))
         peer = stack.members[holder].peer_id
-        request = ReplicaRequest(world_id=WORLD_ID, ask=ReplicaAsk.RELEASE, contents=(content,))
+        request = ReplicaRequest(world_id=WORLD_ID, ask=ReplicaAsk.RELEASE, contents=(content,), source=None)
         with pytest.raises(Refused, match="only storage nodes"):
             await stack.network("v1").request(peer, rpc.REPLICA, record.to_bytes(request))
         planners = first_by_weight(content.digest, keepers(stack), 3)
@@ -133,7 +133,7 @@ async def test_a_planner_that_orders_everything_away_gets_nothing(tmp_path: Path
                     name for name in KEEPERS
                     if stack.members[name].peer_id in first_by_weight(cid.digest, keepers(stack), 1)
                 )  # fmt: skip
-                request = ReplicaRequest(world_id=WORLD_ID, ask=ReplicaAsk.RELEASE, contents=(cid,))
+                request = ReplicaRequest(world_id=WORLD_ID, ask=ReplicaAsk.RELEASE, contents=(cid,), source=None)
                 for name in copies(stack, cid) - {planner}:
                     with suppress(Refused):
                         await stack.network(planner).request(

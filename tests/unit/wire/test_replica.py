@@ -15,14 +15,14 @@ from agent_world.wire.replica import ReplicaAsk, ReplicaRequest
 
 def test_a_request_about_as_much_as_may_be_is_a_frame() -> None:
     contents = tuple(cid_of(b"%d" % number, Codec.RAW) for number in range(REPLICA_CONTENTS_MAX))
-    request = ReplicaRequest(world_id=WorldId("w" * 64), ask=ReplicaAsk.STATUS, contents=contents)
+    request = ReplicaRequest(world_id=WorldId("w" * 64), ask=ReplicaAsk.STATUS, contents=contents, source=None)
     data = record.to_bytes(request)
     assert len(data) <= RPC_INLINE_BYTES_MAX
     assert record.from_bytes(ReplicaRequest, data, size_max=RPC_INLINE_BYTES_MAX) == request
 
 
 def test_an_unknown_ask_is_no_request() -> None:
-    request = ReplicaRequest(world_id=WorldId("w1"), ask=ReplicaAsk.KEEP, contents=())
+    request = ReplicaRequest(world_id=WorldId("w1"), ask=ReplicaAsk.KEEP, contents=(), source=None)
     data = record.to_bytes(request).replace(b"dkeep", b"dburn")
     with pytest.raises(DecodeError):
         record.from_bytes(ReplicaRequest, data, size_max=RPC_INLINE_BYTES_MAX)

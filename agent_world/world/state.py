@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -72,9 +73,7 @@ class WorldState:
         """Another view of the same flushed state; writes to one are not seen by the other."""
         if any(self._layers):
             raise LocalError("a state with unflushed writes cannot be forked")
-        view = object.__new__(WorldState)
-        view._nodes, view._root, view._roots, view._tries = self._nodes, self._root, self._roots, self._tries
-        view._read = self._read  # shared as long as both are of this root
+        view = copy.copy(self)  # what was read is shared as long as both are of this root
         view._layers = [{}]
         return view
 

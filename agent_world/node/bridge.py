@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from agent_world.errors import BlobHashMismatch
+from agent_world.errors import BlobHashMismatch, StoreFault
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.unixfs import UnixfsTable
 from agent_world.wire.cid import ContentHash
@@ -25,12 +25,18 @@ class Bridge:
 
     def has_block(self, digest: ContentHash) -> bool:
         """Whether ``read_block`` would give it; stored bytes are not looked at."""
-        return self._blobs.has(digest) or self._unixfs.has(digest) or self._found(digest) is not None
+        try:
+            return self._blobs.has(digest) or self._unixfs.has(digest) or self._found(digest) is not None
+        except StoreFault:
+            return False  # noted and shown by the store; whoever asks looks elsewhere
 
     def read_block(self, digest: ContentHash) -> bytes | None:
         """Verified bytes of that hash, whatever codec they were asked for by."""
-        found = self._found(digest)
-        return self._unixfs.node(digest) if found is None else found
+        try:
+            found = self._found(digest)
+            return self._unixfs.node(digest) if found is None else found
+        except StoreFault:
+            return None  # as above
 
     def _found(self, digest: ContentHash) -> bytes | None:
         try:

@@ -74,7 +74,8 @@ async def run_node(loaded: LoadedHome, *, task_status: TaskStatus[Node] = trio.T
                 if bitswap.enabled:
                     bridge = Bridge(node.blobs, node.unixfs.table, node.find_blobs)
                     network.serve_bitswap(bridge, bitswap.bytes_per_s)
-                    nursery.start_soon(node.unixfs.run, bitswap.look_every_s)
+                    looks = partial(node.unixfs.run, bitswap.look_every_s)
+                    nursery.start_soon(node.disk.endure, "unixfs", looks)
                 if loaded.settings.config.net.mdns:
                     nursery.start_soon(network.run_mdns, node.ledger.genesis_hash, node.peering.heard_of)
                 views, validator = NodeViews(node), ValidatorControl(node)

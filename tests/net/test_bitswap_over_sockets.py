@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -12,7 +13,7 @@ import pytest
 import trio
 from libp2p.custom_types import TProtocol
 
-from agent_world.config import MINIMAL
+from agent_world.config import MINIMAL, BitswapConfig
 from agent_world.crypto.hashing import cid_of, content_hash
 from agent_world.errors import Refused
 from agent_world.net.libp2p import bitswap
@@ -20,8 +21,13 @@ from agent_world.net.libp2p.bitswap import PROTOCOLS, STREAMS_PER_PEER_MAX
 from agent_world.net.libp2p.host import Host
 from agent_world.net.libp2p.network import Libp2pNetwork
 from agent_world.net.libp2p.streams import LOST, FrameReader, end_stream, framed
+from agent_world.node.node import Node
+from agent_world.node.provision import NodeSpec, SwarmSpec, make_swarm
+from agent_world.node.runner import load_home, run_node
 from agent_world.wire.bitswap import Answer, Presence, Want, block_field, open_answer, want_message
 from agent_world.wire.cid import Codec, ContentHash
+from agent_world.wire.hello import Role
+from agent_world.wire.ids import TimeMs, WorldId
 from agent_world.wire.limits import BITSWAP_MESSAGE_BYTES_MAX, BITSWAP_WANTS_MAX, BLOB_BYTES_MAX, MIB
 
 NEW, OLD = PROTOCOLS
@@ -295,3 +301,28 @@ async def test_what_a_peer_wants_is_forgotten_when_it_goes(served: Any, until: A
         assert await asker.blocks(1) == [b"here"]
         await network.disconnect(asker.host.peer_id)
         await until(lambda: not network.peers())
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_a_node_answers_once_it_is_told_to(tmp_path: Path, stranger: Any, join: Any, enabled: bool) -> None:
+    spec = SwarmSpec(
+        world_id=WorldId("bridge"),
+        nodes=(NodeSpec(name="v1", role=Role.SEQUENCER, validator=True),),
+        genesis_time_ms=TimeMs(1_700_000_000_000),
+        config=attrs.evolve(MINIMAL, bitswap=BitswapConfig(enabled=enabled)),
+    )
+    (made,) = make_swarm(tmp_path / "swarm", spec).nodes
+    async with trio.open_nursery() as nursery, stranger() as host:
+        node: Node = await nursery.start(run_node, load_home(made.home))
+        assert isinstance(node.network, Libp2pNetwork)
+        block = os.urandom(1_000)
+        node.blobs.put(block)
+        await join(host, node.network)
+        asker = Asker(host, node.network)
+        if enabled:
+            await asker.ask(want(block))
+            assert await asker.blocks(1) == [block]
+        else:
+            with pytest.raises(Refused):
+                await asker.ask(want(block))
+        nursery.cancel_scope.cancel()

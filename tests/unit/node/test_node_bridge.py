@@ -12,7 +12,7 @@ from agent_world.crypto.hashing import cid_of, content_hash
 from agent_world.distfs.car import unixfs_blocks
 from agent_world.distfs.manifest import ManifestBuilder
 from agent_world.distfs.unixfs import PbCid, unixfs_nodes
-from agent_world.errors import UsageError
+from agent_world.errors import DiskReason, StoreNotReadable, UsageError
 from agent_world.node import unixfs_views
 from agent_world.node.bridge import Bridge
 from agent_world.node.node import Node
@@ -176,3 +176,22 @@ def test_a_chunk_twice_in_a_file_is_in_the_archive_once() -> None:
     (root, node) = list(unixfs_nodes(list(blobs)[-1], blobs.__getitem__))[-1]
     stored = {root.digest: node, **{cid.digest: data for cid, data in blobs.items()}}
     assert [cid for cid, _ in unixfs_blocks(root.digest, stored.get)] == [root, cid_of(bytes(CHUNK_BYTES), Codec.RAW)]
+
+
+async def test_a_disk_that_cannot_be_read_is_no_block_and_ends_nothing(
+    tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_stack(tmp_path, ONE) as stack:
+        await stack.start_all()
+        node = stack.node("v1")
+        bridge = bridge_of(node)
+        digest = node.blobs.put(b"a poem")
+
+        def refused(_digest: ContentHash) -> bytes:
+            raise StoreNotReadable("the disk", DiskReason.BROKEN)
+
+        assert bridge.read_block(digest) == b"a poem"
+        monkeypatch.setattr(node.blobs, "get", refused)
+        monkeypatch.setattr(node.blobs, "has", refused)
+        assert bridge.read_block(digest) is None
+        assert not bridge.has_block(digest)

@@ -21,8 +21,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 CONTROL_SOCKET: Final = "control.sock"
 _TIMEOUT_S: Final = 60.0
 """Above the longest wait a command asks the node for."""
-_KEEP_S: Final = 5.0
-"""An idle connection is kept for this; source: httpx's own default."""
+KEEP_S: Final = 5.0
+"""An idle connection is kept for this (httpx's own default): the node keeps it much longer (``KEPT_IDLE_S``)."""
 
 
 def home_option(function: F) -> F:
@@ -57,7 +57,7 @@ class _SocketTransport(httpx.HTTPTransport):
 
     def __init__(self, path: str) -> None:
         super().__init__(uds=path)
-        self._pool = httpcore.ConnectionPool(uds=path, keepalive_expiry=_KEEP_S, network_backend=_Sockets())
+        self._pool = httpcore.ConnectionPool(uds=path, keepalive_expiry=KEEP_S, network_backend=_Sockets())
 
 
 class NodeClient:

@@ -40,6 +40,12 @@ ADMITTED_AT_ONCE: Final = 32
 """Actions of a bundle between two chances for other tasks: each costs about 0.1 ms."""
 BAN_BYTES_MAX: Final = 4_096
 """Body of a request to ban a peer."""
+KEPT_IDLE_S: Final = 75.0
+"""An idle connection is closed after this.
+
+Far above what a client keeps one for (the CLI's is 5 s): were both the same, a request sent at that moment would meet
+a closed connection, and an action cannot be sent twice on a guess.
+"""
 
 _HTTP_STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.NOT_FOUND: 404,
@@ -318,6 +324,7 @@ async def serve_control(
     config.accesslog = None
     config.errorlog = None
     config.graceful_timeout = 0.2
+    config.keep_alive_timeout = KEPT_IDLE_S
     try:
         async with trio.open_nursery() as nursery:
             # Hypercorn's own shutdown trigger never fires: the node ends by cancelling this nursery.

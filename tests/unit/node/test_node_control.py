@@ -8,7 +8,9 @@ from typing import Any
 import httpx
 import pytest
 import trio
+import trio.testing
 
+from agent_world.cli.client import KEEP_S
 from agent_world.crypto.hashing import actor_id_of, cid_of, content_hash, hash32
 from agent_world.errors import BlobHashMismatch, ChainError, ErrorCode, HomeError, Refused
 from agent_world.node.control import BAN_BYTES_MAX, ROWS_MAX, WAIT_MS_MAX, ControlApi, serve_control
@@ -275,6 +277,24 @@ async def test_over_the_socket_of_a_home(socket: Path, view: FakeView) -> None:
             assert (await client.get("/head")).json() == {"height": 3}
         nursery.cancel_scope.cancel()
     assert mode_of(socket) is None
+
+
+async def test_an_idle_connection_outlives_what_a_client_keeps_one_for(
+    socket: Path, view: FakeView, mock_clock: trio.testing.MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: serve_control(view, view, socket, task_status=task_status))  # type: ignore[arg-type]
+        async with await trio.open_unix_socket(socket) as connection:
+            for _ in range(3):
+                await connection.send_all(b"GET /head HTTP/1.1\r\nhost: node\r\n\r\n")
+                answer = b""
+                while not answer.endswith(b'{"height":3}'):
+                    answer += await connection.receive_some()
+                    assert answer.startswith(b"HTTP/1.1 200")
+                await trio.testing.wait_all_tasks_blocked(0.02)
+                mock_clock.jump(5 * KEEP_S)
+                await trio.testing.wait_all_tasks_blocked(0.02)
+        nursery.cancel_scope.cancel()
 
 
 PEER = peer_id_of(make_key("peer").public_key)

@@ -73,16 +73,24 @@ class ManifestBuilder:
 
     def add(self, data: bytes) -> Iterator[tuple[Cid, bytes]]:
         """The blobs that are complete with ``data``; run the iterator to its end before the next call."""
+        before = self.size_bytes
         self.size_bytes += len(data)
-        self._rest += data
         chunk_bytes = self._layout.chunk_bytes
-        start = 0
-        while len(self._rest) - start >= chunk_bytes:
-            with memoryview(self._rest) as view:
-                chunk = bytes(view[start : start + chunk_bytes])
-            start += chunk_bytes
-            yield from self._chunk(chunk, self.size_bytes - (len(self._rest) - start))
-        del self._rest[:start]
+        taken = 0
+        if self._rest:
+            taken = chunk_bytes - len(self._rest)
+            self._rest += data[:taken]
+            if len(self._rest) < chunk_bytes:
+                return
+            chunk = bytes(self._rest)
+            self._rest.clear()
+            yield from self._chunk(chunk, before + taken)
+        with memoryview(data) as view:  # whole chunks are copied once, not by way of the rest
+            while len(view) - taken >= chunk_bytes:
+                chunk = bytes(view[taken : taken + chunk_bytes])
+                taken += chunk_bytes
+                yield from self._chunk(chunk, before + taken)
+            self._rest += view[taken:]
 
     def finish(self) -> Iterator[tuple[Cid, bytes]]:
         """The last blobs; the very last of them is the manifest. Call once, after everything was added."""

@@ -105,7 +105,7 @@ class BatchStoring:
 
     async def _put(self, batch: Mapping[ContentHash, bytes]) -> frozenset[ContentHash]:
         """Store a batch; what was removed meanwhile, since nothing reached it, is to be stored again."""
-        staged = self._blobs.stage(batch)
+        staged = self._blobs.stage(batch, verified=True)
         with closing(staged.write()) as waits:
             for wait in waits:
                 if wait is None:

@@ -42,8 +42,12 @@ class BlobStore(Protocol):
         """Store all or none, in one durable batch; hashes in the order given. Raises BlobTooLarge, StoreFull."""
         ...
 
-    def stage(self, blobs: Mapping[ContentHash, bytes]) -> StagedBlobs:
-        """First part of a put in steps, whose waits may be in another thread. Raises BlobTooLarge, StoreFull."""
+    def stage(self, blobs: Mapping[ContentHash, bytes], *, verified: bool = False) -> StagedBlobs:
+        """First part of a put in steps, whose waits may be in another thread.
+
+        ``verified``: the caller has made every hash from these very bytes. Raises BlobTooLarge, BlobHashMismatch,
+        StoreFull.
+        """
         ...
 
     def commit(self, prepared: PreparedBlobs) -> frozenset[ContentHash]:

@@ -67,30 +67,35 @@ class LocalCasStore:
         hashed = [(hash_of(data), data) for data in blobs]
         left = dict(hashed)
         while left:
-            gone = self.commit(self.prepare(left, kept=kept), kept=kept)
+            gone = self.commit(self.prepare(left, kept=kept, verified=True), kept=kept)
             left = {key: left[key] for key in gone}
         return tuple(content_hash for content_hash, _ in hashed)
 
-    def prepare(self, blobs: Mapping[ContentHash, bytes], *, kept: bool = False) -> PreparedBlobs:
+    def prepare(
+        self, blobs: Mapping[ContentHash, bytes], *, kept: bool = False, verified: bool = False
+    ) -> PreparedBlobs:
         """First half of a put: check every hash and size, and make the files durable.
 
         A crash before ``insert`` leaves files without a row: they do not exist for any reader, and the next put of
         the same content takes their name. Raises BlobHashMismatch, BlobTooLarge, StoreFull, HomeError.
         """
-        staged = self.stage(blobs, kept=kept)
+        staged = self.stage(blobs, kept=kept, verified=verified)
         for wait in staged.write():
             if wait is not None:
                 wait()
         return staged.prepared
 
-    def stage(self, blobs: Mapping[ContentHash, bytes], *, kept: bool = False) -> StagedBlobs:
+    def stage(self, blobs: Mapping[ContentHash, bytes], *, kept: bool = False, verified: bool = False) -> StagedBlobs:
         """What of these is not here yet, for ``StagedBlobs.write`` and then ``commit``.
 
-        Raises BlobTooLarge, and StoreFull unless they are ``kept``.
+        ``verified``: the caller has made every hash from these very bytes, so they are not hashed once more.
+        Raises BlobTooLarge, BlobHashMismatch, and StoreFull unless they are ``kept``.
         """
-        for data in blobs.values():
+        for content_hash, data in blobs.items():
             if len(data) > BLOB_BYTES_MAX:
                 raise BlobTooLarge(f"{len(data)} bytes are above the blob limit of {BLOB_BYTES_MAX}; use a manifest")
+            if not verified:
+                verify_blob(data, content_hash)
         unharmed = self._unharmed(blobs)
         missing = {key: data for key, data in blobs.items() if key not in unharmed}
         if missing and not kept:
@@ -300,14 +305,19 @@ class LocalCasStore:
             marks = ", ".join("?" * len(page))
             yield from self._database.query(f"SELECT {columns} FROM blobs WHERE content_hash IN ({marks})", page)
 
-    def _verified(self, content_hash: ContentHash, inline: object) -> bytes:
-        """The bytes of a row, or the typed error; what is corrupt or lost no longer exists afterwards."""
+    def _verified(self, content_hash: ContentHash, inline: object, expected: bytes | None = None) -> bytes:
+        """The bytes of a row, or the typed error; what is corrupt or lost no longer exists afterwards.
+
+        ``expected``, if given, hashes to ``content_hash``.
+        """
         data = self._files.read(content_hash) if inline is None else _as_bytes(inline)
         if data is None:
             self._counters["file_missing"] += 1
             with self._if_writable():
                 self._forget(content_hash)
             raise BlobNotFound(f"the file of blob {content_hash.hex()} is gone; it has to be fetched again")
+        if data == expected:
+            return data
         try:
             return verify_blob(data, content_hash)
         except BlobHashMismatch as error:
@@ -347,11 +357,14 @@ class LocalCasStore:
                 self._database.execute("DELETE FROM blobs WHERE content_hash = ?", (content_hash,))
 
     def _unharmed(self, offered: Mapping[ContentHash, bytes]) -> frozenset[ContentHash]:
-        """Which of the offered blobs are stored with exactly these bytes; a differing one is set aside (K-2.3)."""
+        """Which of the offered blobs are stored with exactly these bytes; a differing one is set aside (K-2.3).
+
+        What is offered is verified: stored bytes that equal it are so too, and to compare is half of hashing.
+        """
         unharmed: set[ContentHash] = set()
         for key, inline in list(self._rows("content_hash, data", offered)):
             try:
-                self._verified(key, inline)
+                self._verified(key, inline, offered[key])
             except (BlobNotFound, BlobHashMismatch, StoreNotReadable):
                 self._counters["healed"] += 1
             else:

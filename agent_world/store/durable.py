@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+
+from agent_world.store.bulk_sync import start_writing
 
 FaultHook = Callable[[str], None]
 """Called with the name of each persistence step just done; tests crash or copy the home there."""
 
 TEMPORARY_PREFIX: Final = ".tmp-"
 """Names that start so are unfinished writes; nobody reads them."""
+EARLY_BYTES: Final = 65_536
+"""From this size on the disk begins at once with a file that is synced later, with others."""
 RESET_PREFIX: Final = f"{TEMPORARY_PREFIX}reset-"
 """Folders of a home that hold what a reset takes out of it."""
 
@@ -58,13 +62,16 @@ def write_temporary(directory: Path, data: bytes, *, sync: bool = True) -> Path:
 
     With ``sync`` false the caller makes it durable, before the rename.
     """
-    descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=directory)
+    name = os.path.join(directory, f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
+            file.flush()
             if sync:
-                file.flush()
                 os.fsync(file.fileno())
+            elif len(data) >= EARLY_BYTES:
+                start_writing(file.fileno())
     except BaseException:
         os.unlink(name)
         raise

@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterable, Mapping
 
 import attrs
 
-from agent_world.crypto.hashing import verify_blob
 from agent_world.store.blob_files import BlobFiles, Wait
 from agent_world.wire.cid import ContentHash
 
@@ -31,6 +30,7 @@ class StagedBlobs:
         files: BlobFiles,
         inline_bytes_max: int,
     ) -> None:
+        """``missing`` is verified."""
         self._missing = missing
         self._present = tuple(present)
         self._files = files
@@ -38,12 +38,7 @@ class StagedBlobs:
         self.prepared = PreparedBlobs((), self._present)
 
     def write(self) -> Generator[Wait, None, None]:
-        """Check every hash and make the files durable, as ``BlobFiles.write``; then they are ``prepared``.
-
-        Raises BlobHashMismatch, HomeError.
-        """
-        for content_hash, data in self._missing.items():
-            verify_blob(data, content_hash)
+        """Make the files durable, as ``BlobFiles.write``; then they are ``prepared``. Raises HomeError."""
         inline_max = self._inline_bytes_max
         yield from self._files.write({key: data for key, data in self._missing.items() if len(data) > inline_max})
         self.prepared = PreparedBlobs(

@@ -66,7 +66,8 @@ class Held(dict[ContentHash, bytes]):
         self.batches.append(len(hashed))
         return tuple(digest for digest, _ in hashed)
 
-    def stage(self, blobs: Mapping[ContentHash, bytes]) -> Staged:
+    def stage(self, blobs: Mapping[ContentHash, bytes], *, verified: bool) -> Staged:
+        assert verified, "hashed a second time"
         return Staged(blobs)
 
     def commit(self, prepared: Mapping[ContentHash, bytes]) -> frozenset[ContentHash]:

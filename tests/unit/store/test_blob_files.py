@@ -7,10 +7,10 @@ import pytest
 
 from agent_world.crypto.hashing import content_hash
 from agent_world.errors import HomeError
-from agent_world.store import blob_files, bulk_sync
+from agent_world.store import blob_files, bulk_sync, durable
 from agent_world.store.blob_files import BlobFiles
 from agent_world.store.disk_faults import DiskFaults
-from agent_world.store.durable import TEMPORARY_PREFIX, no_fault
+from agent_world.store.durable import EARLY_BYTES, TEMPORARY_PREFIX, no_fault
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.limits import BLOB_BYTES_MAX
 
@@ -76,14 +76,33 @@ def test_a_batch_waits_for_the_disk_twice(tmp_path: Path, monkeypatch: pytest.Mo
     assert synced == [(40, 0), (0, 40)]
 
 
+def test_the_disk_begins_with_large_files_while_others_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[str, int]] = []
+
+    def start_writing(descriptor: int) -> None:
+        begun.append((os.readlink(f"/proc/self/fd/{descriptor}"), os.fstat(descriptor).st_size))
+
+    monkeypatch.setattr(durable, "start_writing", start_writing)
+    large = bytes(EARLY_BYTES)
+    write(files_in(tmp_path), {content_hash(data): data for data in (ONE, large)})
+    [(name, size)] = begun
+    assert Path(name).parent == tmp_path / "blobs" / content_hash(large).hex()[:2]
+    assert size == EARLY_BYTES
+
+
 def test_unfinished_and_foreign_files_are_not_blobs(tmp_path: Path) -> None:
     files = files_in(tmp_path)
     write(files, {content_hash(ONE): ONE})
     (tmp_path / "blobs" / ".tmp-abc").write_bytes(b"half")
+    (tmp_path / "blobs" / "ab").mkdir(exist_ok=True)
+    (tmp_path / "blobs" / "ab" / ".tmp-def").write_bytes(b"half")
     (tmp_path / "blobs" / content_hash(ONE).hex()[:2] / "README").write_bytes(b"mine")
     assert list(files.iterate()) == [content_hash(ONE)]
-    assert files.remove_unfinished() == 1
+    assert files.remove_unfinished() == 2
     assert files.remove_unfinished() == 0
+    assert list(files.iterate()) == [content_hash(ONE)]
 
 
 def test_a_disk_that_refuses_is_a_home_error_and_leaves_nothing(
@@ -130,6 +149,6 @@ def test_a_file_above_the_limit_is_not_read_whole(tmp_path: Path) -> None:
 def test_a_write_that_is_left_early_leaves_nothing(tmp_path: Path) -> None:
     writing = files_in(tmp_path).write({content_hash(ONE): ONE, content_hash(TWO): TWO})
     assert next(writing) is not None
-    assert len(list((tmp_path / "blobs").iterdir())) == 2
+    assert len(list((tmp_path / "blobs").glob("??/*"))) == 2
     writing.close()  # type: ignore[attr-defined]
-    assert list((tmp_path / "blobs").iterdir()) == []
+    assert list((tmp_path / "blobs").glob("??/*")) == []

@@ -61,9 +61,26 @@ def test_a_blob_above_the_limit_is_refused_with_its_whole_batch(store: LocalCasS
     assert list(store.iterate()) == []
 
 
-def test_a_prepared_blob_must_have_the_hash_it_is_offered_under(store: LocalCasStore) -> None:
+def test_a_prepared_blob_must_have_the_hash_it_is_offered_under(home: Home, store: LocalCasStore) -> None:
     with pytest.raises(BlobHashMismatch):
-        store.prepare({content_hash(SMALL): LARGE})
+        store.prepare({content_hash(LARGE): LARGE, content_hash(SMALL): LARGE})
+    assert list(home.files.blobs.iterdir()) == []
+
+
+@pytest.mark.parametrize("data", [SMALL, LARGE])
+def test_wrong_bytes_are_not_here_because_they_are_stored_wrong_too(
+    home: Home, store: LocalCasStore, data: bytes
+) -> None:
+    key = store.put(data)
+    damage(home, key)
+    with home.database.transaction():
+        [(inline,)] = home.database.query("SELECT data FROM blobs WHERE content_hash = ?", (key,))
+    damaged = (home.files.blobs / key.hex()[:2] / key.hex()).read_bytes() if inline is None else inline
+    assert damaged != data
+    with pytest.raises(BlobHashMismatch):
+        store.prepare({key: damaged})
+    assert store.get(store.put(data)) == data
+    assert store.counters()["healed"] == 1
 
 
 def test_put_many_keeps_order_and_stores_equal_content_once(store: LocalCasStore) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent_world.store import bulk_sync
-from agent_world.store.bulk_sync import PATHS_EACH_MAX, BulkSync
+from agent_world.store.bulk_sync import PATHS_EACH_MAX, BulkSync, start_writing
 
 
 @pytest.fixture
@@ -114,3 +114,23 @@ def test_only_where_errors_are_told(
     monkeypatch.setattr("os.uname", named)
     monkeypatch.setattr("sys.platform", platform)
     assert (bulk_sync._find_syncfs() is not None) is is_found
+
+
+def test_to_begin_early_changes_nothing_that_is_seen(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        file.write(bytes(100_000))
+        file.flush()
+        start_writing(file.fileno())
+    assert (tmp_path / "file").stat().st_size == 100_000
+
+
+def test_a_system_that_cannot_begin_early_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk_sync, "_sync_file_range", None)
+    with (tmp_path / "file").open("wb") as file:
+        start_writing(file.fileno())
+
+
+def test_to_begin_early_is_no_error_where_the_system_refuses() -> None:
+    reader, writer = os.pipe()
+    with open(reader, "rb"), open(writer, "wb") as pipe:
+        start_writing(pipe.fileno())

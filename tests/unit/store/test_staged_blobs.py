@@ -3,10 +3,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
 from agent_world.crypto.hashing import content_hash
-from agent_world.errors import BlobHashMismatch
 from agent_world.store.blob_files import BlobFiles
 from agent_world.store.disk_faults import DiskFaults
 from agent_world.store.durable import no_fault
@@ -37,11 +34,3 @@ def test_small_blobs_go_into_rows_and_large_ones_into_files(tmp_path: Path) -> N
     assert blobs.prepared.present == (here,)
     name = content_hash(LARGE).hex()
     assert (tmp_path / "blobs" / name[:2] / name).read_bytes() == LARGE
-
-
-def test_nothing_is_written_of_a_batch_with_a_wrong_hash(tmp_path: Path) -> None:
-    files = BlobFiles(tmp_path / "blobs", tmp_path / "quarantine", no_fault, DiskFaults())
-    blobs = StagedBlobs({content_hash(LARGE): LARGE, content_hash(b"x"): b"y"}, (), files, inline_bytes_max=16)
-    with pytest.raises(BlobHashMismatch):
-        finish(blobs)
-    assert not (tmp_path / "blobs").exists()

@@ -280,7 +280,7 @@ def test_no_update_of_two_processes_is_lost(home_path: Path) -> None:
     with Home.open(home_path, GENESIS) as home:
         index = FileIndex(home, LocalCasStore(home))
         assert sum(int(index.read_file(path)) for path in paths(index)) == 300
-        assert len(list(Path(home_path / "blobs").glob(".tmp-*"))) == 0
+        assert list(Path(home_path / "blobs").rglob(".tmp-*")) == []
 
 
 def test_no_update_of_two_threads_is_lost(home_path: Path) -> None:

@@ -245,8 +245,8 @@ class LocalCasStore:
         """
         wanted = list(dict.fromkeys(content_hashes))
         with self._database.transaction():
-            removed = self._database.execute_many("DELETE FROM blobs WHERE content_hash = ?", [(h,) for h in wanted])
-        for content_hash in wanted:
+            files, removed = self._delete_rows(wanted)
+        for content_hash in files:
             with suppress(StoreNotWritable):  # the fault is noted, and shown while it lasts
                 self._files.delete(content_hash)
         return removed
@@ -257,12 +257,17 @@ class LocalCasStore:
         The files go before the commit: after it another process may write one of the same content under that name.
         A crash in between leaves rows without files, of blobs that nothing reached; a read finds them out.
         """
-        wanted = list(content_hashes)
-        removed = self._database.execute_many("DELETE FROM blobs WHERE content_hash = ?", [(h,) for h in wanted])
-        for content_hash in wanted:
+        files, removed = self._delete_rows(list(content_hashes))
+        for content_hash in files:
             self._files.delete(content_hash)
         self._counters["swept"] += removed
         return removed
+
+    def _delete_rows(self, wanted: list[ContentHash]) -> tuple[list[ContentHash], int]:
+        """Which of these have files, and how many were there."""
+        files = [key for key, is_file in self._rows("content_hash, data IS NULL", wanted) if is_file]
+        removed = self._database.execute_many("DELETE FROM blobs WHERE content_hash = ?", [(h,) for h in wanted])
+        return files, removed
 
     def remove_orphan_files(self, *, older_than_s: float = 0.0) -> int:
         """Remove files that no row names, left by a crash between file and row; returns how many.

@@ -7,11 +7,10 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
-import click
-
 from agent_world.cli.action_submit import WAIT_S, Signer, Wanted
 from agent_world.cli.genesis_file import read_genesis
 from agent_world.cli.node_run import run_until_stopped
+from agent_world.cli.printable import say
 from agent_world.cli.without_node import open_peers
 from agent_world.errors import ErrorCode, Refused
 from agent_world.net.address import parse_peer
@@ -63,7 +62,7 @@ async def _submit(
             for row in rows:
                 row.update(_shown(await client.outcome(Hash32(bytes.fromhex(row["action_id"])), timeout_s=WAIT_S)))
         for peer, why in client.passed_over.items():
-            click.echo(f"passed over {peer}: {why}", err=True)
+            say(f"passed over {peer}: {why}", err=True)
 
 
 def _shown(outcome: ProvedOutcome) -> dict[str, Any]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import click
-
 from agent_world.cli.client import NodeClient
+from agent_world.cli.printable import say
 
 
 def all_files(node: NodeClient, prefix: str) -> Iterator[dict[str, Any]]:
@@ -24,7 +23,7 @@ def all_files(node: NodeClient, prefix: str) -> Iterator[dict[str, Any]]:
 def tell_if_local(written: Mapping[str, Any]) -> None:
     """Say on standard error that no other node gets a file that was written, so that nobody waits for it."""
     if written.get("is_local"):
-        click.echo(
+        say(
             f"{written['path']} is this node's own: it does not hold the writer's lease (lease acquire), so no other"
             " node gets the file",
             err=True,

@@ -10,6 +10,7 @@ import click
 from agent_world.cli.client import NodeClient, home_option
 from agent_world.cli.fs_files import all_files
 from agent_world.cli.output import json_option, show_rows
+from agent_world.cli.printable import say
 
 _COLUMNS: Final = ("path", "size_bytes", "content_hash")
 
@@ -30,4 +31,4 @@ def command(prefix: str, is_long: bool, home: Path, as_json: bool) -> None:
         show_rows(files, _COLUMNS, as_json=as_json)
     else:
         for file in files:
-            click.echo(file["path"])
+            say(file["path"])

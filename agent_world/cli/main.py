@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from agent_world import __version__
+from agent_world.cli.printable import say
 from agent_world.errors import AgentWorldError
 
 _COMMANDS: Final[dict[str, dict[str, str]]] = {
@@ -155,6 +156,6 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED_EXIT)
     except AgentWorldError as error:
-        click.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

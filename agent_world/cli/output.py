@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agent_world.cli.printable import printable
 from agent_world.wire.jsonable import jsonable
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,7 +32,7 @@ def show(data: Mapping[str, Any], *, as_json: bool) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for key, value in flatten(jsonable(data)):
-        table.add_row(Text(key), Text(value))
+        table.add_row(Text(printable(key)), Text(printable(value)))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
@@ -44,7 +45,7 @@ def show_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_j
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(text_of(jsonable(row.get(column)))) for column in columns))
+        table.add_row(*(Text(printable(text_of(jsonable(row.get(column))))) for column in columns))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from agent_world.cli.output import show_rows
+from agent_world.cli.printable import say
 
 _TASKS: Final = ("kind", "content", "source", "target", "holder")
 _FAILED: Final = ("kind", "content", "source", "target", "holder", "error")
@@ -23,7 +24,7 @@ def show_plan(plan: dict[str, Any]) -> None:
     if tasks:
         show_rows([{name: task.get(name, "") for name in _TASKS} for task in tasks], _TASKS, as_json=False)
     for warning in plan["warnings"]:
-        click.echo(f"warning: {warning}")
+        say(f"warning: {warning}")
 
 
 def show_status(status: dict[str, Any]) -> None:
@@ -33,7 +34,7 @@ def show_status(status: dict[str, Any]) -> None:
     own = ", ".join(f"{row['items']} {state} ({row['bytes']} bytes)" for state, row in status["own"].items())
     click.echo(f"storage nodes: {len(status['storage_nodes'])}; contents here: {own}")
     if status["last_release_error"]:
-        click.echo(f"not given up: {status['last_release_error']}")
+        say(f"not given up: {status['last_release_error']}")
     if status["takes_part"]:
         click.echo(
             f"next round: {datetime.fromtimestamp(status['next_round_at_ms'] / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"

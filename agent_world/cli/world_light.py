@@ -14,6 +14,7 @@ import trio
 from agent_world.cli.genesis_file import read_genesis, read_text
 from agent_world.cli.node_options import set_up_logging
 from agent_world.cli.output import json_option, show
+from agent_world.cli.printable import say
 from agent_world.errors import UsageError
 from agent_world.net.address import parse_peer
 from agent_world.store.durable import replace_file
@@ -127,7 +128,7 @@ def _warn(passed_over: dict[PeerId, str], warned: dict[PeerId, str]) -> None:
     """Say who was passed over and why, once until it changes."""
     for peer, why in passed_over.items():
         if warned.get(peer) != why:
-            click.echo(f"passed over {peer}: {why}", err=True)
+            say(f"passed over {peer}: {why}", err=True)
     warned.clear()
     warned.update(passed_over)
 

@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from agent_world.cli.client import home_option
 from agent_world.cli.output import json_option, show, show_rows
+from agent_world.cli.printable import say
 from agent_world.errors import DataError
 from agent_world.node.replay_range import HeightReport, RangeReplay
 from agent_world.store.home import Home
@@ -47,7 +48,7 @@ def command(home: Path, first: int, last: int | None, as_json: bool) -> None:
         show_rows(rows, _COLUMNS, as_json=False)
     if differing is not None:
         first_difference = differing.differences[0]
-        click.echo(f"DIFFERS  height {differing.height}: {first_difference.what}: {_said(first_difference)}", err=True)
+        say(f"DIFFERS  height {differing.height}: {first_difference.what}: {_said(first_difference)}", err=True)
         sys.exit(DataError.exit_code)
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from agent_world.cli.output import json_option, show
+from agent_world.cli.printable import say
 from agent_world.errors import DataError
 from agent_world.node.verify import Report, verify_home
 from agent_world.wire.cid import Cid
@@ -55,7 +56,7 @@ def _print(home: Path, report: Report, seconds: float) -> None:
     click.echo(f"  time               {seconds:.2f} s")
     for problem in report.problems:
         place = "no height" if problem.height is None else f"height {problem.height}"
-        click.echo(f"  WRONG  {place}: {problem.what}: {problem.detail}", err=True)
+        say(f"  WRONG  {place}: {problem.what}: {problem.detail}", err=True)
     more = report.problem_count - len(report.problems)
     if more:
         click.echo(f"  and {more} more", err=True)

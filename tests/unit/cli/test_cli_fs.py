@@ -69,6 +69,15 @@ def test_looking(run: Run, node: Any) -> None:
     assert HASH in run("fs", "ls", "--long", "--home", node.home).out
 
 
+def test_a_path_of_somebody_else_drives_no_terminal(run: Run, node: Any) -> None:
+    node.answers["GET /fs/files"] = 200, {"files": [{**FILE, "path": "a\x1b[2J\nb"}], "more": False}
+    assert run("fs", "ls", "--home", node.home).out == "a\\x1b[2J\\nb\n"
+    assert run("fs", "ls", "--home", node.home, "--json").json[0]["path"] == "a\x1b[2J\nb"
+    refusal = {"code": ErrorCode.NOT_FOUND.value, "message": "no\x1bsuch", "retryable": False, "rule": ""}
+    node.answers["GET /fs/stat"] = 404, {"error": refusal}
+    assert "no\\x1bsuch" in run("fs", "stat", "x", "--home", node.home).err
+
+
 def test_removing_and_copying(run: Run, node: Any) -> None:
     sent = answered(node, "/fs/remove", {"path": "a/b", "removed": True})
     assert run("fs", "rm", "a/b", "--home", node.home).code == 0

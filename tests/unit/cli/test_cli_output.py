@@ -33,3 +33,11 @@ def test_tables_show_what_is_missing_as_a_dash_and_markup_as_it_is(capsys: pytes
     show_rows([{"a": "[red]x"}, {"b": 2}], ("a", "b"), as_json=False)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [["a", "b"], ["[red]x", "-"], ["-", "2"]]
+
+
+def test_tables_show_what_drives_a_terminal_as_an_escape(capsys: pytest.CaptureFixture[str]) -> None:
+    show_rows([{"path": "a\x1b[2Jb\nc"}], ("path",), as_json=False)
+    show({"na\x1bme": "va\x07lue"}, as_json=False)
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["path"], ["a\\x1b[2Jb\\nc"], ["na\\x1bme", "va\\x07lue"],
+    ]  # fmt: skip

@@ -9,6 +9,7 @@ import click
 from agent_world.cli.client import NodeClient, home_option
 from agent_world.cli.duration import DURATION
 from agent_world.cli.output import json_option, show
+from agent_world.cli.progress import counts_progress
 
 
 @click.command("gc")
@@ -22,8 +23,8 @@ def command(dry_run: bool, grace: int | None, home: Path, as_json: bool) -> None
     What the chain has committed always stays. The node goes on meanwhile; it also collects by itself
     (storage.gc_period_s, gc_grace_s, gc_above_percent of quota_bytes).
     """
-    with NodeClient(home) as node:
-        found = node.post_json("/gc", {"dry_run": dry_run, "grace_ms": grace})
+    with NodeClient(home) as node, counts_progress("looking for garbage", quiet=as_json) as told:
+        found = node.post_long("/gc", {"dry_run": dry_run, "grace_ms": grace}, told)
     if as_json:
         show(found, as_json=True)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -113,6 +114,21 @@ class NodeClient:
         """POST a JSON value, get a JSON value."""
         return self._send("POST", path, json=value).json()
 
+    def post_long(self, path: str, value: Any, told: Callable[[dict[str, int]], None]) -> Any:
+        """POST a JSON value whose answer may take any time; ``told`` of every count on the way. Get a JSON value."""
+        with self._explained(), self._http.stream("POST", path, params={"progress": 1}, json=value) as response:
+            if not response.is_success:
+                response.read()
+                raise _refused(response)
+            for line in response.iter_lines():
+                found = json.loads(line)
+                if "result" in found:
+                    return found["result"]
+                if "error" in found:
+                    raise _refusal(found["error"])
+                told(found["progress"])
+        raise Unavailable(f"the node at {self._home} broke off its answer; see its log")
+
     def post_bytes(self, path: str, data: bytes) -> Any:
         """POST raw bytes, get a JSON value."""
         return self._send("POST", path, content=data).json()
@@ -143,9 +159,10 @@ class NodeClient:
 
 def _refused(response: httpx.Response) -> Refused:
     try:
-        error = response.json()["error"]
-        return Refused(
-            ErrorCode(error["code"]), error["message"], rule=error["rule"], retryable=bool(error["retryable"])
-        )
+        return _refusal(response.json()["error"])
     except (ValueError, KeyError, TypeError):
         return Refused(ErrorCode.NOT_AVAILABLE, f"the node answered HTTP {response.status_code}: {response.text[:200]}")
+
+
+def _refusal(error: dict[str, Any]) -> Refused:
+    return Refused(ErrorCode(error["code"]), error["message"], rule=error["rule"], retryable=bool(error["retryable"]))

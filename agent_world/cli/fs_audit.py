@@ -9,6 +9,7 @@ import click
 
 from agent_world.cli.client import NodeClient, home_option
 from agent_world.cli.output import json_option, show
+from agent_world.cli.progress import counts_progress
 from agent_world.errors import DataError
 
 
@@ -24,8 +25,8 @@ def command(read: bool, home: Path, as_json: bool) -> None:
 
     What is missing, or with --read damaged, is fetched from peers again; a later audit shows whether that went well.
     """
-    with NodeClient(home) as node:
-        found = node.post_json("/fs/audit?read=1" if read else "/fs/audit", {})
+    with NodeClient(home) as node, counts_progress("auditing", quiet=as_json) as told:
+        found = node.post_long("/fs/audit", {"read": read}, told)
     if as_json:
         show(found, as_json=True)
     else:

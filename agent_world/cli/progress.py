@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -32,6 +32,18 @@ def count_progress(what: str, *, quiet: bool = False) -> Iterator[Progress]:
     with Progress(console=_console(quiet), transient=True) as bar:
         bar.add_task(what, total=None)
         yield bar
+
+
+@contextmanager
+def counts_progress(what: str, *, quiet: bool = False) -> Iterator[Callable[[dict[str, int]], None]]:
+    """Work of unknown length that tells how much it has done of this and that."""
+    with count_progress(what, quiet=quiet) as bar:
+
+        def told(counts: dict[str, int]) -> None:
+            done = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count)
+            bar.update(bar.task_ids[0], description=f"{what}: {done}" if done else what)
+
+        yield told
 
 
 def counted(parts: Iterator[bytes], bar: Progress) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ import trio
 
 from agent_world.config import StorageConfig
 from agent_world.errors import ErrorCode, Refused
+from agent_world.node.answers import Tell, untold
 from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
 from agent_world.node.ledger import Ledger
@@ -83,7 +84,9 @@ class Collecting:
         usage = self._blobs.usage()
         return usage.size_bytes - usage.kept_bytes
 
-    async def collect(self, *, dry_run: bool = False, grace_ms: int | None = None, evict: bool = False) -> Collected:
+    async def collect(
+        self, *, dry_run: bool = False, grace_ms: int | None = None, evict: bool = False, tell: Tell = untold
+    ) -> Collected:
         """Look for garbage, and remove what is older than the grace.
 
         ``evict``: then also younger garbage, the oldest first, until the store is below its watermark. Raises Refused
@@ -94,11 +97,11 @@ class Collecting:
         async with self._one_at_a_time:
             collector = self._collector()
             with collector.alone():
-                unreachable = await self._mark(collector)
+                unreachable = await self._mark(collector, tell)
                 if dry_run:
                     freed = collector.due(self._clock.wall_ms(), grace)
                 else:
-                    freed = await self._sweep(collector, grace, evict=evict)
+                    freed = await self._sweep(collector, grace, tell, evict=evict)
                 missing = collector.missing
         orphans = 0 if dry_run else self._blobs.remove_orphan_files(older_than_s=ORPHAN_FILES_S)
         collected = Collected(
@@ -116,20 +119,23 @@ class Collecting:
     def _collector(self) -> Collector:
         return Collector(self._home, self._blobs, lambda: (self._ledger.head.state_root,))
 
-    async def _mark(self, collector: Collector) -> Garbage:
+    async def _mark(self, collector: Collector, tell: Tell) -> Garbage:
         for _ in collector.mark(self._clock.wall_ms()):
+            tell({"marked": collector.marked})
             await trio.lowlevel.checkpoint()
         unreachable = Garbage()
         for step in collector.note(self._clock.wall_ms()):
             unreachable = step
+            tell({"marked": collector.marked, "unreachable": step.items})
             await trio.lowlevel.checkpoint()
         return unreachable
 
-    async def _sweep(self, collector: Collector, grace_ms: int, *, evict: bool) -> Garbage:
+    async def _sweep(self, collector: Collector, grace_ms: int, tell: Tell, *, evict: bool) -> Garbage:
         freed = Garbage()
         now_ms = self._clock.wall_ms()
         for step in collector.sweep(now_ms, grace_ms):
             freed = freed.plus(step.items, step.size_bytes)
+            tell({"marked": collector.marked, "freed": freed.items})
             await trio.lowlevel.checkpoint()
         if evict:
             down_to = self._config.quota_bytes * self._config.gc_above_percent // 100
@@ -139,7 +145,7 @@ class Collecting:
                 await trio.lowlevel.checkpoint()
         return freed
 
-    async def audit(self, index: FileIndex, *, reads: bool) -> FileIndexAuditReport:
+    async def audit(self, index: FileIndex, *, reads: bool, tell: Tell = untold) -> FileIndexAuditReport:
         """With ``reads`` every byte of files is read. Raises Refused (ERR_BUSY) while another process collects."""
         async with self._one_at_a_time:
             collector = self._collector()
@@ -147,6 +153,8 @@ class Collecting:
                 audit = Audit(index, PinTable(self._home), self._blobs, collector, reads=reads)
                 for number, _ in enumerate(audit.steps(self._clock.wall_ms())):
                     if number % AUDIT_STEPS == 0:
+                        files, pins = audit.report.total_indexed_files, audit.report.total_pins
+                        tell({"marked": collector.marked, "files": files, "pins": pins, "read_bytes": audit.read_bytes})
                         await trio.lowlevel.checkpoint()
         return audit.report
 

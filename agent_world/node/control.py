@@ -17,7 +17,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from agent_world.errors import AgentWorldError, BlobTooLarge, DecodeError, ErrorCode, Refused
+from agent_world.errors import AgentWorldError, BlobTooLarge, ErrorCode, Refused
+from agent_world.node.answers import error_value, refusal
 from agent_world.node.large import Stored
 from agent_world.node.request_body import read_body, read_object
 from agent_world.node.task_status import TaskStatus
@@ -241,7 +242,7 @@ class ControlApi:
             try:
                 results.append({"action_id": self._view.submit(action).hex()})
             except Refused as error:
-                results.append({"error": _shown(error)})
+                results.append({"error": error_value(error)})
         return JSONResponse({"actions": results})
 
     async def _put_blob(self, request: Request) -> Response:
@@ -281,22 +282,9 @@ def _integer(text: str, name: str, high: int) -> int:
 
 
 async def _error(_request: Request, error: Exception) -> Response:
-    if isinstance(error, Refused):
-        refused = error
-    else:
-        assert isinstance(error, AgentWorldError)
-        rule = error.rule if isinstance(error, DecodeError) else ""
-        refused = Refused(error.wire_code, str(error), rule=rule)
-    return JSONResponse({"error": _shown(refused)}, status_code=_HTTP_STATUS[refused.code])
-
-
-def _shown(refused: Refused) -> dict[str, Any]:
-    return {
-        "code": refused.code.value,
-        "message": refused.message,
-        "retryable": refused.retryable,
-        "rule": refused.rule,
-    }
+    assert isinstance(error, AgentWorldError)
+    refused = refusal(error)
+    return JSONResponse({"error": error_value(refused)}, status_code=_HTTP_STATUS[refused.code])
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

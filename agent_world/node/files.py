@@ -8,6 +8,7 @@ from typing import Any, Final
 import attrs
 import trio
 
+from agent_world.node.answers import Tell, untold
 from agent_world.node.collecting import Collecting
 from agent_world.node.large import LargeContent
 from agent_world.node.pinning import Pinning
@@ -60,12 +61,12 @@ class NodeFiles:
         """Put what is at ``source`` also there."""
         return self.index.copy(source, path, expected)
 
-    async def audit(self, *, reads: bool = False) -> dict[str, Any]:
+    async def audit(self, *, reads: bool = False, tell: Tell = untold) -> dict[str, Any]:
         """Whether index, pins and blobs fit each other, for JSON; with ``reads`` also whether the bytes are right.
 
         What is missing or damaged of a file is fetched again from peers, soon.
         """
-        report = await self._collecting.audit(self.index, reads=reads)
+        report = await self._collecting.audit(self.index, reads=reads, tell=tell)
         for digest in report.missing_file_blob_hashes:
             self.lost(digest)
         found: dict[str, Any] = jsonable(attrs.asdict(report))

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from agent_world.errors import ErrorCode, Refused
+from agent_world.node.answers import answer
 from agent_world.node.files import NodeFiles
 from agent_world.node.request_body import read_object
 from agent_world.node.unixfs_views import UnixfsViews
@@ -87,7 +88,10 @@ class FsRoutes:
         return JSONResponse(self._changed(self._files.copy(_text(asked, "source"), _text(asked, "path"), expected)))
 
     async def _audit(self, request: Request) -> Response:
-        return JSONResponse(await self._files.audit(reads=request.query_params.get("read") == "1"))
+        reads = (await read_object(request, MIB)).get("read", False)
+        if type(reads) is not bool:
+            raise Refused(ErrorCode.BAD_REQUEST, "read must be true or false")
+        return await answer(request, lambda tell: self._files.audit(reads=reads, tell=tell))
 
     async def _export(self, request: Request) -> Response:
         asked = await read_object(request, MIB)

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from agent_world.errors import ErrorCode, Refused
+from agent_world.node.answers import Tell, answer, untold
 from agent_world.node.collecting import Collected, shown
 from agent_world.node.request_body import read_object
 from agent_world.store.pins import Pin
@@ -48,7 +49,9 @@ class Pins(Protocol):
 class Garbage(Protocol):
     """Satisfied by ``collecting.Collecting``."""
 
-    async def collect(self, *, dry_run: bool = False, grace_ms: int | None = None, evict: bool = False) -> Collected:
+    async def collect(
+        self, *, dry_run: bool = False, grace_ms: int | None = None, evict: bool = False, tell: Tell = untold
+    ) -> Collected:
         """Look for garbage and remove it."""
         ...
 
@@ -104,7 +107,11 @@ class StoreRoutes:
         if type(dry_run) is not bool:
             raise Refused(ErrorCode.BAD_REQUEST, "dry_run must be true or false")
         grace_ms = None if grace is None else _number(grace, "grace_ms")
-        return JSONResponse(shown(await self._garbage.collect(dry_run=dry_run, grace_ms=grace_ms)))
+
+        async def collect(tell: Tell) -> dict[str, Any]:
+            return shown(await self._garbage.collect(dry_run=dry_run, grace_ms=grace_ms, tell=tell))
+
+        return await answer(request, collect)
 
     async def _remove(self, request: Request) -> Response:
         content = parse_content_hash(request.path_params["content_hash"])

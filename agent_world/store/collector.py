@@ -66,6 +66,8 @@ class Collector:
         self._lock_path = home.files.path / "gc.lock"
         self._blobs = blobs
         self._live_roots = live_roots
+        self.marked = 0
+        """Blobs that roots were found to reach so far, one that several reach once."""
         self.missing = 0
         """Linked content that is not here, or is damaged: it was met while marking."""
 
@@ -136,6 +138,7 @@ class Collector:
         while stack:
             cid = stack.pop()
             new = self._database.execute("INSERT OR IGNORE INTO temp.gc_marks VALUES (?)", (cid.digest,))
+            self.marked += bool(new)
             if not new or not recursive or cid.codec is Codec.RAW:
                 continue
             if not through_chain and self._is_chain(cid.digest):
@@ -148,7 +151,7 @@ class Collector:
             if through_chain:
                 below = self._not_left_to_others(below)
             raw = [(link.digest,) for link in below if link.codec is Codec.RAW]
-            self._database.execute_many("INSERT OR IGNORE INTO temp.gc_marks VALUES (?)", raw)
+            self.marked += max(0, self._database.execute_many("INSERT OR IGNORE INTO temp.gc_marks VALUES (?)", raw))
             stack += [link for link in below if link.codec is not Codec.RAW]
             if reads % READ_AT_ONCE == 0:
                 yield

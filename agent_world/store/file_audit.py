@@ -67,6 +67,8 @@ class Audit:
         self._collector = collector
         self._reads = reads
         self.report = FileIndexAuditReport()
+        self.read_bytes = 0
+        """So far."""
 
     def steps(self, now_ms: int) -> Iterator[None]:
         """Run to the end; then the report is whole."""
@@ -104,7 +106,7 @@ class Audit:
         if not self._reads or not self._blobs.has(content_hash):
             return self._blobs.has(content_hash)
         try:
-            self._blobs.get(content_hash)
+            self.read_bytes += len(self._blobs.get(content_hash))
         except (BlobNotFound, BlobHashMismatch, StoreNotReadable):
             return False
         return True

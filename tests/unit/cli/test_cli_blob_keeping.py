@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agent_world.crypto.hashing import cid_of
+from agent_world.errors import Unavailable
 from agent_world.wire.cid import Codec
 
 Run = Callable[..., Any]
@@ -79,10 +80,22 @@ def test_collecting(run: Run, node: Any) -> None:
         "unreachable": {"items": 3, "size_bytes": 30}, "freed": {"items": 2, "size_bytes": 20}, "missing": 1,
         "orphan_files": 0, "took_ms": 5, "dry_run": True,
     }  # fmt: skip
-    sent = answered(node, "/gc", found)
+    sent = answered(node, "/gc", {"result": found})
     ran = run("blob", "gc", "--dry-run", "--grace", "10m", "--home", node.home)
     assert sent == [{"dry_run": True, "grace_ms": 600_000}]
     assert ran.out.splitlines() == [
         "nothing reaches 3 blobs of 30 bytes", "2 blobs of 20 bytes would go", "1 linked blobs are not here",
     ]  # fmt: skip
     assert run("blob", "gc", "--home", node.home, "--json").json == found
+
+
+def test_long_work_that_fails_or_breaks_off_is_told(run: Run, node: Any) -> None:
+    busy = {"code": "ERR_BUSY", "message": "garbage is being collected already", "retryable": True, "rule": ""}
+    answered(node, "/gc", {"error": busy})
+    ran = run("blob", "gc", "--home", node.home)
+    assert ran.code != 0
+    assert "is being collected already" in ran.err
+    answered(node, "/gc", {"progress": {"marked": 3}})
+    ran = run("blob", "gc", "--home", node.home)
+    assert ran.code == Unavailable.exit_code
+    assert "broke off its answer" in ran.err

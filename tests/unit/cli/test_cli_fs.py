@@ -95,7 +95,7 @@ def test_an_audit_with_faults_has_an_exit_code(run: Run, node: Any, fault: str) 
         "total_indexed_files": 1, "total_pins": 2, "missing_file_blob_hashes": [], "dangling_pin_hashes": [],
         "orphan_blob_hashes": [], "orphan_bytes": 9, "omitted": 0, "is_clean": False,
     }  # fmt: skip
-    answered(node, "/fs/audit", {**found, fault: [HASH]})
+    answered(node, "/fs/audit", {"result": {**found, fault: [HASH]}})
     ran = run("fs", "audit", "--home", node.home)
     assert ran.code == (0 if fault == "orphan_blob_hashes" else 65)
     assert f"  {HASH}" in ran.out.splitlines()

@@ -47,7 +47,7 @@ async def test_a_file_is_written_read_listed_and_removed(http: httpx.AsyncClient
     assert (await http.get("/fs/files", params={"after": "a/b"})).json()["files"] == [copied]
     assert (await http.post("/fs/remove", json={"path": "a/b"})).json() == {"path": "a/b", "removed": True}
     assert (await http.post("/fs/remove", json={"path": "a/b"})).json()["removed"] is False
-    audit = (await http.post("/fs/audit")).json()
+    audit = (await http.post("/fs/audit", json={})).json()
     assert (audit["total_indexed_files"], audit["is_clean"]) == (1, True)
     ref = (await http.post("/fs/export", json={})).json()
     assert (await http.post("/fs/import", json=ref)).json() == {"done": True, "fetched": 0, "files": 1}

@@ -8,6 +8,7 @@ import pytest
 
 from agent_world.crypto.hashing import cid_of
 from agent_world.errors import ErrorCode, Refused, UsageError
+from agent_world.node.answers import Tell, untold
 from agent_world.node.collecting import Collected
 from agent_world.node.control import ControlApi
 from agent_world.node.store_control import StoreRoutes
@@ -46,7 +47,10 @@ class Fake:
             raise UsageError("no pins")
         return len(found["pins"])
 
-    async def collect(self, *, dry_run: bool = False, grace_ms: int | None = None, evict: bool = False) -> Collected:
+    async def collect(
+        self, *, dry_run: bool = False, grace_ms: int | None = None, evict: bool = False, tell: Tell = untold
+    ) -> Collected:
+        tell({"marked": 3})
         self.asked.append((dry_run, grace_ms, evict))
         return Collected(
             unreachable=Garbage(2, 20), freed=Garbage(1, 10), missing=0, orphan_files=0, took_ms=1, dry_run=dry_run

@@ -30,6 +30,8 @@ class LocalFile:
     size_bytes: int
     problem: str = ""
     """Why it cannot be mirrored."""
+    hides: bool = False
+    """A folder that could not be listed: what is in it is not known."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -44,6 +46,8 @@ class Row:
     file: Path | None = None
     if_match: str | None = None
     """What the index has there; None: nothing."""
+    is_local: bool = False
+    """Written, and no other node gets it."""
 
     def shown(self) -> dict[str, Any]:
         """For people."""
@@ -51,8 +55,12 @@ class Row:
 
 
 def local_files(directory: Path, folder: str) -> Iterator[LocalFile]:
-    """Every file below ``directory``, sorted, with its path below ``folder`` of the index."""
-    for root, folders, names in os.walk(directory):
+    """Every file below ``directory``, sorted, with its path below ``folder`` of the index.
+
+    Raises UsageError if ``directory`` itself cannot be listed.
+    """
+    unlisted: list[OSError] = []
+    for root, folders, names in os.walk(directory, onerror=unlisted.append):
         folders.sort()
         links = [name for name in folders if (Path(root) / name).is_symlink()]  # which are not followed
         for name in sorted([*names, *links]):
@@ -66,17 +74,26 @@ def local_files(directory: Path, folder: str) -> Iterator[LocalFile]:
             except (OSError, UsageError) as error:
                 path, problem, size = wanted.encode(errors="replace").decode(), str(error), 0
             yield LocalFile(file=file, path=path, size_bytes=size, problem=problem)
+    for each in unlisted:
+        relative = Path(each.filename).relative_to(directory).as_posix()
+        if relative == ".":
+            raise UsageError(f"cannot list {directory}: {each.strerror}")
+        path = (f"{folder}/{relative}" if folder else relative).encode(errors="replace").decode()
+        yield LocalFile(file=Path(each.filename), path=path, size_bytes=0, problem=str(each), hides=True)
 
 
 def plan(
     here: Sequence[LocalFile], there: Mapping[str, Mapping[str, Any]], advanced: Advanced, *, delete: bool
 ) -> list[Row]:
-    """Rows for all paths; files are read only where the index has one of the same size."""
+    """Rows for all paths; files are read only where the index has one of the same size.
+
+    With ``delete`` what the index has below a folder that could not be listed stays: it may well be there.
+    """
     rows = []
     for file in here:
         found = there.get(file.path)
         if file.problem:
-            rows.append(Row(action="skipped", path=file.path, detail=file.problem))
+            rows.append(Row(action="failed" if file.hides else "skipped", path=file.path, detail=file.problem))
             continue
         if_match = None if found is None else found["content_hash"]
         row = Row(action="write", path=file.path, size_bytes=file.size_bytes, file=file.file, if_match=if_match)
@@ -88,11 +105,12 @@ def plan(
                 row = attrs.evolve(row, action="failed", detail=str(error))
         rows.append(row)
     kept = {file.path for file in here}
+    hiding = tuple(f"{file.path}/" for file in here if file.hides)
     if delete:
         rows += [
             Row(action="remove", path=path, size_bytes=found["size_bytes"], if_match=found["content_hash"])
             for path, found in sorted(there.items())
-            if path not in kept
+            if path not in kept and not path.startswith(hiding)
         ]
     return rows
 
@@ -123,8 +141,8 @@ class FolderSync:
     def _do(self, row: Row) -> Row:
         try:
             if row.action == "write":
-                self._write(row)
-            elif row.action == "remove":
+                return attrs.evolve(row, is_local=bool(self._write(row)["is_local"]))
+            if row.action == "remove":
                 self._node.post_json("/fs/remove", {"path": row.path, "if_match": row.if_match})
         except Refused as error:
             action = "conflict" if error.code is ErrorCode.STATE_MISMATCH else "failed"
@@ -133,7 +151,7 @@ class FolderSync:
             return attrs.evolve(row, action="failed", detail=str(error))
         return row
 
-    def _write(self, row: Row) -> None:
+    def _write(self, row: Row) -> Any:
         assert row.file is not None, "only files are written"
         with row.file.open("rb") as source:
 
@@ -143,4 +161,4 @@ class FolderSync:
                     self._advanced(len(part))
 
             query = {"path": row.path, "if_match": row.if_match, "if_absent": "1" if row.if_match is None else None}
-            self._node.post_stream("/fs/file", parts(), **query)
+            return self._node.post_stream("/fs/file", parts(), **query)

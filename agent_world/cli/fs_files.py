@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agent_world.cli.client import NodeClient
@@ -26,5 +26,15 @@ def tell_if_local(written: Mapping[str, Any]) -> None:
         say(
             f"{written['path']} is this node's own: it does not hold the writer's lease (lease acquire), so no other"
             " node gets the file",
+            err=True,
+        )
+
+
+def tell_if_any_local(own: Sequence[str]) -> None:
+    """The same of many files; ``own`` are the paths of those that no other node gets."""
+    if own:
+        say(
+            f"{len(own)} files, such as {own[0]}, are this node's own: it does not hold the writer's lease (lease"
+            " acquire), so no other node gets them",
             err=True,
         )

@@ -9,7 +9,7 @@ import click
 
 from agent_world.cli.client import NodeClient, home_option
 from agent_world.cli.folder_sync import FolderSync, Row, local_files, plan
-from agent_world.cli.fs_files import all_files
+from agent_world.cli.fs_files import all_files, tell_if_any_local
 from agent_world.cli.output import json_option, show, show_rows
 from agent_world.cli.progress import bytes_progress
 from agent_world.errors import DataError, FileConflict
@@ -52,13 +52,15 @@ def _show(rows: list[Row], *, dry_run: bool, as_json: bool) -> None:
     names = ("write", "unchanged", "remove", "conflict", "skipped", "failed")
     summary: dict[str, Any] = {name: sum(row.action == name for row in rows) for name in names}
     summary["bytes_sent"] = 0 if dry_run else sum(row.size_bytes for row in rows if row.action == "write")
+    own = [row.path for row in rows if row.is_local]
     told = [row.shown() for row in rows if row.action != "unchanged"]
     if as_json:
-        show({**summary, "dry_run": dry_run, "files": told}, as_json=True)
+        show({**summary, "dry_run": dry_run, "local": len(own), "files": told}, as_json=True)
     else:
         if told:
             show_rows(told, _COLUMNS, as_json=False)
         click.echo(", ".join(f"{count} {name}" for name, count in summary.items()) + (" (dry run)" if dry_run else ""))
+        tell_if_any_local(own)
     if summary["failed"]:
         raise SystemExit(DataError.exit_code)
     if summary["conflict"]:

@@ -13,7 +13,7 @@ import pytest
 from agent_world.cli.folder_sync import FolderSync, file_hash, local_files, plan
 from agent_world.crypto.hashing import content_hash
 from agent_world.distfs.manifest import ManifestBuilder
-from agent_world.errors import ErrorCode, Refused
+from agent_world.errors import ErrorCode, Refused, UsageError
 from agent_world.wire.limits import BLOB_BYTES_MAX
 
 Run = Callable[..., Any]
@@ -145,16 +145,56 @@ def test_a_plan_has_a_row_for_every_path(folder: Path) -> None:
     assert not [row for row in plan(list(local_files(folder, "")), {}, quiet, delete=True) if row.action == "remove"]
 
 
+@pytest.fixture
+def unlisted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Take the right to list a folder away; root may do everything, so the file system cannot."""
+
+    def take_away(gone: Path) -> None:
+        real = os.scandir
+
+        def scandir(path: str) -> Any:
+            if Path(path) == gone:
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path)
+
+        monkeypatch.setattr("os.scandir", scandir)
+
+    return take_away
+
+
+def test_what_is_in_a_folder_that_cannot_be_listed_is_not_removed(
+    folder: Path, unlisted: Callable[[Path], None]
+) -> None:
+    unlisted(folder / "sub")
+    index = there(www__same=b"same", www__sub__other=b"other", www__sub__deep__er=b"x", www__subs=b"y")
+    rows = {row.path: row for row in plan(list(local_files(folder, "www")), index, quiet, delete=True)}
+    assert rows["www/sub"].action == "failed"
+    assert "Permission denied" in rows["www/sub"].detail
+    assert [path for path, row in rows.items() if row.action == "remove"] == ["www/subs"]
+
+
+def test_a_folder_that_cannot_be_listed_changes_nothing(
+    run: Run, node: Any, folder: Path, unlisted: Callable[[Path], None]
+) -> None:
+    node.answers["GET /fs/files"] = 200, {"files": [FILE], "more": False}
+    unlisted(folder)
+    ran = run("fs", "sync", folder, "--delete", "--home", node.home)
+    assert ran.code == UsageError.exit_code
+    assert f"cannot list {folder}: Permission denied" in ran.err
+    assert [target for target, _ in node.asked] == ["GET /fs/files"]
+
+
 class FakeNode:
     def __init__(self, **refuse: ErrorCode) -> None:
         self.refuse = refuse
         self.sent: list[Any] = []
 
-    def post_stream(self, path: str, parts: Any, /, **query: Any) -> None:
+    def post_stream(self, path: str, parts: Any, /, **query: Any) -> Any:
         name = query["path"]
         if name in self.refuse:
             raise Refused(self.refuse[name], "no")
         self.sent.append((path, name, b"".join(parts), query["if_match"], query["if_absent"]))
+        return {"is_local": name == "same"}
 
     def post_json(self, path: str, value: Any) -> None:
         self.sent.append((path, value["path"], None, value["if_match"], None))
@@ -169,6 +209,7 @@ def test_each_change_has_its_condition_and_one_that_fails_stops_no_other(folder:
     assert {row.path: row.action for row in done if row.action != "skipped"} == {
         "same": "write", "new": "conflict", "sub/other": "failed", "gone": "remove",
     }  # fmt: skip
+    assert [row.path for row in done if row.is_local] == ["same"]
     assert node.sent == [
         ("/fs/file", "same", b"same", content_hash(b"SAME").hex(), None),
         ("/fs/remove", "gone", None, content_hash(b"gone").hex(), None),
@@ -194,8 +235,12 @@ def test_syncing_prints_what_was_done(run: Run, node: Any, folder: Path) -> None
     assert dry.out.splitlines()[-1].startswith("3 write, 0 unchanged")
     assert "dry run" in dry.out
     assert node.asked == [("GET /fs/files", {"prefix": ["www/"]})]
-    sent = answered(node, "/fs/file", FILE)
+    sent = answered(node, "/fs/file", {**FILE, "is_local": True})
+    ran = run("fs", "sync", folder, "--home", node.home)
+    assert "3 files, such as new, are this node's own" in ran.err
+    sent.clear()
     ran = run("fs", "sync", folder, "--home", node.home, "--json")
+    assert ran.json["local"] == 3
     assert (ran.code, ran.json["write"], ran.json["skipped"], ran.json["bytes_sent"]) == (0, 3, 3, 12)
     assert len(sent) == 3
     assert [asked["path"] for target, asked in node.asked[-3:] if target == "POST /fs/file"] == [

@@ -91,6 +91,7 @@ def _deliver(parts: Iterator[bytes], output: Path | None, digest: ContentHash, *
     else:
         for part in parts:
             sys.stdout.buffer.write(part)
+        sys.stdout.buffer.flush()
 
 
 def write_new(output: Path, parts: Iterator[bytes]) -> int:

@@ -45,3 +45,4 @@ def _deliver(stream: Iterator[bytes], path: str, output: Path | None, *, as_json
     else:
         for part in stream:
             sys.stdout.buffer.write(part)
+        sys.stdout.buffer.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import click
 
 from agent_world import __version__
 from agent_world.cli.printable import say
-from agent_world.errors import AgentWorldError
+from agent_world.errors import AgentWorldError, StoreNotWritable
 
 _COMMANDS: Final[dict[str, dict[str, str]]] = {
     "keys": {"new": "keys_new", "show": "keys_show"},
@@ -158,4 +159,9 @@ def main(arguments: list[str] | None = None) -> None:
     except AgentWorldError as error:
         say(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # What is read and written by name has its own words; this is standard output, or the system as such.
+        say(f"error: the system refused: {error}", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or what is left in the buffer fails again at the end
+        sys.exit(StoreNotWritable.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

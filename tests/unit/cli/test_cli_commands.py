@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ import pytest
 
 from agent_world import __version__
 from agent_world.cli.main import cli
+from agent_world.errors import StoreNotWritable
 
 RUNS_UNTIL_STOPPED = {"node run", "node triad"}
 """These print no result."""
@@ -101,3 +103,22 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("how", ["click.echo('x')", "sys.stdout.buffer.write(b'x'), sys.stdout.buffer.flush()"])
+def test_an_output_that_takes_nothing_is_an_error_in_one_line(how: str) -> None:
+    code = (
+        "import sys\n"
+        "import click\n"
+        "from agent_world.cli import main\n"
+        "sys.argv = ['agent-world', 'full']\n"
+        "@main.cli.command('full')\n"
+        f"def full(): {how}\n"
+        "main.main()\n"
+    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert done.stderr == "error: the system refused: [Errno 28] No space left on device\n"
+    assert done.returncode == StoreNotWritable.exit_code

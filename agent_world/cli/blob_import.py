@@ -60,3 +60,10 @@ def _show(found: dict[str, Any], *, as_json: bool) -> None:
     show_rows(found["files"], _COLUMNS if found["into"] else _COLUMNS[:-1], as_json=False)
     for entry in found["left_out"]:
         click.echo(f"left out: {entry['path']}, {entry['why']}", err=True)
+    own = [row["at"] for row in found["files"] if row["is_local"]]
+    if own:
+        click.echo(
+            f"{len(own)} files, such as {own[0]}, are this node's own: it does not hold the writer's lease"
+            " (lease acquire), so no other node gets them",
+            err=True,
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -49,8 +49,6 @@ class UnixfsImport:
             car.scan(lambda size: bar.advance(bar.task_ids[0], size))
         dag = UnixfsDag(car)
         roots = tuple(dict.fromkeys(car.roots))
-        for root in roots:
-            dag.measure(root)
         entries = [(root, entry) for root in roots for entry in dag.entries(root)]
         left_out = [{"path": entry.path, "why": entry.left_out} for _, entry in entries if entry.left_out]
         wanted = [
@@ -73,12 +71,23 @@ class UnixfsImport:
                         stored = self._node.post_stream("/content", parts)
                     else:
                         stored = self._node.post_stream("/fs/file", parts, path=item.at)
-                    names = {"ipfs_cid": str(item.entry.cid), "cid": stored["cid"], "at": item.at}
-                    files.append({"path": item.entry.path, "size_bytes": item.entry.size_bytes, **names})
+                    files.append(_shown(item, stored))
         except AgentWorldError:
             click.echo(f"{len(files)} of {len(wanted)} files were stored before this", err=True)
             raise
         return files
+
+
+def _shown(item: _Planned, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored file; ``is_local`` as ``fs write`` says it, None if it is in no index."""
+    return {
+        "path": item.entry.path,
+        "ipfs_cid": str(item.entry.cid),
+        "cid": stored["cid"],
+        "size_bytes": item.entry.size_bytes,
+        "at": item.at,
+        "is_local": None if item.at is None else bool(stored.get("is_local")),
+    }
 
 
 def _place(into: str, entry: DagEntry, only_root: IpfsCid | None) -> str:

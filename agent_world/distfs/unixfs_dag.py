@@ -73,11 +73,11 @@ class UnixfsDag:
         self._measures: dict[IpfsCid, Measure] = {}
 
     def measure(self, root: IpfsCid) -> Measure:
-        """Check the whole tree below ``root`` but for the bytes of its raw leaves; call before what is below."""
+        """Check the whole tree below ``root``, but for the bytes of its raw leaves."""
         return self._measured(root, str(root), DEPTH_MAX)
 
     def entries(self, root: IpfsCid) -> Iterator[DagEntry]:
-        """Files and symbolic links below a measured root, in the order of the directories."""
+        """Files and symbolic links below a root, in the order of the directories; nothing before all was measured."""
         seen: set[str] = set()
         for entry in self._entries(root, str(root)):
             if entry.path in seen:  # in one node no name is twice, but a sharded directory has several

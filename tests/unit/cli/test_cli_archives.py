@@ -37,7 +37,8 @@ def storing(node: Any) -> list[tuple[str, bytes]]:
         path = node.asked[-1][1].get("path", [""])[0]
         stored.append((path, body))
         cid = cid_of_stream([body])
-        return 200, {"cid": str(cid), "content_hash": cid.digest.hex(), "size_bytes": len(body)}
+        shown = {"cid": str(cid), "content_hash": cid.digest.hex(), "size_bytes": len(body)}
+        return 200, {**shown, "is_local": True} if path.startswith("own/") else shown
 
     node.answers["POST /content"] = node.answers["POST /fs/file"] = take
     return stored
@@ -138,6 +139,17 @@ def test_a_folder_goes_below_a_path_of_the_index_and_a_file_to_it(run: Run, node
     both = written(tmp_path, made.archive(file, root, file))
     assert run("blob", "import", both, "--into", "two", "--home", node.home).code == 0
     assert [path for path, _ in stored] == [f"two/{file}", f"two/{root}/a.txt", f"two/{root}/b/c"]
+
+
+def test_files_that_no_other_node_gets_are_said_to_be_so(run: Run, node: Any, tmp_path: Path) -> None:
+    storing(node)
+    made, root = made_folder()
+    for into, said in (("own", True), ("other", False)):
+        file = written(tmp_path, made.archive(root))
+        ran = run("blob", "import", file, "--into", into, "--home", node.home)
+        assert ("2 files, such as own/a.txt, are this node's own" in ran.err) is said
+        ran = run("blob", "import", file, "--into", into, "--home", node.home, "--json")
+        assert [row["is_local"] for row in ran.json["files"]] == [said, said]
 
 
 @pytest.mark.parametrize("name", ["cid_v0.car", "cid_v1.car"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,8 +16,9 @@ from agent_world.cli.file_parts import read_part, regular_size
 from agent_world.cli.progress import bytes_progress, counted
 from agent_world.distfs.paths import normalise_own
 from agent_world.distfs.unixfs_dag import DagEntry, UnixfsDag
-from agent_world.errors import AgentWorldError, UsageError
+from agent_world.errors import AgentWorldError
 from agent_world.store.car_file import CarFile
+from agent_world.store.disk_faults import not_writable
 from agent_world.wire.ipfs_cid import IpfsCid
 from agent_world.wire.limits import MIB
 
@@ -102,12 +103,20 @@ def seekable(source: BinaryIO, file: Path, head: bytes) -> Iterator[BinaryIO]:
     if source.seekable():
         yield source
         return
-    with tempfile.TemporaryFile() as copy:
-        try:
+    with _copied(source, file, head) as copy:
+        yield copy
+
+
+def _copied(source: BinaryIO, file: Path, head: bytes) -> BinaryIO:
+    """A file without a name that holds all of it; raises StoreNotWritable."""
+    try:
+        with ExitStack() as unless_done:
+            copy = unless_done.enter_context(tempfile.TemporaryFile())
             copy.write(head)
             while part := read_part(source, file, MIB):
                 copy.write(part)
             copy.flush()
-        except OSError as error:
-            raise UsageError(f"cannot copy {file} to {tempfile.gettempdir()}: {error}") from None
-        yield copy
+            unless_done.pop_all()
+            return copy
+    except OSError as error:
+        raise not_writable(f"cannot copy {file} to a temporary file", error) from None

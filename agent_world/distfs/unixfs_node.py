@@ -20,6 +20,8 @@ BLOCK_BYTES_MAX: Final = 2 * 1024 * 1024
 """Of any tool's block; source: what bitswap implementations carry."""
 LINKS_MAX: Final = 32_768
 """Of one node: a block of 2 MiB has room for 50,000 links with short names; tools make 174, or 1,024 of a file."""
+FIELDS_MAX: Final = LINKS_MAX + 16
+"""Of the UnixFS part of a node: a size for each link, and seven that are there once."""
 FANOUT_MAX: Final = 1_024
 """Of a sharded directory; source: the specification's limit."""
 NAME_BYTES_MAX: Final = 255
@@ -119,23 +121,22 @@ def _dag_pb(block: bytes) -> tuple[bytes, list[tuple[IpfsCid, bytes]]]:
 
 
 def _link(data: bytes) -> tuple[IpfsCid, bytes]:
-    cid: IpfsCid | None = None
-    name = b""
+    found: dict[int, int | bytes] = {}
     for field, value in fields(data, _FORMAT):
-        if field == 1 and cid is None:
-            cid = IpfsCid.from_bytes(_bytes(value))
-        elif field == 2:
-            name = _bytes(value)
-        elif field != 3:  # the size of all blocks below, which nothing may rely upon
+        if not 1 <= field <= 3 or field in found:
             raise DecodeError(_FORMAT, f"field {field} has no place in a link")
-    if cid is None:
+        found[field] = value
+    if 1 not in found:
         raise DecodeError(_FORMAT, "a link that leads nowhere")
-    return cid, name
+    # The third is the size of all blocks below, which nothing may rely upon.
+    return IpfsCid.from_bytes(_bytes(found[1])), _bytes(found.get(2, b""))
 
 
 def _message(body: bytes) -> _Fields:
     found = _Fields()
-    for field, value in fields(body, _FORMAT):
+    for count, (field, value) in enumerate(fields(body, _FORMAT)):
+        if count == FIELDS_MAX:
+            raise DecodeError(_FORMAT, f"more than {FIELDS_MAX} fields in a node")
         match field:
             case 1:
                 found.kind = _int(value)
@@ -145,8 +146,6 @@ def _message(body: bytes) -> _Fields:
                 found.size = _int(value)
             case 4:
                 found.parts.append(_int(value))
-                if len(found.parts) > LINKS_MAX:
-                    raise DecodeError(_FORMAT, f"more than {LINKS_MAX} sizes in a node")
             case 6:
                 found.fanout = _int(value)
             case _:

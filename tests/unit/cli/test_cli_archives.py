@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,6 +182,31 @@ def test_standard_input_may_be_either(run: Run, node: Any, monkeypatch: pytest.M
         ran = run("blob", "import", "-", "--home", node.home, "--json")
     assert ran.code == 0
     assert ran.json["sent"] if own else [data for _, data in stored] == [b"one", b"<two"]
+
+
+class Full(io.BytesIO):
+    """A temporary file on a disk that is full."""
+
+    def write(self, _data: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_disk_with_no_room_for_the_copy_of_a_pipe_is_an_error_of_the_disk(
+    run: Run, node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, root = made_folder()
+    monkeypatch.setattr(tempfile, "TemporaryFile", Full)
+    with io.TextIOWrapper(Pipe(made.archive(root))) as piped:
+        monkeypatch.setattr(sys, "stdin", piped)
+        ran = run("blob", "import", "-", "--home", node.home)
+    assert (ran.code, node.asked) == (74, [])
+    assert "cannot copy - to a temporary file" in ran.err
+
+
+def test_a_file_that_cannot_be_read_is_named(run: Run, node: Any, tmp_path: Path) -> None:
+    ran = run("blob", "import", tmp_path / "none.car", "--home", node.home)
+    assert (ran.code, node.asked) == (64, [])
+    assert "none.car" in ran.err
 
 
 def spoilt(how: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent_world.distfs.unixfs_node import LINKS_MAX, NodeKind, open_unixfs_node
+from agent_world.distfs.unixfs_node import FIELDS_MAX, LINKS_MAX, NodeKind, open_unixfs_node
 from agent_world.errors import DecodeError
 from agent_world.testing.unixfs_made import Made, message, node
 from agent_world.wire.ipfs_cid import HashFunction, IpfsCid, IpfsCodec
@@ -61,8 +61,10 @@ def test_links_up_to_the_limit() -> None:
     assert len(opened(block)[2]) == LINKS_MAX
     with pytest.raises(DecodeError, match=f"more than {LINKS_MAX} links"):
         opened(node([(LEAF, b"one more")], b"")[:-2] + block)
-    with pytest.raises(DecodeError, match=f"more than {LINKS_MAX} sizes"):
-        opened(node([], message(NodeKind.FILE, b"", 0, [0] * (LINKS_MAX + 1))))
+    file = node([(LEAF, b"")] * LINKS_MAX, message(NodeKind.FILE, b"", 4 * LINKS_MAX, [4] * LINKS_MAX))
+    assert len(opened(file)[2]) == LINKS_MAX
+    with pytest.raises(DecodeError, match=f"more than {FIELDS_MAX} fields"):
+        opened(node([], message(NodeKind.FILE, b"", 0, [0] * FIELDS_MAX)))
 
 
 def folder(*names: bytes) -> bytes:
@@ -85,6 +87,7 @@ def shard(fanout: int, *names: bytes) -> bytes:
     (octets(2, octets(1, b"x")) + octets(1, number(1, 2)), "CID"),
     (octets(2, octets(1, LEAF.to_bytes() + b"x")) + octets(1, number(1, 2)), "1 bytes behind"),
     (octets(2, octets(1, LEAF.to_bytes()) + octets(5, b"")), "field 5 has no place in a link"),
+    (octets(2, octets(1, LEAF.to_bytes()) + octets(2, b"a") * 2), "field 2 has no place in a link"),
     (b"\x0a\x05\x08", "field of 5 bytes"),
     (node([(LEAF, b"")], message(NodeKind.FILE, b"", 4, [4, 4])), "1 parts of a file, and 2 sizes"),
     (node([(LEAF, b"")], message(NodeKind.FILE, b"", 4)), "1 parts of a file, and 0 sizes"),

@@ -2,7 +2,8 @@
 
 AgentWorldError
 ├── UsageError            you called it wrongly: command line, configuration, file you named      exit 64
-│   └── InterchangeError  a guard interchange file is not one, or is of another world or key
+│   ├── InterchangeError  a guard interchange file is not one, or is of another world or key
+│   └── RangeOutside      bytes were asked for that the content does not have, or too many at once
 ├── DataError             stored data are damaged or belong to something else                    exit 65
 │   ├── HomeError         the home directory is foreign, half made, locked or damaged
 │   │   ├── DatabaseDamaged   a database file in it is half made or broken
@@ -77,6 +78,14 @@ class InterchangeError(UsageError):
         super().__init__(f"{place}: {detail}")
         self.place = place
         self.detail = detail
+
+
+class RangeOutside(UsageError):
+    """A range of bytes that content of ``size_bytes`` does not have, or one that is too long to be given in one go."""
+
+    def __init__(self, start: int, end: int, size_bytes: int, why: str) -> None:
+        super().__init__(f"bytes {start} to {end} of {size_bytes}: {why}")
+        self.size_bytes = size_bytes
 
 
 class DataError(AgentWorldError):

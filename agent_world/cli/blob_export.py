@@ -25,7 +25,7 @@ def command(cid: str, output: Path, local_only: bool, unixfs: bool, timeout: int
     """Write CID with all that it links to as an archive (CAR, version 1), which other IPFS tools read.
 
     The same content gives the same bytes. With --unixfs the archive holds the nodes by which "ipfs get" and the like
-    read a file ("blob stat" shows their root as ipfs_cid); "blob import" does not take such an archive.
+    read a file ("blob stat" shows their root as ipfs_cid). "blob import" takes both kinds.
 
     \b
     Example:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from agent_world.cli.progress import bytes_progress, counted
 from agent_world.errors import UsageError
@@ -16,21 +18,47 @@ from agent_world.wire.limits import MIB
 @contextmanager
 def file_parts(file: Path, *, quiet: bool) -> Iterator[Iterator[bytes]]:
     """The bytes of ``file``, ``-`` for standard input; raises UsageError if it cannot be read, also in the middle."""
-    is_stdin = str(file) == "-"
+    with opened(file) as source, parts_of(source, file, quiet=quiet) as parts:
+        yield parts
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[BinaryIO]:
+    """``file``, ``-`` for standard input; raises UsageError if it cannot be opened."""
     try:
-        found = None if is_stdin else file.stat()
-        source = sys.stdin.buffer if is_stdin else file.open("rb")
+        source = sys.stdin.buffer if str(file) == "-" else file.open("rb")
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error}") from None
-    # A pipe or a device ends when it ends.
-    total = found.st_size if found is not None and stat.S_ISREG(found.st_mode) else None
+    with source:
+        yield source
+
+
+@contextmanager
+def parts_of(source: BinaryIO, file: Path, *, quiet: bool, head: bytes = b"") -> Iterator[Iterator[bytes]]:
+    """The bytes of an opened file, after those of ``head``, which were read before; raises as ``file_parts``."""
 
     def parts() -> Iterator[bytes]:
-        try:
-            while part := source.read(MIB):
-                yield part
-        except OSError as error:
-            raise UsageError(f"cannot read {file}: {error}") from None
+        if head:
+            yield head
+        while part := read_part(source, file, MIB):
+            yield part
 
-    with source, bytes_progress(f"storing {file.name}", total, quiet=quiet) as bar:
+    with bytes_progress(f"storing {file.name}", regular_size(source), quiet=quiet) as bar:
         yield counted(parts(), bar)
+
+
+def read_part(source: BinaryIO, file: Path, size: int) -> bytes:
+    """At most ``size`` bytes; raises UsageError naming the file."""
+    try:
+        return source.read(size)
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error}") from None
+
+
+def regular_size(source: BinaryIO) -> int | None:
+    """Bytes of a file; None for a pipe or a device, which ends when it ends."""
+    try:
+        found = os.fstat(source.fileno())
+    except OSError:
+        return None  # no file of the system at all
+    return found.st_size if stat.S_ISREG(found.st_mode) else None

@@ -8,8 +8,9 @@ block, with their length before them. Only what a store here holds is taken: CID
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from typing import Final, TypeVar
 
+import attrs
 import cbor2
 
 from agent_world.crypto.hashing import verify_blob
@@ -18,14 +19,17 @@ from agent_world.distfs.unixfs import PbCid, links_of_node
 from agent_world.errors import BlobHashMismatch, DecodeError, UsageError
 from agent_world.wire import cbor
 from agent_world.wire.cid import Cid, Codec, ContentHash
+from agent_world.wire.ipfs_cid import IDENTITY_BYTES_MAX, IpfsCid
 from agent_world.wire.limits import BLOB_BYTES_MAX, MIB
 from agent_world.wire.protobuf import varint
 
+R = TypeVar("R")
 VERSION: Final = 1
 CID_BYTES: Final = 36
 HEADER_BYTES_MAX: Final = MIB
 """About 25,000 roots."""
-SECTION_BYTES_MAX: Final = BLOB_BYTES_MAX + CID_BYTES
+FOREIGN_CID_BYTES_MAX: Final = 4 + IDENTITY_BYTES_MAX + 1
+"""The longest CID that is read: one whose digest is a small block itself."""
 _VARINT_BYTES_MAX: Final = 9
 _LINK_TAG: Final = 42
 _CODECS: Final = {0x70: "dag-pb", 0x0129: "dag-json"}
@@ -88,6 +92,70 @@ def _links(cid: Cid, data: bytes) -> list[Cid]:
         return []  # anybody may call any bytes dag-cbor: those that are not link to nothing
 
 
+@attrs.frozen(slots=True)
+class CarSection:
+    """The header, with the number 0, or a block with its CID."""
+
+    number: int
+    offset: int
+    """In the archive, of its first byte behind its length."""
+    body: bytes
+
+    @property
+    def place(self) -> str:
+        """For people."""
+        return f"CAR block {self.number}" if self.number else "CAR header"
+
+
+class CarSections:
+    """Cuts an archive, which comes in parts of any size, into its sections; holds one.
+
+    Raises UsageError naming what is wrong, and where. What is in a section is not looked at.
+    """
+
+    def __init__(self, block_bytes_max: int = BLOB_BYTES_MAX, cid_bytes_max: int = CID_BYTES) -> None:
+        self.sections = 0
+        self._section_bytes_max = block_bytes_max + cid_bytes_max
+        self._block_bytes_max = block_bytes_max
+        self._buffer = bytearray()
+        self._offset = 0
+
+    def add(self, part: bytes) -> Iterator[CarSection]:
+        """The sections that are complete with ``part``; run the iterator to its end before the next call."""
+        self._buffer += part
+        while (found := self._next()) is not None:
+            yield found
+
+    def finish(self) -> None:
+        """After the last part."""
+        if self._buffer or not self.sections:
+            raise UsageError(f"{self._place()}: the archive ends in the middle")
+
+    def _place(self) -> str:
+        return f"CAR block {self.sections}" if self.sections else "CAR header"
+
+    def _next(self) -> CarSection | None:
+        """The next section; None until it is whole."""
+        found = _read_varint(self._buffer)
+        if found is None:
+            if len(self._buffer) >= _VARINT_BYTES_MAX:
+                raise UsageError(f"{self._place()}: no length where one belongs; this is no CAR file")
+            return None
+        size, start = found
+        if not 0 < size <= (self._section_bytes_max if self.sections else HEADER_BYTES_MAX):
+            raise UsageError(
+                f"{self._place()}: a length of {size} bytes; blocks here have at most {self._block_bytes_max}"
+            )
+        if len(self._buffer) < start + size:
+            return None
+        body = bytes(memoryview(self._buffer)[start : start + size])
+        del self._buffer[: start + size]
+        section = CarSection(self.sections, self._offset + start, body)
+        self._offset += start + size
+        self.sections += 1
+        return section
+
+
 class CarReader:
     """Reads an archive from parts of any size; holds one section. Raises UsageError naming what is wrong, and where."""
 
@@ -95,55 +163,41 @@ class CarReader:
         self.roots: tuple[Cid, ...] = ()
         """Known once the first block is."""
         self.blocks = 0
-        self._buffer = bytearray()
-        self._has_header = False
+        self._sections = CarSections()
 
     def add(self, part: bytes) -> Iterator[tuple[Cid, bytes]]:
         """The blocks that are complete with ``part``, verified; run the iterator to its end before the next call."""
-        self._buffer += part
-        while (body := self._next()) is not None:
-            if self._has_header:
-                self.blocks += 1
-                yield self._block(body)
+        for section in self._sections.add(part):
+            if section.number:
+                self.blocks = section.number
+                yield _block(section)
             else:
-                self.roots = _roots(body)
-                self._has_header = True
+                self.roots = _roots(section.body)
 
     def finish(self) -> None:
         """After the last part."""
-        if self._buffer or not self._has_header:
-            raise UsageError(f"{self._place()}: the archive ends in the middle")
+        self._sections.finish()
 
-    def _place(self) -> str:
-        return f"CAR block {self.blocks + 1}" if self._has_header else "CAR header"
 
-    def _next(self) -> bytes | None:
-        """The next section without its length; None until it is whole."""
-        found = _read_varint(self._buffer)
-        if found is None:
-            if len(self._buffer) >= _VARINT_BYTES_MAX:
-                raise UsageError(f"{self._place()}: no length where one belongs; this is no CAR file")
-            return None
-        size, start = found
-        if not 0 < size <= (SECTION_BYTES_MAX if self._has_header else HEADER_BYTES_MAX):
-            raise UsageError(f"{self._place()}: a length of {size} bytes; blocks here have at most {BLOB_BYTES_MAX}")
-        if len(self._buffer) < start + size:
-            return None
-        body = bytes(memoryview(self._buffer)[start : start + size])
-        del self._buffer[: start + size]
-        return body
+def _block(section: CarSection) -> tuple[Cid, bytes]:
+    try:
+        cid = Cid.from_bytes(section.body[:CID_BYTES])
+    except DecodeError:
+        raise UsageError(f"{section.place}: {_foreign(section.body)}") from None
+    data = section.body[CID_BYTES:]
+    try:
+        return cid, verify_blob(data, cid.digest)
+    except BlobHashMismatch as error:
+        raise UsageError(f"{section.place}: {error}") from None
 
-    def _block(self, body: bytes) -> tuple[Cid, bytes]:
-        where = f"CAR block {self.blocks}"
-        try:
-            cid = Cid.from_bytes(body[:CID_BYTES])
-        except DecodeError:
-            raise UsageError(f"{where}: {_foreign(body)}") from None
-        data = body[CID_BYTES:]
-        try:
-            return cid, verify_blob(data, cid.digest)
-        except BlobHashMismatch as error:
-            raise UsageError(f"{where}: {error}") from None
+
+def header_roots(header: bytes) -> tuple[IpfsCid, ...]:
+    """The roots of an archive that others have made, from its header; raises UsageError."""
+    try:
+        found = cbor.decode_foreign(header, size_max=HEADER_BYTES_MAX, link=IpfsCid.from_bytes)
+    except DecodeError as error:
+        raise UsageError(f"CAR header: {error}") from None
+    return tuple(_roots_in(found, IpfsCid))
 
 
 def _read_varint(buffer: bytearray) -> tuple[int, int] | None:
@@ -161,14 +215,21 @@ def _roots(header: bytes) -> tuple[Cid, ...]:
         found = cbor.decode(header, size_max=HEADER_BYTES_MAX)
     except DecodeError as error:
         raise UsageError(f"CAR header: {error}; roots here are CIDv1 with BLAKE3-256, raw or dag-cbor") from None
+    return tuple(_roots_in(found, Cid))
+
+
+def _roots_in(found: object, kind: type[R]) -> Iterator[R]:
+    if isinstance(found, dict) and type(found.get("version")) is int and found["version"] != VERSION:
+        raise UsageError(f"CAR header: version {found['version']}; only {VERSION} is known")
     if not isinstance(found, dict) or found.keys() != {"roots", "version"} or type(found["version"]) is not int:
         raise UsageError("CAR header: roots and version are expected")
-    if found["version"] != VERSION:
-        raise UsageError(f"CAR header: version {found['version']}; only {VERSION} is known")
     roots = found["roots"]
-    if not isinstance(roots, list) or not all(isinstance(root, Cid) for root in roots):
+    if not isinstance(roots, list):
         raise UsageError("CAR header: roots are a list of links")
-    return tuple(root for root in roots if isinstance(root, Cid))
+    for root in roots:
+        if not isinstance(root, kind):
+            raise UsageError("CAR header: roots are a list of links")
+        yield root
 
 
 def _foreign(body: bytes) -> str:

@@ -18,7 +18,7 @@ from agent_world.wire import record
 from agent_world.wire.blob import FileManifest
 from agent_world.wire.cid import Cid, Codec
 from agent_world.wire.ids import U64
-from agent_world.wire.limits import BLOB_BYTES_MAX, CHUNK_BYTES, MANIFEST_LINKS_MAX
+from agent_world.wire.limits import BLOB_BYTES_MAX, CHUNK_BYTES, MANIFEST_LINKS_MAX, U64_MAX
 
 
 @attrs.frozen(slots=True)
@@ -158,10 +158,16 @@ def check_chunk(span: Span, data: bytes) -> bytes:
 
 def manifest_size(cid: Cid, data: bytes) -> int | None:
     """The file's size if ``data`` is a file manifest, None for any other content. ``data`` hashes to ``cid``."""
+    manifest = manifest_in(cid, data)
+    return None if manifest is None else manifest.size_bytes
+
+
+def manifest_in(cid: Cid, data: bytes, *, layout: Layout = STANDARD) -> FileManifest | None:
+    """The topmost node if ``data``, which hashes to ``cid``, is a file manifest; None for any other content."""
     if cid.codec is not Codec.DAG_CBOR or not data.startswith(_START):
         return None
     try:
-        return open_manifest(cid, data).size_bytes
+        return open_manifest(cid, data, layout=layout)
     except DecodeError:
         return None
 
@@ -193,15 +199,26 @@ def chunks_in(
     cid: Cid, get: Callable[[Cid], bytes], start: int, end: int, *, layout: Layout = STANDARD
 ) -> Iterator[Span]:
     """The chunks that cover ``start`` to ``end``; raises DecodeError, and whatever ``get`` raises for a node."""
-    manifest = open_manifest(cid, get(cid), layout=layout)
-    root = root_span(cid, manifest, layout=layout)
-    stack = [root]
+    return chunks_below(cid, open_manifest(cid, get(cid), layout=layout), get, (start, end), layout=layout)
+
+
+def chunks_below(
+    cid: Cid,
+    manifest: FileManifest,
+    get: Callable[[Cid], bytes],
+    between: tuple[int, int],
+    *,
+    layout: Layout = STANDARD,
+) -> Iterator[Span]:
+    """``chunks_in``, of a file whose topmost node is open already."""
+    start, end = between
+    stack = children(root_span(cid, manifest, layout=layout), manifest, start, end, layout=layout)[::-1]
     while stack:
         span = stack.pop()
         if span.depth == 0:
             yield span
             continue
-        node = manifest if span is root else open_node(span, get(span.cid), layout=layout)
+        node = open_node(span, get(span.cid), layout=layout)
         stack += reversed(children(span, node, start, end, layout=layout))
 
 
@@ -209,7 +226,7 @@ def assemble(
     cid: Cid, get: Callable[[Cid], bytes], start: int = 0, end: int | None = None, *, layout: Layout = STANDARD
 ) -> Iterator[bytes]:
     """The bytes ``start`` to ``end`` of a file, a chunk at a time, all checked; an end past the file's is its end."""
-    stop = 2**64 if end is None else end
+    stop = U64_MAX if end is None else end
     for span in chunks_in(cid, get, start, stop, layout=layout):
         yield cut(span, check_chunk(span, get(span.cid)), start, stop)
 

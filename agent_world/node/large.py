@@ -17,6 +17,7 @@ from agent_world.distfs.manifest import (
     check_chunk,
     children,
     cut,
+    manifest_in,
     open_manifest,
     open_node,
     root_span,
@@ -26,8 +27,7 @@ from agent_world.node.storing import Aside, OnStored, in_thread, storing, uncoun
 from agent_world.node.transfer import BlobTransfer
 from agent_world.store.blob_hold import BlobHold
 from agent_world.store.blob_store import BlobStore
-from agent_world.wire.blob import FileManifest
-from agent_world.wire.cid import Cid, Codec, ContentHash
+from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.ids import PeerId
 from agent_world.wire.limits import CHUNK_BYTES, MIB
 
@@ -129,7 +129,7 @@ class LargeContent:
     async def size(self, cid: Cid, peers: Sequence[PeerId]) -> int:
         """Bytes of the content; raises Refused (ERR_NOT_AVAILABLE) if nobody has it."""
         data = await self._blob(cid, peers)
-        manifest = _manifest(cid, data)
+        manifest = manifest_in(cid, data)
         return len(data) if manifest is None else manifest.size_bytes
 
     async def read(self, cid: Cid, start: int, end: int, peers: Sequence[PeerId]) -> AsyncIterator[bytes]:
@@ -138,7 +138,7 @@ class LargeContent:
         What is not here is fetched and kept. Raises Refused (ERR_NOT_AVAILABLE) and DecodeError as ``pull``.
         """
         data = await self._blob(cid, peers)
-        manifest = _manifest(cid, data)
+        manifest = manifest_in(cid, data)
         if manifest is None:
             yield data[start:end]
             return
@@ -192,16 +192,6 @@ class LargeContent:
             size = self._blobs.stat(span.cid.digest).size_bytes
             if size != span.size_bytes:
                 raise DecodeError("L6", f"a chunk of {size} bytes where {span.size_bytes} belong")
-
-
-def _manifest(cid: Cid, data: bytes) -> FileManifest | None:
-    """The manifest, or None for any other content."""
-    if cid.codec is Codec.RAW:
-        return None
-    try:
-        return open_manifest(cid, data)
-    except DecodeError:
-        return None
 
 
 def _not_available(cid: Cid, count: int) -> Refused:

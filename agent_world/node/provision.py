@@ -82,6 +82,9 @@ def triad_nodes(prefix: str = "") -> tuple[NodeSpec, ...]:
     return tuple(NodeSpec(name=f"{prefix}{role.value}", role=role, validator=True) for role in Role)
 
 
+PORT_MAX: Final = 65_535
+
+
 def free_ports(host: str, count: int) -> list[int]:
     """Ports that nobody listened on a moment ago."""
     sockets = []
@@ -105,6 +108,8 @@ def make_swarm(directory: Path, spec: SwarmSpec) -> MadeSwarm:
     if len({node.name for node in spec.nodes}) < len(spec.nodes):
         raise UsageError("two nodes of the swarm have the same name")
     parse_address(_listen(spec.host, spec.base_port))
+    if spec.base_port + len(spec.nodes) - 1 > PORT_MAX:
+        raise UsageError(f"{len(spec.nodes)} nodes from port {spec.base_port} on have no room below {PORT_MAX + 1}")
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise UsageError(f"{directory} exists and is not empty; choose another directory")

@@ -9,7 +9,7 @@ import attrs
 
 from agent_world.store.blob_hold import BlobHold
 from agent_world.store.staged_blobs import PreparedBlobs, StagedBlobs
-from agent_world.wire.cid import ContentHash
+from agent_world.wire.cid import Codec, ContentHash
 
 
 @attrs.frozen(slots=True)
@@ -60,6 +60,10 @@ class BlobStore(Protocol):
 
     def get(self, content_hash: ContentHash) -> bytes:
         """Verified bytes. Raises BlobNotFound, BlobHashMismatch."""
+        ...
+
+    def get_range(self, content_hash: ContentHash, start: int, end: int, *, codec: Codec = Codec.DAG_CBOR) -> bytes:
+        """Verified bytes ``start`` to ``end`` of a file, by its manifest, or of a blob. Raises RangeOutside, as get."""
         ...
 
     def get_many(self, content_hashes: Iterable[ContentHash]) -> dict[ContentHash, bytes]:

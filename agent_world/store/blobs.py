@@ -26,11 +26,12 @@ from agent_world.errors import (
 from agent_world.store.blob_files import BlobFiles
 from agent_world.store.blob_hold import BlobHold
 from agent_world.store.blob_store import BlobStat, BlobUsage
+from agent_world.store.content_range import read_range
 from agent_world.store.database import Row
 from agent_world.store.durable import FaultHook, no_fault
 from agent_world.store.home import Home
 from agent_world.store.staged_blobs import PreparedBlobs, StagedBlobs
-from agent_world.wire.cid import ContentHash
+from agent_world.wire.cid import Cid, Codec, ContentHash
 from agent_world.wire.limits import BLOB_BYTES_MAX
 
 _PAGE_ROWS: Final = 256
@@ -197,6 +198,14 @@ class LocalCasStore:
             except (BlobNotFound, BlobHashMismatch, StoreNotReadable):
                 continue  # counted where it was raised
         return found
+
+    def get_range(self, content_hash: ContentHash, start: int, end: int, *, codec: Codec = Codec.DAG_CBOR) -> bytes:
+        """Verified bytes ``start`` to ``end`` (exclusive), of the file if its manifest is named, else of the blob.
+
+        With the codec RAW always of the blob itself, whatever it looks like. Raises as ``read_range``, and as ``get``
+        for whatever blob of it is not here or damaged; the rest of a file need not be sound, nor here.
+        """
+        return read_range(self.get, Cid(codec, content_hash), start, end)
 
     def has(self, content_hash: ContentHash) -> bool:
         """Whether it is stored; its bytes are not looked at."""

@@ -11,15 +11,15 @@ from enum import Enum
 from typing import Final, TypeAlias
 
 from agent_world.distfs.content_stream import ContentBuilder
-from agent_world.distfs.manifest import assemble
 from agent_world.distfs.paths import RESERVED, normalise, normalise_own
 from agent_world.errors import ErrorCode, FileConflict, FileMissing, Refused
 from agent_world.store.blobs import LocalCasStore
+from agent_world.store.content_range import content_parts
 from agent_world.store.durable import FaultHook, no_fault
 from agent_world.store.file_rows import COLUMNS, file_at, file_of, is_logged, put_file, remove_file
 from agent_world.store.home import Home
 from agent_world.store.staged_blobs import PreparedBlobs
-from agent_world.wire.cid import Cid, Codec, ContentHash
+from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.file_index import FileMetadata
 from agent_world.wire.ids import U64, TimeMs
 from agent_world.wire.limits import MIB
@@ -169,11 +169,7 @@ class FileIndex:
 
     def read_parts(self, path: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes ``start`` to ``end`` in parts of at most a blob; raises as ``read_file``."""
-        found = self.need(path)
-        if found.content.codec is Codec.RAW:
-            yield self._blobs.get(found.content.digest)[start:end]
-        else:
-            yield from assemble(found.content, lambda cid: self._blobs.get(cid.digest), start, end)
+        yield from content_parts(self._blobs.get, self.need(path).content, start, end)
 
     def list_files(self, prefix: str = "", *, after: str = "") -> Iterator[FileMetadata]:
         """Files whose paths begin with ``prefix``, above ``after``, ascending by their bytes.

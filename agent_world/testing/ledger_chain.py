@@ -1,7 +1,11 @@
-"""A chain of one validator made directly on a home, without network, consensus or time: for tests of what reads it."""
+"""A chain made directly on a home, without network, consensus or time: for tests of what reads it.
+
+It has one validator, or several that sign every block.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -31,12 +35,16 @@ BLOCK_MS: Final = 1_000
 class LedgerChain:
     """An open home with its ledger. Use as a context manager; ``close`` and ``reopen`` are a restart."""
 
-    def __init__(self, path: Path, *, voter: KeyPair | None = None) -> None:
-        """Make the home at ``path``, which must not exist."""
+    def __init__(
+        self, path: Path, *, voter: KeyPair | None = None, others: Mapping[ValidatorId, KeyPair] | None = None
+    ) -> None:
+        """Make the home at ``path``, which must not exist; its validator is ``voter``."""
         self.path = path
         self.voter = voter or make_key("ledger chain voter")
         self.authority = make_key("ledger chain authority")
-        self.genesis = make_genesis(self.authority, {VALIDATOR: self.voter})
+        self._others = others or {}
+        voters = {VALIDATOR: self.voter, **self._others}
+        self.genesis = make_genesis(self.authority, {str(name): key for name, key in voters.items()})
         self._nonces: dict[bytes, int] = {}
         Home.create(
             path,
@@ -73,7 +81,7 @@ class LedgerChain:
         return self.ledger.build(VALIDATOR, 0, time_ms, actions)
 
     def certify(self, block: bytes, *, height: int | None = None) -> bytes:
-        """The validator's certificate for a block, for the next height or another."""
+        """The validators' certificate for a block, for the next height or another."""
         body = record.to_bytes(
             Vote(
                 world_id=WORLD_ID,
@@ -83,8 +91,8 @@ class LedgerChain:
                 block_hash=hash32(block),
             )
         )
-        signed = sign(Domain.VOTE, self.genesis_hash, body, self.voter)
-        return build_certificate(body, [VoteSignature(key=signed.key, sig=signed.sig)])
+        votes = [sign(Domain.VOTE, self.genesis_hash, body, key) for key in (self.voter, *self._others.values())]
+        return build_certificate(body, [VoteSignature(key=signed.key, sig=signed.sig) for signed in votes])
 
     def commit(self, *actions: SignedAction) -> None:
         """Make and commit the next block."""

@@ -8,6 +8,7 @@ error.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
 
 import cbor2
@@ -41,11 +42,15 @@ def _refuse(_value: object, _immutable: bool) -> NoReturn:
     raise DecodeError("D4", "a tag other than 42 (CID)")
 
 
-def _link(value: object, _immutable: bool) -> Cid:
+def _cid_bytes(value: object) -> bytes:
     # Binary CIDs in DAG-CBOR carry the multibase identity prefix 0x00.
     if type(value) is not bytes or value[:1] != b"\x00":
         raise DecodeError("D6", "tag 42 does not hold a binary CID")
-    return Cid.from_bytes(value[1:])
+    return value[1:]
+
+
+def _link(value: object, _immutable: bool) -> Cid:
+    return Cid.from_bytes(_cid_bytes(value))
 
 
 # Tags that cbor2 would act upon by itself; any other goes to the tag hook, which refuses too.
@@ -97,15 +102,39 @@ def decode(data: bytes, *, size_max: int) -> Value:
 
     Raises DecodeError with the rule broken: D1 size, D2 well-formed, D3 types, D4 tags, D5 canonical, D6 CIDs.
     """
+    value = _loads(data, size_max, _TAGS)
+    # Decoded maps keep the order of the bytes and _check judges it, so the plain encoder gives the canonical form.
+    is_ordered, octets = _check(value)
+    if not is_ordered:
+        raise DecodeError("D5", "map keys are not in canonical order")
+    if _dumps(value, octets) != data:
+        raise DecodeError("D5", "not the canonical encoding of its value")
+    return value
+
+
+def decode_foreign(data: bytes, *, size_max: int, link: Callable[[bytes], object]) -> Value:
+    """What others have written: any well-formed CBOR of definite lengths, in which ``link`` reads the CIDs.
+
+    Neither its types nor its form are judged, so nothing of it may be hashed. Raises DecodeError (D1, D2, D4, D6), and
+    what ``link`` raises of it.
+    """
+
+    def read(value: object, _immutable: bool) -> object:
+        return link(_cid_bytes(value))
+
+    return _loads(data, size_max, {**_TAGS, _LINK_TAG: read})
+
+
+def _loads(data: bytes, size_max: int, tags: Mapping[int, Callable[[object, bool], object]]) -> Value:
     if len(data) > size_max:
         raise DecodeError("D1", f"{len(data)} bytes are over the limit of {size_max}")
     if len(data) > CBOR_ITEMS_MAX:  # fewer bytes cannot hold more items
         _check_item_count(data)
     try:
-        value = cbor2.loads(
+        return cbor2.loads(
             data,
             tag_hook=_refuse,
-            semantic_decoders=_TAGS,
+            semantic_decoders=tags,
             max_depth=CBOR_DEPTH_MAX,
             allow_indefinite=False,
             allow_duplicate_keys=False,
@@ -116,13 +145,6 @@ def decode(data: bytes, *, size_max: int) -> Value:
         if isinstance(error.__cause__, DecodeError):
             raise error.__cause__ from None
         raise DecodeError("D2", f"not well-formed CBOR: {error}") from None
-    # Decoded maps keep the order of the bytes and _check judges it, so the plain encoder gives the canonical form.
-    is_ordered, octets = _check(value)
-    if not is_ordered:
-        raise DecodeError("D5", "map keys are not in canonical order")
-    if _dumps(value, octets) != data:
-        raise DecodeError("D5", "not the canonical encoding of its value")
-    return value
 
 
 def _check_item_count(data: bytes) -> None:

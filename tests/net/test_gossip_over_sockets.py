@@ -120,6 +120,7 @@ async def test_a_validator_that_fails_is_no_verdict(
 
 
 async def test_sizes(networks: Any, until: Any) -> None:
+    """T-8.17: what is larger than a datagram is delivered, and what is too large is refused loudly at both ends."""
     async with networks(2) as (one, two):
         inbox = await two.subscribe(TOPIC, accept)
         await mesh(until, (one, two))

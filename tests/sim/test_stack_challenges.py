@@ -72,7 +72,7 @@ def asked_ms(stack: Stack, asker: str, target: PeerId) -> list[int]:
 
 
 async def test_every_role_challenges_and_honest_nodes_pass(tmp_path: Path, autojump_clock: object) -> None:
-    """K-7.3, and K-7.7: every storage node is asked for all kinds of content."""
+    """K-7.3, and K-7.7: every storage node is asked for all kinds of content. T-7.10: in the mode "network"."""
     members = specs(validators=3, storage=2, observers=1)
     async with open_stack(tmp_path, members, config=CONFIG) as stack:
         await world_with_a_poem(stack, ("s1", "s2"))

@@ -59,6 +59,7 @@ async def test_new_content_is_kept_at_as_many_nodes_as_wanted(tmp_path: Path, au
 
 
 async def test_what_a_wiped_node_kept_is_copied_and_no_more(tmp_path: Path, autojump_clock: object) -> None:
+    """T-8.13: whoever is to take a copy takes it and publishes that it has it."""
     async with open_stack(tmp_path, SWARM, config=CONFIG) as stack:
         cids = await kept_world(stack, 20)
         await trio.sleep(60)
@@ -72,6 +73,30 @@ async def test_what_a_wiped_node_kept_is_copied_and_no_more(tmp_path: Path, auto
         await trio.sleep(30)
         assert counts(stack, cids) == [TARGET] * len(cids)
         assert sum_of(stack, "storage.pulled") - pulled == len(lost)
+        for cid in lost:
+            holders = {stack.members[name].peer_id for name in copies(stack, cid)}
+            assert stack.dht.providers[cid.digest] >= holders, "the new copy is announced as well"
+
+
+async def test_t_8_13_without_the_dht_copies_are_made_all_the_same(tmp_path: Path, autojump_clock: object) -> None:
+    """T-8.13: no DHT is no error; an interval of 0 is refused, see tests/unit/test_config.py."""
+    async with open_stack(tmp_path, SWARM, config=CONFIG) as stack:
+        cids = await kept_world(stack, 10)
+        await trio.sleep(10)
+        stack.cut_off.update(stack.members)
+        lost = [cid for cid in cids if "s2" in copies(stack, cid)]
+        await stack.stop("s2")
+        assert lost
+        await stack.until(lambda: counts(stack, cids) == [TARGET] * len(cids), "repaired")
+        await trio.sleep(60)
+        assert (sum_of(stack, "replicas.failed"), sum_of(stack, "dht.provide_failed") > 0) == (0, True)
+        new = [(cid, name) for cid in lost for name in copies(stack, cid)]
+        late = [name for cid, name in new if stack.members[name].peer_id not in stack.dht.providers[cid.digest]]
+        assert len(late) == len(lost), "nobody could be told"
+        stack.cut_off.clear()
+        await stack.until(
+            lambda: all(stack.members[name].peer_id in stack.dht.providers[cid.digest] for cid, name in new), "told"
+        )
 
 
 async def test_who_leaves_content_to_others_fails_no_challenge(tmp_path: Path, autojump_clock: object) -> None:

@@ -281,6 +281,26 @@ async def test_a_commit_is_asked_of_the_next_peer_when_one_has_none(  # T-8.2, T
         assert len(asked) == 5
 
 
+async def test_t_8_8_the_commit_of_every_height_is_had_whatever_its_age(tmp_path: Path, autojump_clock: object) -> None:
+    """T-8.8: commits are content and never go cold, so there is no limit to what is hot; also after a restart."""
+    async with open_checked(tmp_path) as (stack, _checker):
+        await stack.start_all()
+        await take_lease(stack, "v1")
+        first = stack.node("v1").ledger.height
+        await until_covered(stack, first + 20)
+        kept = {height: stack.node("s1").replication.log.commit_record(height) for height in range(first, first + 20)}
+        assert None not in kept.values()
+        assert len(set(kept.values())) == 20
+        await stack.stop("s1")
+        await stack.start("s1")
+        await stack.until_height(stack.top() + 5)
+        follower = stack.node("o1").replication
+        follower.log.commit_record = lambda _height: None  # type: ignore[method-assign]  # what it has itself
+        for height, wanted in kept.items():
+            assert stack.node("s1").replication.log.commit_record(height) == wanted
+            assert (await follower.follower.fetch_commit(height)).data == wanted
+
+
 async def test_a_storage_node_fetches_all_of_a_large_file(tmp_path: Path, autojump_clock: object) -> None:
     data = bytes(range(256)) * 12_000
     async with open_checked(tmp_path) as (stack, checker):

@@ -59,7 +59,7 @@ def test_configs_are_frozen(component: str) -> None:
         (config.ConsensusConfig, "empty_block_interval_ms", -1),
         (config.ReplicasConfig, "target_replicas_per_blob", -1),
         (config.ReplicasConfig, "target_replicas_per_blob", 65),
-        (config.ReplicasConfig, "poll_interval_ms", 0),
+        (config.ReplicasConfig, "poll_interval_ms", 0),  # T-8.13
         (config.ReplicasConfig, "max_repairs_per_round", -1),
         (config.ReplicasConfig, "max_content_hash_samples_per_round", 0),
         (config.ReplicasConfig, "max_content_hash_samples_per_round", 1_025),

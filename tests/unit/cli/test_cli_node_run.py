@@ -83,6 +83,7 @@ def test_wrong_options_are_usage_errors(
 
 @pytest.mark.parametrize("role", ["storage", "observer"])
 def test_a_triad_node_without_bootstrap_is_a_usage_error(run: Callable[..., Any], swarm: Path, role: str) -> None:
+    """T-8.15: the option that is missing is named."""
     toml = swarm / role / "node.toml"
     table = tomllib.loads(toml.read_text())
     table["net"]["bootstrap"] = []

@@ -22,6 +22,7 @@ def test_normal_forms(path: str, normal: str) -> None:
      "ü" * PATH_BYTES_MAX, "\ud800"],
 )  # fmt: skip
 def test_t_2_5_what_is_no_path_is_refused(path: str) -> None:
+    """T-2.5."""
     with pytest.raises(UsageError):
         normalise(path)
 

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from agent_world.crypto.hashing import cid_of
-from agent_world.distfs.challenge import challenge_id, put, sign_challenge
+from agent_world.distfs.challenge import challenge_id, open_receipt, put, sign_challenge
 from agent_world.errors import BlobNotFound, DecodeError, ErrorCode, Refused
 from agent_world.handlers import challenge as module
 from agent_world.handlers.challenge import ChallengeHandler
@@ -18,6 +18,8 @@ from agent_world.wire import record
 from agent_world.wire.challenge import ChallengeRevealRequest, ChallengeRevealResponse
 from agent_world.wire.cid import Codec, ContentHash
 from agent_world.wire.ids import Hash32, PeerId, peer_id_of
+from agent_world.wire.limits import HEADER_BYTES_MAX
+from agent_world.wire.signed import Signed
 
 CONTENT = cid_of(BLOB, Codec.RAW)
 ASKER = peer_id_of(CHALLENGER.public_key)
@@ -60,6 +62,28 @@ class Serving:
         asked = record.to_bytes(ChallengeRevealRequest(challenge_id=challenge))
         data = await self.handler.serve_reveal(asker, asked)
         return record.from_bytes(ChallengeRevealResponse, data, size_max=2**21)
+
+
+async def test_t_7_10_a_question_is_answered_as_it_was_signed_and_by_whom_it_is_for() -> None:
+    """T-7.10: with its signature it is answered; with another target, in it or signed anew, it is refused."""
+    serving = Serving()
+    question = question_of(CONTENT, b"\1" * 16)
+    assert question.target == peer_id_of(TARGET.public_key)
+    signed = sign_challenge(put(question, 0, 0, 1_000), GENESIS, CHALLENGER)
+    aimed = put(attrs.evolve(question, target=peer_id_of(key_of("another").public_key)), 0, 0, 1_000)
+    for asked, rule in (
+        (attrs.evolve(signed, body=record.to_bytes(aimed)), "Q1"),
+        (sign_challenge(aimed, GENESIS, CHALLENGER), "Q2"),
+    ):
+        with pytest.raises(Refused) as caught:
+            await serving.handler.serve_challenge(ASKER, record.to_bytes(asked))
+        assert caught.value.rule == rule
+    assert not serving.counted["challenge.answered"]
+    answer = await serving.handler.serve_challenge(ASKER, record.to_bytes(signed))
+    receipt = open_receipt(
+        put(question, 0, 0, 1_000), record.from_bytes(Signed, answer, size_max=HEADER_BYTES_MAX), GENESIS
+    )
+    assert receipt.commitment is not None
 
 
 async def test_what_was_committed_to_is_shown_again_and_again() -> None:

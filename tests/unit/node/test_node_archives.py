@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -12,10 +14,14 @@ import pytest
 
 from agent_world.crypto.hashing import cid_of
 from agent_world.distfs.car import car_header, car_section
+from agent_world.distfs.content_stream import cid_of_stream
+from agent_world.distfs.manifest import open_manifest
+from agent_world.distfs.unixfs_dag import UnixfsDag
 from agent_world.errors import ErrorCode, Refused, StoreNotWritable, UsageError
 from agent_world.node.control import ControlApi
 from agent_world.node.node import Node
 from agent_world.node.node_routes import node_routes
+from agent_world.store.car_file import CarFile
 from agent_world.testing.faulty_disk import FaultyDisk
 from agent_world.testing.stack import open_stack, specs
 from agent_world.wire.cid import Cid, Codec
@@ -103,17 +109,77 @@ async def test_a_wrong_block_ends_the_import_and_pins_nothing(tmp_path: Path, au
         assert len(node.pinning.rows()) == 2
 
 
-async def test_over_the_control_api(tmp_path: Path, autojump_clock: object) -> None:
-    async with open_stack(tmp_path, specs(validators=1)) as stack:
+async def test_what_goes_out_for_other_tools_is_read_by_who_reads_theirs(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    """Over the control API: ``unixfs=1`` gives a UnixFS tree that reads as the file, whose content hash is the same."""
+    async with started(tmp_path) as node, over_http(node) as http:
+        content = os.urandom(BLOB_BYTES_MAX) * 3 + b"end"
+        stored = await node.large.store(parts(content))
+        response = await http.get(f"/car/{stored.cid}", params={"unixfs": "1", "local_only": "1"})
+        assert (response.status_code, response.headers["x-missing"]) == (200, "0")
+        car = CarFile(io.BytesIO(response.content), Path("a.car"))
+        car.scan(lambda _size: None)
+        assert [str(root) for root in car.roots] == [await node.unixfs.name(stored.cid)]
+        dag = UnixfsDag(car)
+        assert dag.measure(car.roots[0]).size_bytes == len(content)
+        assert cid_of_stream(dag.parts(car.roots[0])) == stored.cid
+        assert b"".join(dag.parts(car.roots[0])) == content
+        for value in ("0", ""):
+            plain = await http.get(f"/car/{stored.cid}", params={"unixfs": value, "local_only": "1"})
+            assert plain.content == await exported(node, stored.cid) != response.content
+
+
+async def test_what_is_no_file_of_several_blocks_has_no_archive_for_other_tools(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with started(tmp_path) as node, over_http(node) as http:
+        for cid in (Cid(Codec.RAW, node.blobs.put(b"one blob")), cid_of(b"\xa0")):
+            node.blobs.put(b"\xa0")
+            response = await http.get(f"/car/{cid}", params={"unixfs": "1", "local_only": "1"})
+            assert (response.status_code, response.json()["error"]["code"]) == (400, "ERR_BAD_REQUEST")
+            assert "no file of several blocks" in response.json()["error"]["message"]
+        gone = await http.get(f"/car/{cid_of(b'nowhere')}", params={"unixfs": "1", "local_only": "1"})
+        assert gone.status_code == 404
+
+
+async def test_chunks_that_are_not_here_are_counted_and_left_out_of_either_archive(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with started(tmp_path) as node, over_http(node) as http:
+        stored = await node.large.store(parts(os.urandom(BLOB_BYTES_MAX), b"end"))
+        links = open_manifest(stored.cid, node.blobs.get(stored.cid.digest)).links
+        node.blobs.delete(links[1].digest)
+        response = await http.get(f"/car/{stored.cid}", params={"unixfs": "1", "local_only": "1"})
+        assert (response.status_code, response.headers["x-missing"]) == (200, "1")
+        car = CarFile(io.BytesIO(response.content), Path("a.car"))
+        car.scan(lambda _size: None)
+        assert car.blocks == len(links)  # one less, and the root
+        with pytest.raises(UsageError, match="is not in the archive"):
+            UnixfsDag(car).measure(car.roots[0])
+
+
+@asynccontextmanager
+async def started(path: Path) -> AsyncIterator[Node]:
+    async with open_stack(path, specs(validators=1)) as stack:
         await stack.start_all()
-        node = stack.node("v1")
+        yield stack.node("v1")
+
+
+@asynccontextmanager
+async def over_http(node: Node) -> AsyncIterator[httpx.AsyncClient]:
+    app = ControlApi(None, None, node_routes(node)).app()  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://node") as http:
+        yield http
+
+
+async def test_over_the_control_api(tmp_path: Path, autojump_clock: object) -> None:
+    async with started(tmp_path) as node, over_http(node) as http:
         cid = Cid(Codec.RAW, node.blobs.put(b"content"))
-        app = ControlApi(None, None, node_routes(node)).app()  # type: ignore[arg-type]
-        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://node") as http:
-            response = await http.get(f"/car/{cid}", params={"local_only": "1"})
-            assert (response.content, response.headers["x-missing"]) == (await exported(node, cid), "0")
-            found = (await http.post("/car", params={"pin": "x"}, content=response.content)).json()
-            assert found == {"roots": [str(cid)], "blocks": 1, "missing": 0}
-            assert (await http.post("/car", content=b"no archive")).status_code == 400
-            assert (await http.get(f"/car/{cid}", params={"timeout_ms": "x"})).status_code == 400
+        response = await http.get(f"/car/{cid}", params={"local_only": "1"})
+        assert (response.content, response.headers["x-missing"]) == (await exported(node, cid), "0")
+        found = (await http.post("/car", params={"pin": "x"}, content=response.content)).json()
+        assert found == {"roots": [str(cid)], "blocks": 1, "missing": 0}
+        assert (await http.post("/car", content=b"no archive")).status_code == 400
+        assert (await http.get(f"/car/{cid}", params={"timeout_ms": "x"})).status_code == 400

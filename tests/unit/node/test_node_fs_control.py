@@ -64,6 +64,7 @@ async def test_long_lists_come_in_pages(http: httpx.AsyncClient) -> None:
 
 
 async def test_conditions_and_bad_input_have_codes(http: httpx.AsyncClient) -> None:
+    """T-2.8: a hash that is none is refused for writes and for removals."""
     await http.post("/fs/file", params={"path": "f"}, content=b"one")
     stale, digest = "11" * 32, content_hash(b"one").hex()
     refused = [
@@ -78,6 +79,7 @@ async def test_conditions_and_bad_input_have_codes(http: httpx.AsyncClient) -> N
         (await http.get("/fs/stat", params={"path": "none"}), "ERR_NOT_FOUND"),
         (await http.post("/fs/remove", json={"path": "f", "if_match": stale}), "ERR_STATE_MISMATCH"),
         (await http.post("/fs/remove", json={"path": "f", "if_match": 5}), "ERR_BAD_REQUEST"),
+        (await http.post("/fs/remove", json={"path": "f", "if_match": "../bad"}), "ERR_BAD_REQUEST"),
         (await http.post("/fs/remove", content=b"["), "ERR_BAD_REQUEST"),
         (await http.post("/fs/copy", json={"source": "none", "path": "g"}), "ERR_NOT_FOUND"),
         (await http.post("/fs/copy", json={"source": "f"}), "ERR_BAD_REQUEST"),

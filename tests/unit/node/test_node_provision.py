@@ -83,6 +83,19 @@ def test_an_ipv6_host(tmp_path: Path) -> None:
     assert "/ip6/::1/tcp/4001/" in made.nodes[0].multiaddr
 
 
+@pytest.mark.parametrize("base_port", [65_534, 65_535])
+def test_t_8_15_ports_that_run_over_are_refused_before_anything_is_written(tmp_path: Path, base_port: int) -> None:
+    """T-8.15."""
+    with pytest.raises(UsageError, match=f"3 nodes from port {base_port} on"):
+        make_swarm(tmp_path / "swarm", spec(base_port=base_port))
+    assert not (tmp_path / "swarm").exists()
+    assert (
+        make_swarm(tmp_path / "swarm", spec(base_port=65_533))
+        .nodes[-1]
+        .multiaddr.startswith("/ip4/127.0.0.1/tcp/65535/")
+    )
+
+
 @pytest.mark.parametrize("host", ["localhost", "example.org", "1.2.3", "", "1.2.3.4/24", "fe80::1%eth0"])
 @pytest.mark.parametrize("base_port", [0, 4001])
 def test_a_host_that_is_no_address_is_refused_before_anything_is_written(

@@ -1,3 +1,10 @@
+"""Settings of a node, and who may start with whom (T-8.15).
+
+Of T-8.15, roles with and without the addresses of others are here; options that are wrong, and that name what is
+missing, in tests/unit/cli; ports that run over in test_node_provision.py. There is no option to run without a node or
+to switch consensus off, so none has to be refused.
+"""
+
 from __future__ import annotations
 
 import tomllib

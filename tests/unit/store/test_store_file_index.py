@@ -1,4 +1,7 @@
-"""The file index: compare-and-set across threads and processes (T-2.2 to T-2.8), crashes, and a model."""
+"""The file index: compare-and-set across threads and processes (T-2.2, T-2.3, T-2.4, T-2.5, T-2.6, T-2.7), crashes.
+
+T-2.8, a hash that is none, is refused where hashes are read: tests/unit/wire and tests/unit/node.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +55,7 @@ def paths(index: FileIndex, prefix: str = "") -> list[str]:
 
 
 def test_t_2_2_a_file_is_written_read_and_overwritten(index: FileIndex, blobs: LocalCasStore) -> None:
+    """T-2.2: hash and size are the new ones, ``updated_at_ms`` never falls, and the old blob remains."""
     blobs.wall_ms = lambda: 50
     first = index.write_file("./a//file.txt", b"one")
     assert (first.path, first.content_hash, first.size_bytes) == ("a/file.txt", content_hash(b"one"), 3)
@@ -73,6 +77,7 @@ def test_files_of_any_size(index: FileIndex, size: int) -> None:
 
 
 def test_t_2_3_deleting_removes_the_mapping_only(index: FileIndex, blobs: LocalCasStore) -> None:
+    """T-2.3: the second delete is False, and a read is an error."""
     file = index.write_file("f", b"data")
     assert [index.delete_file("f"), index.delete_file("f")] == [True, False]
     assert index.stat_file("f") is None
@@ -82,6 +87,7 @@ def test_t_2_3_deleting_removes_the_mapping_only(index: FileIndex, blobs: LocalC
 
 
 def test_t_2_4_listing_is_sorted_by_bytes_and_by_prefix(index: FileIndex) -> None:
+    """T-2.4: and has paths in their one form."""
     names = ["b", "a/z", "a-b", "a", "ab", "a/b/c", "é", "a/\U0010ffff"]
     for name in names:
         index.write_file(name, name.encode())
@@ -89,6 +95,8 @@ def test_t_2_4_listing_is_sorted_by_bytes_and_by_prefix(index: FileIndex) -> Non
     assert paths(index, "a/") == ["a/b/c", "a/z", "a/\U0010ffff"]
     assert [file.path for file in index.list_files("a", after="a/b/c")] == ["a/z", "a/\U0010ffff", "ab"]
     assert paths(index, "c") == []
+    index.write_file("./c//file.txt", b"x")
+    assert paths(index, "c") == ["c/file.txt"]
 
 
 def test_more_files_than_a_page(index: FileIndex, blobs: LocalCasStore) -> None:
@@ -99,6 +107,7 @@ def test_more_files_than_a_page(index: FileIndex, blobs: LocalCasStore) -> None:
 
 
 def test_t_2_5_every_operation_refuses_what_is_no_path(index: FileIndex) -> None:
+    """T-2.5: write, read, delete and stat alike."""
     for path in ("", "/", "/root.txt", "..", "../a.txt", "a/../../b"):
         calls: list[Callable[[], Any]] = [
             lambda path=path: index.write_file(path, b""), lambda path=path: index.read_file(path),
@@ -112,6 +121,7 @@ def test_t_2_5_every_operation_refuses_what_is_no_path(index: FileIndex) -> None
 
 
 def test_t_2_6_a_write_on_condition(index: FileIndex, blobs: LocalCasStore) -> None:
+    """T-2.6: the right hash, a stale one, and one where nothing is; what fails stores nothing, no blob either."""
     one, two = content_hash(b"one"), content_hash(b"two")
     with pytest.raises(FileConflict) as caught:
         index.write_file_if_match("f", one, b"two")
@@ -129,9 +139,11 @@ def test_t_2_6_a_write_on_condition(index: FileIndex, blobs: LocalCasStore) -> N
 
 
 def test_t_2_7_a_delete_on_condition(index: FileIndex) -> None:
+    """T-2.7: a stale hash leaves the file, the right one removes it, and what is not there is False without one."""
     index.write_file("f", b"one")
     with pytest.raises(FileConflict):
         index.delete_file_if_match("f", content_hash(b"stale"))
+    assert index.read_file("f") == b"one"
     assert index.delete_file_if_match("f", content_hash(b"one"))
     with pytest.raises(FileConflict) as caught:
         index.delete_file_if_match("f", content_hash(b"one"))

@@ -230,3 +230,20 @@ def test_a_bool_is_not_an_integer() -> None:
     assert decode(b"\xf5") is True
     assert decode(b"\x01") == 1
     assert decode(b"\x01") is not True
+
+
+def test_foreign_links_are_read_by_whoever_asks_and_nothing_else_is_judged() -> None:
+    out_of_order = b"\xa2\x62bb\xd8\x2a\x42\x00\x07\x61a\x18\x01"
+    assert cbor.decode_foreign(out_of_order, size_max=100, link=lambda data: ("link", data)) == {
+        "bb": ("link", b"\x07"),
+        "a": 1,
+    }
+    for data, rule in (
+        (b"\xd8\x2a\x41\x07", "D6"), (b"\xd8\x2a\x07", "D6"), (SELF_DESCRIBE + b"\x01", "D4"), (b"\x9f\xff", "D2"),
+        (b"\x61", "D2"), (b"\xa2\x61a\x01\x61a\x02", "D2"), (bytes(101), "D1"),
+    ):  # fmt: skip
+        with pytest.raises(DecodeError) as caught:
+            cbor.decode_foreign(data, size_max=100, link=bytes)
+        assert caught.value.rule == rule
+    with pytest.raises(DecodeError, match="D6"):
+        cbor.decode_foreign(b"\xd8\x2a\x42\x00\x07", size_max=100, link=Cid.from_bytes)

@@ -9,7 +9,9 @@ import click
 
 from agent_world.cli.client import NodeClient, home_option
 from agent_world.cli.file_parts import opened, parts_of, read_part
+from agent_world.cli.fs_files import tell_if_any_local
 from agent_world.cli.output import json_option, show, show_rows
+from agent_world.cli.printable import say
 from agent_world.cli.unixfs_import import UnixfsImport, seekable
 from agent_world.errors import UsageError
 from agent_world.store.car_file import HEAD_BYTES_MAX, roots_at
@@ -59,11 +61,5 @@ def _show(found: dict[str, Any], *, as_json: bool) -> None:
         return
     show_rows(found["files"], _COLUMNS if found["into"] else _COLUMNS[:-1], as_json=False)
     for entry in found["left_out"]:
-        click.echo(f"left out: {entry['path']}, {entry['why']}", err=True)
-    own = [row["at"] for row in found["files"] if row["is_local"]]
-    if own:
-        click.echo(
-            f"{len(own)} files, such as {own[0]}, are this node's own: it does not hold the writer's lease"
-            " (lease acquire), so no other node gets them",
-            err=True,
-        )
+        say(f"left out: {entry['path']}, {entry['why']}", err=True)
+    tell_if_any_local([row["at"] for row in found["files"] if row["is_local"]])

@@ -122,7 +122,7 @@ def test_a_validator_goes_on_under_attack(triad: tuple[Swarm, MadeSwarm]) -> Non
         status["net"]["inbound"]["connections"],
     )
     flow = status["net"]["methods"]["/aw/rr/1.0.0/get_receipt"]
-    assert flow["received"] + sum(flow["dropped"].values()) > 500, "greed has really asked"
+    assert flow["received"] + sum(flow["dropped"].values()) > 100, "greed has really asked"
     assert status["net"]["inbound"]["connections"] < 20, "half-open connections are closed by their deadline"
     assert set(status["net"]["topics"]) <= {
         *(f"aw.hostile.{kind}" for kind in ("action", "head", "block")),

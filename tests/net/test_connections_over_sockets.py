@@ -305,7 +305,7 @@ async def test_more_connections_over_time_than_slots(networks: Any, stranger: An
         node.serve(ECHO, echo)
 
         async def come_and_go(host: Any) -> None:
-            for _ in range(32):
+            for _ in range(10):
                 connection = await host.network.dial_addr(target, library_id(node.peer_id))
                 await connection.close()
 
@@ -313,8 +313,7 @@ async def test_more_connections_over_time_than_slots(networks: Any, stranger: An
             async with trio.open_nursery() as nursery:
                 for host in (a, b, c, d, a, b, c, d):
                     nursery.start_soon(come_and_go, host)
-            assert node.counters()["connection_up"] == 256
-            await until(lambda: not node.peers())
+            await until(lambda: node.counters()["connection_up"] == 80 and not node.peers())
 
 
 async def test_plaintext_is_refused(networks: Any) -> None:

@@ -12,7 +12,7 @@ from agent_world.distfs.car import CarReader, blocks_of, car_header, car_section
 from agent_world.distfs.unixfs import PbCid
 from agent_world.errors import BlobHashMismatch, BlobNotFound, ErrorCode, Refused, UsageError
 from agent_world.node.pinning import Pinning
-from agent_world.node.storing import in_thread, storing
+from agent_world.node.storing import Aside, in_thread, storing
 from agent_world.node.tree_fetch import TreeFetcher
 from agent_world.node.unixfs_views import UnixfsViews
 from agent_world.store.blobs import LocalCasStore
@@ -30,6 +30,8 @@ class Archives:
         self._trees = trees
         self._pinning = pinning
         self._unixfs = unixfs
+        self.aside: Aside = in_thread
+        """How files are written; a simulation sets another."""
 
     async def prepare(self, cid: Cid, timeout_s: float, *, local_only: bool) -> int:
         """Have all of ``cid`` here before it is exported; how many blocks are missing, 0 unless ``local_only``.
@@ -96,7 +98,7 @@ class Archives:
         """
         reader = CarReader()
         with self._blobs.hold() as hold:
-            async with aclosing(parts), storing(self._blobs, in_thread) as batches:
+            async with aclosing(parts), storing(self._blobs, self.aside) as batches:
                 async for part in parts:
                     hold.renew()
                     for cid, data in reader.add(part):

@@ -25,6 +25,7 @@ from agent_world.store.disk_faults import (
     sqlite_fault,
 )
 from agent_world.store.reading_place import Place, has_wal, reading_place
+from agent_world.store.turns import WritingTurns
 from agent_world.wire.ids import Hash32
 from agent_world.wire.limits import MIB
 
@@ -71,6 +72,11 @@ class Database:
         self._connection = connection
         self._place = Place(path, "")
         self._depth = 0
+        try:
+            self._turns = None if read_only else WritingTurns(path.parent)
+        except HomeError:
+            connection.close()
+            raise
 
     @classmethod
     def create(cls, path: Path, schema: Schema, genesis_hash: Hash32) -> Database:
@@ -176,10 +182,14 @@ class Database:
 
         Nested, the inner one is a savepoint: it can fail alone, and becomes durable with the outermost.
         """
-        if self.read_only:
+        if self._turns is None:
             raise LocalError(f"a write to {self.path}, which is open for reading only")
         name = f"nested_{self._depth}"
-        self.execute(f"SAVEPOINT {name}" if self._depth else "BEGIN IMMEDIATE")
+        if self._depth:
+            self.execute(f"SAVEPOINT {name}")
+        else:
+            with self._turns.turn():
+                self.execute("BEGIN IMMEDIATE")
         self._depth += 1
         try:
             yield
@@ -219,6 +229,8 @@ class Database:
         """Close; further use raises LocalError. The last closer folds the write-ahead log into the file."""
         self._connection.close()
         self._place.close()
+        if self._turns is not None:
+            self._turns.close()
 
     def _undo(self, name: str) -> None:
         if not self._connection.in_transaction:

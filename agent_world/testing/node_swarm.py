@@ -248,7 +248,7 @@ class NodeSwarm(ABC):
                     validator_key=home.validator_key(),
                     clock=Clock(lambda: self.wall_ms() + self.clock_error_ms.get(member.name, 0)),
                 )
-                node.large.aside = at_once
+                node.large.aside = node.archives.aside = at_once
                 node.replication.gate.draw = Random(f"gate {self.seed} {member.name}").randrange
                 self.built(member, node)
                 async with self.open_dht(member, inner, node.discovery.records.rules) as dht:

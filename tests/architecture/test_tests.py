@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hypothesis import HealthCheck, settings
+
 MIRRORED = (
     "errors.py",
     "config.py",
@@ -97,6 +99,25 @@ def test_no_test_sleeps_real_time(everything: list[Any], clean: Callable[..., No
     clean(real_sleeps, [source for source in tests if source.name != mine])
 
 
+def time_limits(source: Any) -> list[str]:
+    """Property tests that fail when the machine is slow: the profile of tests/conftest.py has neither limit."""
+    found = []
+    for call in ast.walk(source.tree):
+        if not (isinstance(call, ast.Call) and ast.unparse(call.func) == "settings"):
+            continue
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        checks = given.get("suppress_health_check", "list(HealthCheck)")
+        if given.get("deadline", "None") != "None" or not ("too_slow" in checks or checks == "list(HealthCheck)"):
+            found.append(f"{source.name}:{call.lineno}: has a limit of real time; deadline=None, HealthCheck.too_slow")
+    return found
+
+
+def test_no_property_test_has_a_limit_of_real_time(everything: list[Any], clean: Callable[..., None]) -> None:
+    assert settings().deadline is None
+    assert HealthCheck.too_slow in settings().suppress_health_check
+    clean(time_limits, [source for source in everything if source.name.startswith("tests/")])
+
+
 def test_the_checks_can_fail(sample: Callable[..., Any]) -> None:
     assert untested(["wire/new.py"], {"wire/test_old.py"})
     assert not untested(["wire/new.py", "wire/head.py"], {"wire/test_new.py", "wire/test_wire_head.py"})
@@ -107,3 +128,6 @@ def test_the_checks_can_fail(sample: Callable[..., Any]) -> None:
     assert not real_sleeps(sample("async def test_x(autojump_clock):\n    await trio.sleep(1)\n"))
     assert not real_sleeps(sample("def test_x():\n    while not done():\n        time.sleep(0.01)\n"))
     assert not real_sleeps(sample("async def test_x():\n    await trio.sleep_forever()\n"))
+    assert time_limits(sample("@settings(deadline=200)\ndef test_x(): ...\n"))
+    assert time_limits(sample("@settings(suppress_health_check=[HealthCheck.filter_too_much])\ndef test_x(): ...\n"))
+    assert not time_limits(sample("@settings(max_examples=3)\ndef test_x(): ...\n"))

@@ -220,7 +220,7 @@ def check_text(kind: str, text: str) -> None:
 )
 @pytest.mark.parametrize("decode", [cbor.decode, *(RECORDS[name] for name in ("Hello", "GetBlocksResponse"))])
 def test_time_is_bounded(decode: Any, data: bytes) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         if decode is cbor.decode:
             decode(data, size_max=MIB)
@@ -228,16 +228,16 @@ def test_time_is_bounded(decode: Any, data: bytes) -> None:
             record.from_bytes(decode, data, size_max=MIB)
     except DecodeError:
         pass
-    assert time.perf_counter() - started < DECODE_S_MAX
+    assert time.process_time() - started < DECODE_S_MAX
 
 
 @pytest.mark.parametrize("kind", sorted(TEXTS))
 @pytest.mark.parametrize("letter", ["1", "z", "a", " ", "\n", "é", "\U0001f30d"])
 def test_time_is_bounded_for_long_texts(kind: str, letter: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(DecodeError):
         TEXTS[kind][1](letter * MIB)
-    assert time.perf_counter() - started < DECODE_S_MAX
+    assert time.process_time() - started < DECODE_S_MAX
 
 
 def test_the_invariant_sees_a_decoder_that_is_not_strict() -> None:

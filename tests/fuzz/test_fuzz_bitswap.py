@@ -90,11 +90,11 @@ def test_the_worst_messages_of_the_largest_size_take_no_longer_than_a_moment() -
         want_message([Want(b"x")] * (size // 8)),
     )
     for data in worst:
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             message = open_message(data)
         except DecodeError:
             pass
         else:
             assert len(message.wants) <= BITSWAP_WANTS_MAX
-        assert time.perf_counter() - started < DECODE_S_MAX
+        assert time.process_time() - started < DECODE_S_MAX

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final
@@ -90,6 +91,8 @@ class Target:
     multiaddr: str
     world_id: WorldId
     genesis_hash: Hash32
+    opened: Counter[str] = attrs.Factory(Counter)
+    """Bare connections that were made, by the address they came from."""
 
     @property
     def peer(self) -> PeerId:
@@ -102,7 +105,9 @@ class Target:
     async def tcp(self, source: str) -> trio.SocketStream:
         """A bare connection from an address."""
         known = parse_address(self.address)
-        return await trio.open_tcp_stream(known.host, known.port, local_address=source)
+        stream = await trio.open_tcp_stream(known.host, known.port, local_address=source)
+        self.opened[source] += 1
+        return stream
 
 
 @asynccontextmanager
@@ -147,10 +152,10 @@ async def slow_handshakes(target: Target, source: str) -> None:
 async def half_open(target: Target, source: str) -> None:
     """300 connections that say nothing."""
     async with AsyncExitStack() as streams:
-        with trio.move_on_after(12):
-            for _ in range(300):
-                with suppress(OSError):
-                    await streams.enter_async_context(await target.tcp(source))
+        for _ in range(300):
+            with suppress(OSError):
+                await streams.enter_async_context(await target.tcp(source))
+        with trio.move_on_after(6):  # longer than a handshake may take
             await trio.sleep_forever()
 
 

@@ -13,13 +13,11 @@ import trio
 from libp2p.kad_dht import utils as kad_utils
 from libp2p.network.health import ping_probe
 from libp2p.network.stream.exceptions import StreamEOF
-from libp2p.peer.peerinfo import PeerInfo
 from libp2p.pubsub import utils as pubsub_utils
 from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.rpc_queue import RpcQueue
 from libp2p.stream_muxer.yamux.yamux import HEADER_SIZE, TYPE_WINDOW_UPDATE, YAMUX_HEADER_FORMAT
-from multiaddr import Multiaddr
 
 from agent_world.config import MINIMAL, NetConfig
 from agent_world.errors import Refused
@@ -40,6 +38,7 @@ TOPIC = "aw.w.head"
 KEY = "/aw/world/w/head"
 PROBE = "/aw/probe/1.0.0"
 ELSEWHERE = {
+    "dial_without_pause": "test_a_dial_makes_no_pause",
     "bound_connection_close": "test_closing_a_connection_whose_peer_reads_nothing_takes_no_longer",
     "finish_connection_close": "test_a_close_that_is_cancelled_still_ends_the_connection",
     "free_inbound_slot": "test_more_connections_over_time_than_slots",
@@ -65,14 +64,6 @@ def test_every_repair_has_a_test() -> None:
     assert {name for name in repairs if not any(test.startswith(name) for test in here)} == set(ELSEWHERE)
     written = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     assert not [test for test in ELSEWHERE.values() if f"def {test}(" not in written]
-
-
-async def test_dial_without_pause(networks: Any) -> None:
-    async with networks(2, line=False) as (one, two):
-        target = PeerInfo(library_id(two.peer_id), [Multiaddr(two.listen_addresses()[0])])
-        started = trio.current_time()
-        await one.host.inner.connect(target)
-        assert trio.current_time() - started < 0.2
 
 
 def test_deepen_queues() -> None:

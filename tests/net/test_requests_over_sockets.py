@@ -1,5 +1,6 @@
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -133,7 +134,7 @@ async def test_the_deadline_holds_on_both_ends(networks: Any, until: Any) -> Non
         two.serve(ECHO, never)
         started = trio.current_time()
         assert (await refusal(one, two.peer_id, timeout_s=0.2)).code is ErrorCode.TIMEOUT
-        assert trio.current_time() - started < 1
+        assert trio.current_time() - started < MINIMAL.net.request_timeout_s, "its own deadline, not that of all"
         await until(lambda: two.counters().get("request_deadline") == 1)  # the server gave up too
         two.serve(ECHO, echo)
         assert await one.request(two.peer_id, ECHO, b"next") == b"next"
@@ -238,17 +239,13 @@ async def test_a_peer_that_never_answers_costs_only_the_deadline(networks: Any, 
         two.serve(ECHO, echo)
         await join(host, one)
         async with trio.open_nursery() as nursery:
-            done: list[float] = []
-
-            @nursery.start_soon
-            async def _ask() -> None:
-                assert (await refusal(one, host.peer_id, timeout_s=0.5)).code is ErrorCode.TIMEOUT
-                done.append(trio.current_time())
-
-            started = trio.current_time()
-            assert await one.request(two.peer_id, ECHO, b"x") == b"x"
-            assert trio.current_time() - started < 0.4
-        assert done[0] - started < 1.5
+            nursery.start_soon(partial(one.request, host.peer_id, ECHO, b"", timeout_s=60))
+            assert await one.request(two.peer_id, ECHO, b"x") == b"x"  # while the other is still waited for
+            assert len(nursery.child_tasks) == 1
+            nursery.cancel_scope.cancel()
+        started = trio.current_time()
+        assert (await refusal(one, host.peer_id, timeout_s=0.2)).code is ErrorCode.TIMEOUT
+        assert trio.current_time() - started < MINIMAL.net.request_timeout_s, "its own deadline, not that of all"
 
 
 BOTH = ResponseFrame(id=U64(1), payload=b"", error=None, elsewhere=True)

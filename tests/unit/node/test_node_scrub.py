@@ -80,7 +80,9 @@ async def test_a_damaged_file_is_put_aside_and_comes_back(
 
 
 @given(place=st.integers(0, len(LARGE) - 1), flip=st.integers(1, 255), cut=st.booleans())
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 def test_any_flip_or_cut_of_a_file_is_found(chain: LedgerChain, place: int, flip: int, cut: bool) -> None:
     content = chain.blobs.put(LARGE)
     changed = LARGE[:place] if cut else LARGE[:place] + bytes([LARGE[place] ^ flip]) + LARGE[place + 1 :]

@@ -248,7 +248,9 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 
 @given(steps=st.lists(st.tuples(st.sampled_from(["put", "delete", "damage", "get"]), st.integers(0, 5)), max_size=30))
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 def test_bytes_of_a_hash_always_hash_to_it(shared_home: Home, steps: list[tuple[str, int]]) -> None:  # I-1
     store = LocalCasStore(shared_home, StorageConfig(inline_bytes_max=30))
     contents = [bytes([65 + number]) * (10 * number + 10) for number in range(6)]

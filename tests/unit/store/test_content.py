@@ -158,7 +158,9 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS)
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 def test_counts_are_those_of_the_rows(home: Home, steps: list[tuple[str, int]]) -> None:
     table = ContentTable(home, CONFIG)
     home.database.execute("DELETE FROM content")

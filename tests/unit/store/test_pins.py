@@ -64,7 +64,7 @@ def test_a_damaged_row_is_named(home: Home, table: PinTable) -> None:
 
 
 @given(st.text(min_size=1, max_size=64))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 def test_any_name_is_kept_as_it_is_or_refused(home: Home, name: str) -> None:
     table = PinTable(home)
     try:

@@ -233,7 +233,9 @@ ACTS = st.lists(
 
 
 @given(acts=ACTS, crash_at=st.sampled_from(GUARD_STEPS))
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 def test_no_two_bodies_are_ever_signed_for_one_vote(home: Home, acts: list[tuple[str, object]], crash_at: str) -> None:
     """Whatever is asked, whenever the process dies, and whichever single file is lost or set back."""
     for path in home.files.path.glob("guard*"):

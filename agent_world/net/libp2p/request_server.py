@@ -13,7 +13,8 @@ from agent_world.errors import DecodeError
 from agent_world.net.answering import ANSWER_TIME_MAX_S, Answering
 from agent_world.net.counters import Counters
 from agent_world.net.libp2p.host import Host, our_id
-from agent_world.net.libp2p.requests import BODY_PROTOCOL, KEPT_PROTOCOL, write_batches
+from agent_world.net.libp2p.large_answers import BODY_PROTOCOL
+from agent_world.net.libp2p.requests import KEPT_PROTOCOL, write_batches
 from agent_world.net.libp2p.single_request import SingleRequests
 from agent_world.net.libp2p.streams import FrameBroken, FrameReader, StreamLost, end_stream, framed, write_bytes
 from agent_world.net.reputation import Offence
@@ -113,7 +114,7 @@ class RequestServer:
                 await write_bytes(stream, framed(record.to_bytes(response)))
             return True
 
-        await self._single.serve(stream, answer)
+        await self._single.serve(stream, answer, again=True)
 
 
 @attrs.frozen(slots=True)

@@ -82,6 +82,8 @@ class FrameReader:
             self._at = min(left, len(self._data))
             left -= self._at
             pieces.append(self._data if self._at == len(self._data) else memoryview(self._data)[: self._at])
+        if self._at == len(self._data):
+            self._data, self._at = b"", 0  # a stream that waits for its next frame keeps nothing of the last
         return b"".join(pieces)
 
     async def _length(self, size_max: int) -> int:

@@ -16,7 +16,7 @@ from agent_world.distfs.challenge import (
     challenge_id,
     check_proof,
     check_receipt,
-    find_proof,
+    find_range,
     open_receipt,
     open_reveal,
     put,
@@ -180,7 +180,7 @@ class ChallengeRound:
         """The same range of a copy held here; none if there is no sound one: then the target must reveal."""
         if self._proof is None:
             try:
-                self._proof = find_proof(self.question, self._own, layout=self._rules.layout)
+                self._proof = find_range(self.question, self._own, layout=self._rules.layout)
             except (BlobNotFound, BlobHashMismatch, OSError, Failed):
                 return None
         return self._proof

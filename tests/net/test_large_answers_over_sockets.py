@@ -76,6 +76,18 @@ async def test_a_stream_that_the_other_end_has_closed_costs_nobody_an_answer(
         assert "request_body_lost" not in two.counters()
 
 
+async def test_a_stream_that_was_lost_while_it_waited_costs_nobody_an_answer(networks: Any) -> None:
+    async with networks(2) as (one, two):
+        two.serve(SIZED, sized)
+        await ask(one, two.peer_id)
+        for connection in one.host.connections(two.peer_id):
+            for stream in connection.get_streams():
+                if stream.get_protocol() == BODY_PROTOCOL:
+                    await stream.reset()
+        await ask(one, two.peer_id)
+        assert one.counters()["request_body_stream_gone"] == 1
+
+
 async def test_a_stream_on_which_a_question_timed_out_is_not_used_again(networks: Any) -> None:
     async with networks(2) as (one, two):
         two.serve(SIZED, sized)

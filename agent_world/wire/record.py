@@ -174,6 +174,11 @@ def to_bytes(record: object) -> bytes:
     return cbor.encode(unstructure(record))
 
 
+def to_pieces(record: object) -> list[bytes]:
+    """Canonical bytes of a record with large byte strings, in pieces that nobody has copied yet."""
+    return cbor.encode_pieces(unstructure(record))
+
+
 def from_bytes(kind: type[R], data: bytes, *, size_max: int) -> R:
     """Strict inverse of ``to_bytes``; raises DecodeError, whatever the bytes are."""
     if len(data) <= size_max and type(data) is bytes:

@@ -111,7 +111,7 @@ class RequestServer:
         async def answer(peer: PeerId, request: RequestFrame) -> bool:
             response = await self._answering.answer(peer, request)
             with trio.fail_after(BODY_ANSWER_MAX_S):
-                await write_bytes(stream, framed(record.to_bytes(response)))
+                await write_bytes(stream, framed(*record.to_pieces(response)))
             return True
 
         await self._single.serve(stream, answer, again=True)

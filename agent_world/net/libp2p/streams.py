@@ -115,16 +115,22 @@ class FrameReader:
         return bool(self._data)
 
 
-def framed(body: bytes) -> bytes:
-    """Length and body as they travel."""
-    return _length_varint(len(body)) + body
+def framed(*pieces: bytes) -> bytes:
+    """Length and body as they travel; the body in pieces, which are copied once."""
+    if len(pieces) == 1:
+        return _length_varint(len(pieces[0])) + pieces[0]
+    return b"".join((_length_varint(sum(map(len, pieces))), *pieces))
 
 
 async def write_bytes(stream: Any, data: bytes) -> None:
     """Write all; raises StreamLost. After a cancellation the stream is of no use and must be reset."""
     try:
-        for start in range(0, len(data), WRITE_BYTES):
-            await stream.write(data[start : start + WRITE_BYTES])
+        if len(data) <= WRITE_BYTES:
+            await stream.write(data)
+            return
+        with memoryview(data) as whole:
+            for start in range(0, len(data), WRITE_BYTES):
+                await stream.write(whole[start : start + WRITE_BYTES])
     except LOST as error:
         raise StreamLost(str(error) or type(error).__name__) from None
 

@@ -20,6 +20,8 @@ from typing import Any
 import click
 import trio
 
+from agent_world.cli.allocator import keep_freed_memory
+from agent_world.cli.collector import relax_collector, spare_what_stays
 from agent_world.crypto.hashing import hash32
 from agent_world.crypto.keys import KeyPair
 from agent_world.distfs.challenge import Get
@@ -125,6 +127,7 @@ async def measure(there: dict[str, str], own: Get, rounds: int, seconds: float) 
         }
         for operation in contenders.values():
             await operation()
+        spare_what_stays()
         runs: dict[str, list[Latencies]] = {}
         for _ in range(rounds):
             for in_flight in (1, IN_FLIGHT):
@@ -160,6 +163,8 @@ def ratios(runs: dict[str, list[Latencies]]) -> dict[str, float]:
 
 def run(size_mib: int, rounds: int, seconds: float) -> dict[str, Any]:
     """The row."""
+    relax_collector()  # as the process of a node does; the target too
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory)
         Home.create(

@@ -17,6 +17,7 @@ from agent_world.net.counters import Counters
 from agent_world.net.libp2p.host import Host
 from agent_world.net.libp2p.large_answers import LargeAnswers, decode_response, left_ms
 from agent_world.net.libp2p.streams import FrameBroken, FrameReader, StreamLost, end_stream, framed, write_bytes
+from agent_world.net.libp2p.turns import Turns
 from agent_world.net.rates import class_of
 from agent_world.net.reputation import Offence
 from agent_world.wire import record
@@ -134,10 +135,12 @@ class _Line:
             line_scope.cancel()
 
     async def _read(self, stream: Any) -> None:
-        reader = FrameReader(stream)
+        reader, turns = FrameReader(stream), Turns()
         try:
             while (data := await reader.next(RPC_FRAME_BYTES_MAX)) is not None:
                 self._take(decode_response(data, RPC_FRAME_BYTES_MAX))
+                if reader.has_more:
+                    await turns.give()
         except StreamLost as error:
             log.debug("the request stream to %s: %s", self.peer, error)
         except (FrameBroken, DecodeError) as error:

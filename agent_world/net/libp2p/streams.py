@@ -42,6 +42,11 @@ class FrameReader:
         """What was read last; ``_at`` bytes of it are taken."""
         self._at = 0
 
+    @property
+    def has_more(self) -> bool:
+        """Whether something of the next frame is here already."""
+        return self._at < len(self._data)
+
     async def next(self, size_max: int) -> bytes | None:
         """The next frame, or None at a clean end; raises StreamLost and FrameBroken."""
         if self._at == len(self._data) and not await self._refill():

@@ -172,7 +172,7 @@ class Challenger:
         made = self._make(target, content, random)
         if made is None:
             raise Refused(
-                ErrorCode.NOT_AVAILABLE, "no committed content is old enough to ask for; name some with --content"
+                ErrorCode.NOT_AVAILABLE, "there is no committed content to ask it for; name some with --content"
             )
         results: list[tuple[ChallengeRound, Outcome]] = []
         await self._carry_out(made, results)

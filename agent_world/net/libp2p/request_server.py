@@ -79,6 +79,8 @@ class RequestServer:
                 nursery.start_soon(self._answer, _Asked(peer, request, active, answers, nursery.cancel_scope))
                 if reader.has_more:
                     await turns.give()
+                else:
+                    turns.rest()
         except StreamLost as error:
             log.debug("the request stream of %s: %s", peer, error)
             return False

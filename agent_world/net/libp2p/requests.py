@@ -141,6 +141,8 @@ class _Line:
                 self._take(decode_response(data, RPC_FRAME_BYTES_MAX))
                 if reader.has_more:
                     await turns.give()
+                else:
+                    turns.rest()
         except StreamLost as error:
             log.debug("the request stream to %s: %s", self.peer, error)
         except (FrameBroken, DecodeError) as error:

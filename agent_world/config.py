@@ -239,7 +239,7 @@ class ChallengeConfig:
     interval_ms: int = 60_000
     """Pause between two rounds; 0 makes none by itself."""
     settle_ms: int = 600_000
-    """Content of younger blocks is not asked for: a storage node may be about to fetch it."""
+    """Content of objects of younger blocks is not asked for: a storage node may be about to fetch it."""
     contained_attempts_max: int = 8
     """A question that a live node does not answer in time is put so often before it counts as failed."""
     max_sample_bytes: int = 65_536

@@ -17,6 +17,8 @@ from random import Random
 import attrs
 import trio
 
+from agent_world.cli.allocator import keep_freed_memory
+from agent_world.cli.collector import relax_collector, spare_what_stays
 from agent_world.config import MAINNET, NetConfig
 from agent_world.crypto.hashing import hash32
 from agent_world.crypto.keys import KeyPair
@@ -85,10 +87,13 @@ async def main(path: Path, size_mib: int) -> None:
             network.serve("echo", echo)
             network.serve(rpc.CHALLENGE, handler.serve_challenge)
             network.serve(rpc.CHALLENGE_REVEAL, handler.serve_reveal)
+            spare_what_stays()
             line = {"peer": network.peer_id, "address": network.listen_addresses()[0], "content": str(content)}
             print(json.dumps(line), flush=True)
             await trio.lowlevel.wait_readable(sys.stdin.fileno())
 
 
 if __name__ == "__main__":
+    relax_collector()  # as the process of a node does
+    keep_freed_memory()
     trio.run(main, Path(sys.argv[1]), int(sys.argv[2]))

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import trio
 
+from agent_world.cli.allocator import keep_freed_memory
 from agent_world.cli.challenge_options import challenge_options
 from agent_world.cli.collector import relax_collector, spare_what_stays
 from agent_world.cli.node_options import apply_options, set_up_logging
@@ -43,6 +44,7 @@ def command(home: Path, print_config: bool, log_json: bool, verbose: bool, **opt
     if options["topology"] == Topology.TRIAD_DISTRIBUTED.value and options["role"] is None:
         raise click.UsageError("--topology triad_distributed needs --role sequencer, storage or observer")
     relax_collector()
+    keep_freed_memory()
     # Here and not above: only a command that starts a node pays for importing libp2p (D11).
     from agent_world.node.runner import load_home, run_nodes
 

@@ -7,8 +7,9 @@ range of this content within the deadline. It does not prove that the copy is th
 from __future__ import annotations
 
 import functools
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final
 
 import attrs
 from blake3 import blake3
@@ -16,7 +17,16 @@ from blake3 import blake3
 from agent_world.crypto.hashing import content_hash, hash32
 from agent_world.crypto.keys import KeyPair
 from agent_world.crypto.signing import Domain, is_valid, sign
-from agent_world.distfs.manifest import STANDARD, Layout, children, open_manifest, open_node, root_span
+from agent_world.distfs.manifest import (
+    STANDARD,
+    Layout,
+    Span,
+    children,
+    may_be_manifest,
+    open_manifest,
+    open_node,
+    root_span,
+)
 from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError
 from agent_world.wire import record
 from agent_world.wire.blob import FileManifest
@@ -28,17 +38,16 @@ from agent_world.wire.challenge import (
     SampleSource,
     StorageChallenge,
 )
-from agent_world.wire.cid import Cid, Codec, ContentHash
+from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.ids import U16, U32, U64, Hash32, TimeMs, node_key_of
 from agent_world.wire.limits import BLOB_BYTES_MAX, HEADER_BYTES_MAX
 from agent_world.wire.signed import Signed
 
 Get = Callable[[ContentHash], bytes]
 """Verified bytes of a blob; raises BlobNotFound, BlobHashMismatch or OSError."""
-# A node of 1,024 links takes 5 ms to decode, and the nodes of a file are the same in every challenge: equal bytes are
-# decoded once. 16 nodes of each kind are kept, of 1 MiB at the most with what was decoded.
-_open_top = functools.lru_cache(maxsize=16)(open_manifest)
-_open_below = functools.lru_cache(maxsize=16)(open_node)
+NODES_KEPT_MAX: Final = 32
+"""Decoded nodes of files, of 1 MiB at the most with all their links; the one used longest ago goes. The nodes of a file
+are the same in every challenge of it, and one of 1,024 links takes a millisecond to decode."""
 _KEY_CONTEXT: Final = "agent-world storage challenge 1 answer key"
 _RANGE_CONTEXT: Final = "agent-world storage challenge 1 range"
 
@@ -71,39 +80,103 @@ class Proof:
     leaf: bytes
 
 
+@attrs.frozen(slots=True)
+class _Derived:
+    """What follows from a question alone."""
+
+    id: Hash32
+    position: int
+    """Two numbers below 2^128, from the committed block's hash, both ids, the content and the nonce."""
+    start: int
+    key: bytes
+    """Of the commitment: from the whole question, so that no answer serves twice."""
+
+
 @functools.lru_cache(maxsize=256)
-def _encoded(question: ChallengeQuestion) -> bytes:
-    """Id, range and key of one question all begin with its bytes."""
-    return record.to_bytes(question)
+def _derived(question: ChallengeQuestion) -> _Derived:
+    encoded = record.to_bytes(question)
+    draws = blake3(encoded, derive_key_context=_RANGE_CONTEXT).digest()
+    return _Derived(
+        hash32(encoded),
+        int.from_bytes(draws[:16], "little"),
+        int.from_bytes(draws[16:], "little"),
+        blake3(encoded, derive_key_context=_KEY_CONTEXT).digest(),
+    )
 
 
 def challenge_id(question: ChallengeQuestion) -> Hash32:
     """BLAKE3 of the encoded question."""
-    return hash32(_encoded(question))
+    return _derived(question).id
 
 
 def commitment_of(question: ChallengeQuestion, sample: bytes) -> Hash32:
     """Keyed BLAKE3 over nonce and range; the key is derived from the whole question, so no answer serves twice."""
-    key = blake3(_encoded(question), derive_key_context=_KEY_CONTEXT).digest()
-    return Hash32(blake3(question.nonce + sample, key=key).digest())
-
-
-def _draws(question: ChallengeQuestion) -> tuple[int, int]:
-    """Two numbers below 2^128, from the committed block's hash, both ids, the content and the nonce."""
-    digest = blake3(_encoded(question), derive_key_context=_RANGE_CONTEXT).digest()
-    return int.from_bytes(digest[:16], "little"), int.from_bytes(digest[16:], "little")
+    return Hash32(blake3(question.nonce, key=_derived(question).key).update(sample).digest())
 
 
 def drawn_position(question: ChallengeQuestion, size_bytes: int) -> int:
     """The byte whose chunk is asked for: every byte of the content is as likely; 0 for empty content."""
-    return _draws(question)[0] % size_bytes if size_bytes else 0
+    return _derived(question).position % size_bytes if size_bytes else 0
 
 
 def drawn_place(question: ChallengeQuestion, size_bytes: int, leaf_offset: int, leaf_bytes: int) -> Place:
     """The range inside a chunk (or blob) of ``leaf_bytes`` that begins at ``leaf_offset`` of the content."""
     sample = min(leaf_bytes, question.max_sample_bytes)
-    start = _draws(question)[1] % (leaf_bytes - sample + 1)
+    start = _derived(question).start % (leaf_bytes - sample + 1)
     return Place(size_bytes, leaf_offset + start, sample)
+
+
+class _Nodes:
+    """The nodes of files on the way to a range; ``path`` has their bytes, as far as they were read."""
+
+    _kept: ClassVar[OrderedDict[object, FileManifest]] = OrderedDict()
+    """By link and place: equal links are equal bytes, so what was decoded once is right for ever."""
+
+    def __init__(self, get: Get, layout: Layout, *, read_again: bool) -> None:
+        self._get = get
+        self._layout = layout
+        self._read_again = read_again
+        self.path: list[bytes] = []
+
+    def top(self, cid: Cid) -> FileManifest | bytes:
+        """The topmost node of a file, or the bytes of what is none."""
+        key = (cid, self._layout)
+        if (known := self._known(key)) is not None and not self._read_again:
+            return known
+        data = self._get(cid.digest)
+        if known is None:
+            if not may_be_manifest(cid, data):
+                return data
+            try:
+                known = open_manifest(cid, data, layout=self._layout)
+            except DecodeError:
+                return data
+            self._keep(key, known)
+        self.path.append(data)
+        return known
+
+    def below(self, span: Span) -> FileManifest:
+        """A further node; raises DecodeError."""
+        key = (span, self._layout)
+        if (known := self._known(key)) is not None and not self._read_again:
+            return known
+        data = self._get(span.cid.digest)
+        if known is None:
+            known = open_node(span, data, layout=self._layout)
+            self._keep(key, known)
+        self.path.append(data)
+        return known
+
+    def _known(self, key: object) -> FileManifest | None:
+        known = self._kept.get(key)
+        if known is not None:
+            self._kept.move_to_end(key)
+        return known
+
+    def _keep(self, key: object, node: FileManifest) -> None:
+        self._kept[key] = node
+        if len(self._kept) > NODES_KEPT_MAX:
+            self._kept.popitem(last=False)
 
 
 def find_proof(question: ChallengeQuestion, get: Get, *, layout: Layout = STANDARD) -> Proof:
@@ -111,35 +184,35 @@ def find_proof(question: ChallengeQuestion, get: Get, *, layout: Layout = STANDA
 
     Raises what ``get`` raises; Failed for stored bytes that are no tree of the content's size.
     """
-    top = get(question.content.digest)
-    manifest = _manifest(question.content, top, layout)
-    if manifest is None:
+    return _found(question, _Nodes(get, layout, read_again=True), get, layout)
+
+
+def find_range(question: ChallengeQuestion, get: Get, *, layout: Layout = STANDARD) -> Proof:
+    """As ``find_proof``, but nodes that were opened before are not read again, and the path need not be whole.
+
+    For who judges by a copy of its own: who has to show that it holds the content reads all that leads to the range.
+    """
+    return _found(question, _Nodes(get, layout, read_again=False), get, layout)
+
+
+def _found(question: ChallengeQuestion, nodes: _Nodes, get: Get, layout: Layout) -> Proof:
+    top = nodes.top(question.content)
+    if isinstance(top, bytes):
         return _proof(question, len(top), 0, (), top)
-    path = [top]
+    manifest = top
     try:
         span = root_span(question.content, manifest, layout=layout)
         size, at = manifest.size_bytes, drawn_position(question, manifest.size_bytes)
         while span.depth and size:
             (span,) = children(span, manifest, at, at + 1, layout=layout)
             if span.depth:
-                path.append(get(span.cid.digest))
-                manifest = _open_below(span, path[-1], layout=layout)
+                manifest = nodes.below(span)
         leaf = get(span.cid.digest) if size else b""
     except DecodeError as error:
         raise Failed(FailureReason.HASH_MISMATCH, str(error)) from None
     if size and len(leaf) != span.size_bytes:  # its hash is right: whoever made this CID made no file
         raise Failed(FailureReason.HASH_MISMATCH, f"a chunk of {len(leaf)} bytes where {span.size_bytes} belong")
-    return _proof(question, size, span.offset, tuple(path), leaf)
-
-
-def _manifest(cid: Cid, data: bytes, layout: Layout) -> FileManifest | None:
-    """The topmost node if the content is a file, None for a blob."""
-    if cid.codec is Codec.RAW:
-        return None
-    try:
-        return _open_top(cid, data, layout=layout)
-    except DecodeError:
-        return None
+    return _proof(question, size, span.offset, tuple(nodes.path), leaf)
 
 
 def _proof(question: ChallengeQuestion, size: int, leaf_offset: int, path: tuple[bytes, ...], leaf: bytes) -> Proof:

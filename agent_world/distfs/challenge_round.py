@@ -16,7 +16,7 @@ from agent_world.distfs.challenge import (
     challenge_id,
     check_proof,
     check_receipt,
-    find_proof,
+    find_range,
     open_receipt,
     open_reveal,
     put,
@@ -126,6 +126,10 @@ class ChallengeRound:
         self.receipt = None
         return AskCommitment(record.to_bytes(sign_challenge(self._given, self._rules.genesis_hash, key)))
 
+    def read_own_copy(self) -> None:
+        """Do now, while the answer is on its way, what ``answered`` would do. Nothing that is sent depends on it."""
+        self._own_proof()
+
     def answered(self, peer: PeerId, data: bytes) -> Effect:
         """What ``peer`` answered to the challenge."""
         if peer != self.target:
@@ -180,7 +184,7 @@ class ChallengeRound:
         """The same range of a copy held here; none if there is no sound one: then the target must reveal."""
         if self._proof is None:
             try:
-                self._proof = find_proof(self.question, self._own, layout=self._rules.layout)
+                self._proof = find_range(self.question, self._own, layout=self._rules.layout)
             except (BlobNotFound, BlobHashMismatch, OSError, Failed):
                 return None
         return self._proof

@@ -156,6 +156,11 @@ def check_chunk(span: Span, data: bytes) -> bytes:
     return data
 
 
+def may_be_manifest(cid: Cid, data: bytes) -> bool:
+    """False for what is none at first sight, before anything is decoded."""
+    return cid.codec is Codec.DAG_CBOR and data.startswith(_START)
+
+
 def manifest_size(cid: Cid, data: bytes) -> int | None:
     """The file's size if ``data`` is a file manifest, None for any other content. ``data`` hashes to ``cid``."""
     manifest = manifest_in(cid, data)
@@ -164,7 +169,7 @@ def manifest_size(cid: Cid, data: bytes) -> int | None:
 
 def manifest_in(cid: Cid, data: bytes, *, layout: Layout = STANDARD) -> FileManifest | None:
     """The topmost node if ``data``, which hashes to ``cid``, is a file manifest; None for any other content."""
-    if cid.codec is not Codec.DAG_CBOR or not data.startswith(_START):
+    if not may_be_manifest(cid, data):
         return None
     try:
         return open_manifest(cid, data, layout=layout)

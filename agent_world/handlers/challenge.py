@@ -72,6 +72,8 @@ class ChallengeHandler:
         self._layout = layout
         self._seen: OrderedDict[tuple[Hash32, int], None] = OrderedDict()
         self._open: OrderedDict[tuple[PeerId, Hash32], ChallengeQuestion] = OrderedDict()
+        self._of_peer: dict[PeerId, OrderedDict[Hash32, None]] = {}
+        """The keys of ``_open`` again, by peer; oldest first, like all of these."""
         self.count: Callable[[str], None] = lambda _name: None
         """Told the name of everything that is answered, refused or forgotten."""
 
@@ -126,16 +128,25 @@ class ChallengeHandler:
         return challenge
 
     def _remember(self, peer: PeerId, question: ChallengeQuestion) -> None:
-        key = (peer, challenge_id(question))
-        self._open[key] = question
-        self._open.move_to_end(key)
-        of_peer = [each for each in self._open if each[0] == peer] if len(self._open) > OPEN_PER_PEER_MAX else []
-        surplus = of_peer[:1] if len(of_peer) > OPEN_PER_PEER_MAX else []
-        if not surplus and len(self._open) > OPEN_MAX:
-            surplus = [next(iter(self._open))]
-        for each in surplus:
-            del self._open[each]
-            self.count("challenge.open_forgotten")
+        name = challenge_id(question)
+        self._forget(peer, name)
+        self._open[peer, name] = question
+        mine = self._of_peer.setdefault(peer, OrderedDict())
+        mine[name] = None
+        if len(mine) > OPEN_PER_PEER_MAX:
+            surplus = (peer, next(iter(mine)))
+        elif len(self._open) > OPEN_MAX:
+            surplus = next(iter(self._open))
+        else:
+            return
+        self._forget(*surplus)
+        self.count("challenge.open_forgotten")
+
+    def _forget(self, peer: PeerId, name: Hash32) -> None:
+        if self._open.pop((peer, name), None) is not None:
+            del self._of_peer[peer][name]
+            if not self._of_peer[peer]:
+                del self._of_peer[peer]
 
 
 def check_challenge(

@@ -17,7 +17,7 @@ from agent_world.wire.hello import Hello
 from agent_world.wire.ids import Hash32, PeerId, WorldId
 
 HEIGHTS_TRIED: Final = 8
-"""Draws of a height until one has content that may be asked for."""
+"""Draws of a height until one is of a block that is still here."""
 
 
 class ContentDraw:
@@ -72,7 +72,7 @@ class ContentDraw:
         return self._blobs.get(content)
 
     def content(self, target: PeerId, hello: Hello | None, random: Random) -> tuple[Cid, bool] | None:
-        """Content of a block that is old enough and that the target says it keeps; None if no draw gave any.
+        """Content of a block that the target says it keeps, of objects once it is old enough; None if no draw gave any.
 
         With it whether it is part of the chain, which every storage node has to keep.
         """
@@ -82,12 +82,14 @@ class ContentDraw:
         for _ in range(HEIGHTS_TRIED if low <= high else 0):
             height = random.randint(low, high)
             stored = self._ledger.stored(height)
-            if stored is None or stored.header.timestamp_ms > self._clock.wall_ms() - self._settle_ms:
+            if stored is None:
                 continue
             header = stored.header
             # Not the state root: old states may be given up while their blocks are kept.
             chain = [header.action_root, header.receipts_root, header.journal_ref]
-            chosen = random.choice([*chain, *self._objects(height)])
+            # Who says that it has the block has stored these with it; what objects name is fetched after that.
+            is_settled = header.timestamp_ms <= self._clock.wall_ms() - self._settle_ms
+            chosen = random.choice([*chain, *(self._objects(height) if is_settled else ())])
             return chosen, chosen in chain
         return None
 

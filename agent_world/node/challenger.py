@@ -26,6 +26,7 @@ from agent_world.distfs.challenge_round import AskReveal, ChallengeRound, Effect
 from agent_world.distfs.challenge_stats import NodeStorageChallengeStats, proof_semantics, statistics
 from agent_world.errors import ErrorCode, Refused
 from agent_world.net.interface import DistributedNetwork
+from agent_world.node.challenge_asking import ask_commitment
 from agent_world.node.challenge_draw import ContentDraw
 from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
@@ -171,7 +172,7 @@ class Challenger:
         made = self._make(target, content, random)
         if made is None:
             raise Refused(
-                ErrorCode.NOT_AVAILABLE, "no committed content is old enough to ask for; name some with --content"
+                ErrorCode.NOT_AVAILABLE, "there is no committed content to ask it for; name some with --content"
             )
         results: list[tuple[ChallengeRound, Outcome]] = []
         await self._carry_out(made, results)
@@ -241,7 +242,10 @@ class Challenger:
             assert effect is not None, "a stream has one peer at its end"
             try:
                 left_s = max(0.001, timeout_s - (parts.clock.now_ms() - started_ms) / 1000)
-                data = await parts.network.request(made.target, method, effect.payload, timeout_s=left_s)
+                if method == rpc.CHALLENGE:
+                    data = await ask_commitment(parts.network, made, effect.payload, left_s)
+                else:
+                    data = await parts.network.request(made.target, method, effect.payload, timeout_s=left_s)
             except Refused as error:
                 effect = self._no_answer(made, error)
                 continue

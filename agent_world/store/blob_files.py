@@ -96,14 +96,13 @@ class BlobFiles:
     def read(self, content_hash: ContentHash) -> bytes | None:
         """The file's bytes as they are (not verified), at most one byte above the limit; None if there is no file."""
         try:
-            # Unbuffered and by its size: a buffer of the largest blob for every chunk costs ten times the reading.
-            with self._reading(content_hash), self.path(content_hash).open("rb", buffering=0) as file:
-                if os.fstat(file.fileno()).st_size > BLOB_BYTES_MAX:
-                    data = file.read(BLOB_BYTES_MAX + 1)
-                else:
-                    data = file.readall()
+            name = content_hash.hex()
+            data = _read_file(self._name(content_hash))
         except FileNotFoundError:
             return None
+        except OSError:
+            with self._reading(content_hash):
+                raise
         self._faults.worked(_PLACE, Doing.READ)
         return data
 
@@ -203,3 +202,20 @@ def _write_beside(name: str, data: bytes) -> Path:
     except FileNotFoundError:
         directory.mkdir(exist_ok=True)
         return write_temporary(directory, data, sync=False)
+
+
+def _read_file(path: str) -> bytes:
+    """Unbuffered and by its size, at most one byte above the limit; raises OSError.
+
+    A buffer of the largest blob for every chunk costs ten times the reading, and a file object with its path as much as
+    the reading.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        left = min(os.fstat(file).st_size, BLOB_BYTES_MAX + 1)
+        data = os.read(file, left)
+        while len(data) < left and (more := os.read(file, left - len(data))):
+            data += more
+    finally:
+        os.close(file)
+    return data

@@ -86,23 +86,32 @@ class FaultyDisk:
     @contextmanager
     def active(self) -> Iterator[FaultyDisk]:
         """Operations of this process go through here."""
-        real_open, real_fdopen, real_io = os.open, os.fdopen, io.open
+        real_open, real_fdopen, real_io, real_read = os.open, os.fdopen, io.open, os.read
+
+        def check_read(path: object) -> None:
+            if self._reads and str(path).startswith(self._folder):
+                raise OSError(self._number, os.strerror(self._number), str(path))
 
         def opened(path: Any, flags: int, *rest: Any, **more: Any) -> int:
             if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
                 self._check(path)
             return real_open(path, flags, *rest, **more)
 
+        def read(descriptor: int, size: int) -> bytes:
+            check_read(os.readlink(f"/proc/self/fd/{descriptor}"))
+            return real_read(descriptor, size)
+
         def with_file(descriptor: int, *rest: Any, **more: Any) -> Any:
             return _File(real_fdopen(descriptor, *rest, **more), lambda: self._check_descriptor(descriptor))
 
         def with_io(path: Any, mode: str = "r", *rest: Any, **more: Any) -> Any:
-            if self._reads and mode.startswith("r") and str(path).startswith(self._folder):
-                raise OSError(self._number, os.strerror(self._number), str(path))
+            if mode.startswith("r"):
+                check_read(path)
             return real_io(path, mode, *rest, **more)
 
         with (
             patch("os.open", opened),
+            patch("os.read", read),
             patch("os.fdopen", with_file),
             patch("io.open", with_io),
             patch("os.fsync", self._before(os.fsync, descriptor=True)),

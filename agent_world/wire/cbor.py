@@ -97,6 +97,19 @@ def encode(value: Value) -> bytes:
         raise LocalError("cannot encode: text with a lone surrogate") from None
 
 
+def encode_pieces(value: Value) -> list[bytes]:
+    """What ``encode`` gives; with much in large byte strings in pieces, so that whoever joins them copies once."""
+    try:
+        is_ordered, octets = _check(value)
+    except DecodeError as error:
+        raise LocalError(f"cannot encode: {error.detail}") from None
+    if not is_ordered or octets <= _MANY_LARGE_BYTES:
+        return [encode(value)]
+    pieces: list[bytes] = []
+    _append(value, pieces)
+    return pieces
+
+
 def decode(data: bytes, *, size_max: int) -> Value:
     """The value of strictly canonical bytes, at most ``size_max`` of them.
 

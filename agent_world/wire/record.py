@@ -24,6 +24,7 @@ from agent_world.wire.cid import Cid
 from agent_world.wire.field_types import INTEGERS, OCTETS, TEXTS
 from agent_world.wire.field_types import V1 as V1  # the one place where record classes get it from
 from agent_world.wire.flat_reader import canonical_order, reader_of, without_none
+from agent_world.wire.flat_writer import writer_of
 
 R = TypeVar("R")
 
@@ -171,7 +172,14 @@ def unstructure(record: object) -> cbor.Value:
 
 def to_bytes(record: object) -> bytes:
     """Canonical bytes of a record."""
-    return cbor.encode(unstructure(record))
+    write = writer_of(type(record))
+    written = None if write is None else write(record)
+    return cbor.encode(unstructure(record)) if written is None else written
+
+
+def to_pieces(record: object) -> list[bytes]:
+    """Canonical bytes of a record with large byte strings, in pieces that nobody has copied yet."""
+    return cbor.encode_pieces(unstructure(record))
 
 
 def from_bytes(kind: type[R], data: bytes, *, size_max: int) -> R:

@@ -19,8 +19,8 @@ from agent_world.net.interface import Verdict
 from agent_world.net.libp2p import single_request
 from agent_world.net.libp2p.bodies import PARTS_PROTOCOL
 from agent_world.net.libp2p.host import library_id
+from agent_world.net.libp2p.large_answers import BODY_PROTOCOL
 from agent_world.net.libp2p.network import Libp2pNetwork
-from agent_world.net.libp2p.requests import BODY_PROTOCOL
 from agent_world.net.libp2p.streams import LOST
 from agent_world.wire import rpc
 from agent_world.wire.ids import PeerId

@@ -11,7 +11,8 @@ from agent_world.errors import BlobNotFound, ErrorCode, Refused
 from agent_world.net.interface import Verdict
 from agent_world.net.libp2p import request_server
 from agent_world.net.libp2p import requests as requests_module
-from agent_world.net.libp2p.requests import BODY_PROTOCOL, KEPT_PROTOCOL
+from agent_world.net.libp2p.large_answers import BODY_PROTOCOL
+from agent_world.net.libp2p.requests import KEPT_PROTOCOL
 from agent_world.net.libp2p.streams import LOST, FrameReader, framed
 from agent_world.wire import record
 from agent_world.wire.ids import U32, U64, PeerId

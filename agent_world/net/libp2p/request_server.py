@@ -13,9 +13,11 @@ from agent_world.errors import DecodeError
 from agent_world.net.answering import ANSWER_TIME_MAX_S, Answering
 from agent_world.net.counters import Counters
 from agent_world.net.libp2p.host import Host, our_id
-from agent_world.net.libp2p.requests import BODY_PROTOCOL, KEPT_PROTOCOL, write_batches
+from agent_world.net.libp2p.large_answers import BODY_PROTOCOL
+from agent_world.net.libp2p.requests import KEPT_PROTOCOL, write_batches
 from agent_world.net.libp2p.single_request import SingleRequests
 from agent_world.net.libp2p.streams import FrameBroken, FrameReader, StreamLost, end_stream, framed, write_bytes
+from agent_world.net.libp2p.turns import Turns
 from agent_world.net.reputation import Offence
 from agent_world.wire import record
 from agent_world.wire.ids import PeerId
@@ -66,7 +68,7 @@ class RequestServer:
         """Start every request that arrives; True if the peer ended the stream in good order."""
         answers, to_write = trio.open_memory_channel[bytes](ANSWERS_WAITING_MAX)
         nursery.start_soon(self._write_answers, stream, to_write, nursery.cancel_scope)
-        reader = FrameReader(stream)
+        reader, turns = FrameReader(stream), Turns()
         active: set[int] = set()
         try:
             while (data := await reader.next(RPC_FRAME_BYTES_MAX)) is not None:
@@ -75,6 +77,10 @@ class RequestServer:
                     raise FrameBroken("the id of a request that is still in flight")
                 active.add(request.id)
                 nursery.start_soon(self._answer, _Asked(peer, request, active, answers, nursery.cancel_scope))
+                if reader.has_more:
+                    await turns.give()
+                else:
+                    turns.rest()
         except StreamLost as error:
             log.debug("the request stream of %s: %s", peer, error)
             return False
@@ -110,10 +116,10 @@ class RequestServer:
         async def answer(peer: PeerId, request: RequestFrame) -> bool:
             response = await self._answering.answer(peer, request)
             with trio.fail_after(BODY_ANSWER_MAX_S):
-                await write_bytes(stream, framed(record.to_bytes(response)))
+                await write_bytes(stream, framed(*record.to_pieces(response)))
             return True
 
-        await self._single.serve(stream, answer)
+        await self._single.serve(stream, answer, again=True)
 
 
 @attrs.frozen(slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -13,23 +12,23 @@ import trio
 
 from agent_world.config import NetConfig
 from agent_world.errors import DecodeError, ErrorCode, Refused
-from agent_world.net.answering import FRAME_OVERHEAD_BYTES_MAX, check_request_size, is_well_formed, payload_of
+from agent_world.net.answering import check_request_size, payload_of
 from agent_world.net.counters import Counters
 from agent_world.net.libp2p.host import Host
+from agent_world.net.libp2p.large_answers import LargeAnswers, decode_response, left_ms
 from agent_world.net.libp2p.streams import FrameBroken, FrameReader, StreamLost, end_stream, framed, write_bytes
+from agent_world.net.libp2p.turns import Turns
 from agent_world.net.rates import class_of
 from agent_world.net.reputation import Offence
 from agent_world.wire import record
 from agent_world.wire.ids import U32, U64, PeerId
-from agent_world.wire.limits import KIB, RPC_BODY_BYTES_MAX, RPC_FRAME_BYTES_MAX
+from agent_world.wire.limits import KIB, RPC_FRAME_BYTES_MAX
 from agent_world.wire.rpc import RR_BASE, RequestFrame, ResponseFrame
 
 log: Final = logging.getLogger(__name__)
 
 KEPT_PROTOCOL: Final = RR_BASE
 """Kept stream: request frames one way, response frames the other, in any order."""
-BODY_PROTOCOL: Final = f"{RR_BASE}/body"
-"""One request frame, one response frame of up to RPC_BODY_BYTES_MAX, end."""
 BATCH_BYTES_MAX: Final = 64 * KIB
 """Frames that wait together are written together up to this."""
 LARGE_METHODS_MAX: Final = 256
@@ -136,10 +135,14 @@ class _Line:
             line_scope.cancel()
 
     async def _read(self, stream: Any) -> None:
-        reader = FrameReader(stream)
+        reader, turns = FrameReader(stream), Turns()
         try:
             while (data := await reader.next(RPC_FRAME_BYTES_MAX)) is not None:
-                self._take(_decode_response(data, RPC_FRAME_BYTES_MAX))
+                self._take(decode_response(data, RPC_FRAME_BYTES_MAX))
+                if reader.has_more:
+                    await turns.give()
+                else:
+                    turns.rest()
         except StreamLost as error:
             log.debug("the request stream to %s: %s", self.peer, error)
         except (FrameBroken, DecodeError) as error:
@@ -168,6 +171,7 @@ class Requests:
         self._lines: dict[PeerId, _Line] = {}
         self._slots: dict[PeerId, trio.Semaphore] = {}
         self._large: dict[PeerId, set[str]] = {}
+        self._large_answers = LargeAnswers(host, counters, start)
         self.load: dict[PeerId, PeerLoad] = {}
 
     async def request(self, peer: PeerId, method: str, payload: bytes, timeout_s: float) -> bytes:
@@ -200,19 +204,20 @@ class Requests:
         """The last connection to this peer has ended."""
         for known in (self._slots, self._large, self.load):
             known.pop(peer, None)
+        self._large_answers.forget(peer)
 
     async def _ask(self, peer: PeerId, method: str, payload: bytes, deadline: float) -> ResponseFrame:
         slots = self._slots.setdefault(peer, trio.Semaphore(self.config.requests_in_flight_per_peer_max))
         async with slots:
             large = self._large.setdefault(peer, set())
             if method not in large:
-                response = await self._line(peer).ask(method, payload, _left_ms(deadline))
+                response = await self._line(peer).ask(method, payload, left_ms(deadline))
                 if not response.elsewhere:
                     return response
                 if len(large) < LARGE_METHODS_MAX:
                     large.add(method)
             # A method that once had a large answer is asked there at once, until its answer is small again.
-            response = await self._ask_for_body(peer, method, payload, deadline)
+            response = await self._large_answers.ask(peer, method, payload, deadline)
             if response.payload is not None and len(response.payload) < RPC_FRAME_BYTES_MAX // 2:
                 large.discard(method)
             return response
@@ -230,39 +235,3 @@ class Requests:
         finally:
             if self._lines.get(line.peer) is line:
                 del self._lines[line.peer]
-
-    async def _ask_for_body(self, peer: PeerId, method: str, payload: bytes, deadline: float) -> ResponseFrame:
-        self.counters.add("request_body_stream")
-        frame = RequestFrame(id=U64(1), method=method, payload=payload, deadline_ms=_left_ms(deadline))
-        size_max = RPC_BODY_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX
-        stream = await self.host.open_stream(peer, BODY_PROTOCOL)
-        politely = False
-        try:
-            await write_bytes(stream, framed(record.to_bytes(frame)))
-            data = await FrameReader(stream).next(size_max)
-            if data is None:
-                raise StreamLost("the stream ended without an answer")
-            response = _decode_response(data, size_max)
-            if response.elsewhere:
-                raise FrameBroken("a body stream points elsewhere")
-            politely = True
-            return response
-        except StreamLost as error:
-            raise Refused(ErrorCode.NOT_AVAILABLE, f"the stream to {peer} was lost: {error}") from None
-        except (FrameBroken, DecodeError) as error:
-            self.counters.add("request_bad_frame")
-            self.gate.blame(peer, Offence.BROKEN_FRAMING)
-            raise Refused(ErrorCode.NOT_AVAILABLE, f"{peer} broke the request protocol: {error}") from None
-        finally:
-            await end_stream(stream, politely=politely)
-
-
-def _left_ms(deadline: float) -> U32:
-    return U32(max(1, math.ceil((deadline - trio.current_time()) * 1000)))
-
-
-def _decode_response(data: bytes, size_max: int) -> ResponseFrame:
-    response = record.from_bytes(ResponseFrame, data, size_max=size_max)
-    if not is_well_formed(response):
-        raise FrameBroken("a response with none or several of payload, error and elsewhere")
-    return response

@@ -1,4 +1,4 @@
-"""Taking the one request of a stream that is there for one answer: its first frame, its faults, its end."""
+"""Taking requests from a stream that is there for one answer at a time: their frames, their faults, its end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from agent_world.wire.rpc import RequestFrame
 log: Final = logging.getLogger(__name__)
 
 REQUEST_WAIT_MAX_S: Final = 10.0
-"""Time for the one request frame."""
+"""Time for a request frame, the first and each further one; longer than an asker keeps a stream without a question."""
 
 
 class SingleRequests:
@@ -33,19 +33,35 @@ class SingleRequests:
         self._counters = counters
         self._lost = lost
 
-    async def serve(self, stream: Any, answer: Callable[[PeerId, RequestFrame], Awaitable[bool]]) -> None:
-        """Read the request, ``answer`` it and end the stream: in good order if that says so, else by a reset."""
+    async def serve(
+        self, stream: Any, answer: Callable[[PeerId, RequestFrame], Awaitable[bool]], *, again: bool = False
+    ) -> None:
+        """Read the request, ``answer`` it and end the stream: in good order if that says so, else by a reset.
+
+        With ``again`` the asker may put another request on it after every answer, and ends it itself.
+        """
         peer = our_id(stream.muxed_conn.peer_id)
-        politely = False
+        reader = FrameReader(stream)
+        politely = is_idle = False
         try:
-            with trio.fail_after(REQUEST_WAIT_MAX_S):
-                data = await FrameReader(stream).next(RPC_FRAME_BYTES_MAX)
-            if data is not None:
+            while True:
+                with trio.fail_after(REQUEST_WAIT_MAX_S):
+                    data = await reader.next(RPC_FRAME_BYTES_MAX)
+                is_idle = False
+                if data is None:
+                    break
                 politely = await answer(peer, record.from_bytes(RequestFrame, data, size_max=RPC_FRAME_BYTES_MAX))
+                if not (politely and again):
+                    break
+                is_idle = True
         except (StreamLost, trio.TooSlowError) as error:
-            self._counters.add(self._lost)
+            # Between two requests the asker, or this node, has simply no more use for it.
+            if not is_idle:
+                politely = False
+                self._counters.add(self._lost)
             log.debug("a stream of %s for one request: %r", peer, error)
         except (FrameBroken, DecodeError) as error:
+            politely = False
             self._counters.add("request_bad_frame")
             self._gate.blame(peer, Offence.BROKEN_FRAMING)
             log.warning("%s broke the request protocol: %s", peer, error)

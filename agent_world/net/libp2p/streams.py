@@ -42,6 +42,11 @@ class FrameReader:
         """What was read last; ``_at`` bytes of it are taken."""
         self._at = 0
 
+    @property
+    def has_more(self) -> bool:
+        """Whether something of the next frame is here already."""
+        return self._at < len(self._data)
+
     async def next(self, size_max: int) -> bytes | None:
         """The next frame, or None at a clean end; raises StreamLost and FrameBroken."""
         if self._at == len(self._data) and not await self._refill():
@@ -82,6 +87,8 @@ class FrameReader:
             self._at = min(left, len(self._data))
             left -= self._at
             pieces.append(self._data if self._at == len(self._data) else memoryview(self._data)[: self._at])
+        if self._at == len(self._data):
+            self._data, self._at = b"", 0  # a stream that waits for its next frame keeps nothing of the last
         return b"".join(pieces)
 
     async def _length(self, size_max: int) -> int:
@@ -113,16 +120,22 @@ class FrameReader:
         return bool(self._data)
 
 
-def framed(body: bytes) -> bytes:
-    """Length and body as they travel."""
-    return _length_varint(len(body)) + body
+def framed(*pieces: bytes) -> bytes:
+    """Length and body as they travel; the body in pieces, which are copied once."""
+    if len(pieces) == 1:
+        return _length_varint(len(pieces[0])) + pieces[0]
+    return b"".join((_length_varint(sum(map(len, pieces))), *pieces))
 
 
 async def write_bytes(stream: Any, data: bytes) -> None:
     """Write all; raises StreamLost. After a cancellation the stream is of no use and must be reset."""
     try:
-        for start in range(0, len(data), WRITE_BYTES):
-            await stream.write(data[start : start + WRITE_BYTES])
+        if len(data) <= WRITE_BYTES:
+            await stream.write(data)
+            return
+        with memoryview(data) as whole:
+            for start in range(0, len(data), WRITE_BYTES):
+                await stream.write(whole[start : start + WRITE_BYTES])
     except LOST as error:
         raise StreamLost(str(error) or type(error).__name__) from None
 

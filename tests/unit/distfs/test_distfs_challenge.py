@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent_world.crypto.hashing import cid_of, hash32
 from agent_world.distfs.challenge import (
+    NODES_KEPT_MAX,
     Failed,
     answer,
     challenge_id,
@@ -19,6 +20,7 @@ from agent_world.distfs.challenge import (
     commitment_of,
     drawn_place,
     find_proof,
+    find_range,
     open_receipt,
     open_reveal,
     put,
@@ -95,6 +97,40 @@ def test_the_range_depends_on_seed_ids_and_nonce() -> None:
     places = {drawn_place(each, 10**9, 0, 10**9) for each in (question, *others)}
     assert len(places) == 5
     assert len({commitment_of(each, b"same bytes") for each in (question, *others)}) == 5
+
+
+def test_who_judges_by_a_copy_of_its_own_reads_a_node_once_and_who_has_to_show_it_each_time() -> None:
+    top, blobs = small_file(bytes(range(200)) * 5)
+    read: list[ContentHash] = []
+
+    def get(content: ContentHash) -> bytes:
+        read.append(content)
+        return blobs[content]
+
+    question = question_of(top)
+    proof = find_proof(question, get, layout=SMALL)
+    assert len(proof.path) == 2
+    for _ in range(2):
+        read.clear()
+        found = find_range(question, get, layout=SMALL)
+        assert (found.place, found.sample, found.leaf) == (proof.place, proof.sample, proof.leaf)
+        assert [blobs[content] for content in read] == [proof.leaf]
+        read.clear()
+        assert find_proof(question, get, layout=SMALL) == proof
+        assert [blobs[content] for content in read] == [*proof.path, proof.leaf]
+
+
+def test_decoded_nodes_are_kept_within_a_bound() -> None:
+    read: list[ContentHash] = []
+    for number in (*range(2 * NODES_KEPT_MAX), 0):
+        top, blobs = small_file(b"%03d" % number * 10)
+
+        def get(content: ContentHash, blobs: dict[ContentHash, bytes] = blobs) -> bytes:
+            read.append(content)
+            return blobs[content]
+
+        find_range(question_of(top), get, layout=SMALL)
+    assert read.count(top.digest) == 2, "forgotten meanwhile, and read again"
 
 
 def test_an_empty_blob_has_an_empty_range() -> None:

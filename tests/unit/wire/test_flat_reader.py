@@ -17,7 +17,7 @@ from agent_world.testing.record_catalogue import RECORDS
 from agent_world.testing.record_strategies import records
 from agent_world.wire import cbor, ids, record
 from agent_world.wire.cid import Cid
-from agent_world.wire.flat_reader import canonical_order, reader_of
+from agent_world.wire.flat_reader import LIST_ITEMS_MAX, canonical_order, reader_of
 from agent_world.wire.ids import U16, U64
 from agent_world.wire.record import V1
 
@@ -30,6 +30,15 @@ TELLING_OCTETS = bytes.fromhex("00 01 17 18 19 1b 1c 20 38 3b 40 58 60 78 7f 80 
 class Colour(StrEnum):
     RED = "red"
     GREEN = "green"
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Inner:
+    """A record inside another."""
+
+    v: U16 = U16(V1)
+    name: ids.Name
+    octets: bytes
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -50,6 +59,19 @@ class Everything:
     name_or_none: ids.Name | None
     link: Cid
     link_or_none: Cid | None
+    switch: bool
+    inner: Inner
+    inner_or_none: Inner | None
+    links: tuple[Cid, ...]
+    many: tuple[bytes, ...]
+    numbers_or_none: tuple[U64, ...] | None
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Endless:
+    """A record that may have another of its kind inside."""
+
+    more: Endless | None
 
 
 def read(kind: type, data: bytes) -> Any:
@@ -68,7 +90,8 @@ def general(kind: type, data: bytes) -> Any:
 
 def test_most_records_are_flat_and_the_signed_ones_are() -> None:
     assert {"Signed", "ActionEnvelope", "Vote", "WorldBlock", "RequestFrame"} <= set(FLAT)
-    assert not {"Hello", "CommitCertificate", "CertifiedHead"} & set(FLAT), "lists and records inside are not flat"
+    assert {"ResponseFrame", "StorageChallenge", "ChallengeRevealResponse", "FileManifest"} <= set(FLAT)
+    assert not {"Hello", "CommitCertificate", "Genesis"} & set(FLAT), "lists of records are not flat"
 
 
 @settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
@@ -133,11 +156,50 @@ def test_integers_in_a_longer_form_are_not_read(width: int) -> None:
         assert read(One, enough) == general(One, enough) == One(number=least if sign == 0 else -least - 1)
 
 
-def test_long_strings_are_left_to_the_general_decoder() -> None:
-    item = attrs.evolve(example(Everything, "typical"), octets=bytes(70_000))
+@pytest.mark.parametrize("size", [65_535, 65_536, 300_000])
+def test_long_strings_are_read_as_the_general_decoder_reads_them(size: int) -> None:
+    item = attrs.evolve(example(Everything, "typical"), octets=bytes(size), many=(bytes(size), b""))
     data = record.to_bytes(item)
-    assert read(Everything, data) is None
-    assert record.from_bytes(Everything, data, size_max=SIZE_MAX) == item
+    assert read(Everything, data) == item == general(Everything, data)
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+@pytest.mark.parametrize("base", [0x40, 0x80])
+def test_lengths_in_a_longer_form_are_not_read(width: int, base: int) -> None:
+    @attrs.frozen(slots=True, kw_only=True)
+    class Two:
+        many: tuple[U16, ...]
+        octets: bytes
+
+    info = {1: 24, 2: 25, 4: 26}[width]
+    plain = record.to_bytes(Two(many=(U16(7),), octets=b"7"))
+    short = bytes((base | 1,)) + (b"\x07" if base == 0x80 else b"7")
+    assert plain.count(short) == 1
+    longer = plain.replace(short, bytes((base | info,)) + (1).to_bytes(width, "big") + short[1:])
+    assert read(Two, longer) is None
+    assert general(Two, longer) == "D5"
+
+
+def test_long_lists_are_left_to_the_general_decoder() -> None:
+    for count, is_read in ((LIST_ITEMS_MAX, True), (LIST_ITEMS_MAX + 1, False)):
+        item = attrs.evolve(example(Everything, "typical"), many=(b"",) * count)
+        data = record.to_bytes(item)
+        assert (read(Everything, data) == item) is is_read
+        assert record.from_bytes(Everything, data, size_max=SIZE_MAX) == item
+
+
+def test_lists_of_lists_and_of_records_and_records_without_an_end_are_not_flat() -> None:
+    @attrs.frozen(slots=True, kw_only=True)
+    class OfRecords:
+        many: tuple[Inner, ...]
+
+    @attrs.frozen(slots=True, kw_only=True)
+    class OfLists:
+        many: tuple[tuple[U16, ...], ...]
+
+    assert reader_of(OfRecords) is None
+    assert reader_of(OfLists) is None
+    assert reader_of(Endless) is None
 
 
 def test_the_limit_holds_for_flat_records_too() -> None:

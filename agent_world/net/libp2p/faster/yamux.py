@@ -193,19 +193,21 @@ class FasterYamuxStream(YamuxStream):
             connection.stream_events[self.stream_id] = trio.Event()
         return await super().read(n)
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         """Write all within the peer's window; raises MuxedStreamError if the stream is closed or gets no credit."""
         at, total = 0, len(data)
+        # Slices of a view are no copies; all of it is copied once, when it is put together with its headers.
+        whole = data if total <= FRAME_BODY_BYTES_MAX else memoryview(data)
         while at < total:
             self._check_writable()
             if self.send_window <= 0:
                 await self._wait_for_credit()
                 continue
-            frames: list[bytes] = []
+            frames: list[bytes | memoryview] = []
             while at < total and self.send_window > 0 and len(frames) < 2 * FRAMES_AT_ONCE:
                 size = min(self.send_window, FRAME_BODY_BYTES_MAX, total - at)
                 frames.append(_HEADER.pack(0, TYPE_DATA, 0, self.stream_id, size))
-                frames.append(data[at : at + size])
+                frames.append(whole[at : at + size])
                 self.send_window -= size
                 at += size
             await self.conn._write_frame(b"".join(frames))

@@ -5,7 +5,7 @@ Nothing waits for content: what cannot be had is set aside as unavailable and ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -141,6 +141,16 @@ class ContentTable:
         """What is known of ``cid``; None if nobody wanted it."""
         rows = self._database.query(f"SELECT {_COLUMNS} FROM content WHERE cid = ?", (cid.to_bytes(),))
         return _content(rows[0]) if rows else None
+
+    def get_many(self, cids: Sequence[Cid]) -> dict[Cid, Content]:
+        """Those of ``cids`` of which something is known; a query for every PAGE_ROWS_MAX of them."""
+        found: dict[Cid, Content] = {}
+        for start in range(0, len(cids), PAGE_ROWS_MAX):
+            names = tuple(cid.to_bytes() for cid in cids[start : start + PAGE_ROWS_MAX])
+            marks = ", ".join("?" * len(names))
+            rows = self._database.query(f"SELECT {_COLUMNS} FROM content WHERE cid IN ({marks})", names)
+            found.update((content.cid, content) for content in map(_content, rows))
+        return found
 
     def due(self, now_ms: int, limit: int, state: ContentState = ContentState.WANTED) -> tuple[Content, ...]:
         """Content in this state whose next try is due, longest due first; at most ``limit`` and PAGE_ROWS_MAX."""

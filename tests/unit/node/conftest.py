@@ -1,15 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from keepers import CONFIG, QUOTA, Keeper, KeeperNode
 
+from agent_world.config import ReplicasConfig
 from agent_world.crypto.hashing import cid_of
 from agent_world.testing.ledger_chain import LedgerChain
 from agent_world.testing.stack import make_key
 from agent_world.testing.stack_actions import create, grant, pay, register
 from agent_world.wire.cid import Codec
+from agent_world.wire.hello import Role
 
 
 def grow(chain: LedgerChain) -> None:
@@ -46,3 +49,17 @@ def grown_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with LedgerChain(path) as chain:
         grow(chain)
     return path
+
+
+@pytest.fixture
+def keeper_node(empty_chain: LedgerChain) -> Callable[..., KeeperNode]:
+    """Makes the parts of one storage node, in a trio run with a virtual clock."""
+
+    def make(
+        config: ReplicasConfig = CONFIG, role: Role = Role.STORAGE, quota_bytes: int = QUOTA, others: int = 0
+    ) -> KeeperNode:
+        node = KeeperNode(empty_chain, config, role, quota_bytes)
+        node.link(*[Keeper() for _ in range(others)])
+        return node
+
+    return make

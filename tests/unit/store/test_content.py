@@ -194,3 +194,11 @@ def test_counts_are_those_of_the_rows(home: Home, steps: list[tuple[str, int]]) 
             those = [other for other, (found, _) in states.items() if found is kind]
             assert (count.items, count.size_bytes) == (len(those), sum(those))
             assert sorted(content.cid for content in table.list(kind, 100)) == sorted(CIDS[other] for other in those)
+
+
+def test_many_are_looked_up_at_once(table: ContentTable) -> None:
+    known = [cid_of(b"%d" % number, Codec.RAW) for number in range(PAGE_ROWS_MAX + 1)]
+    table.want([(cid, place) for place, cid in enumerate(known)], 0)
+    found = table.get_many([*known, cid_of(b"unknown", Codec.RAW), known[0]])
+    assert found == {cid: table.get(cid) for cid in known}
+    assert table.get_many([]) == {}

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from keepers import CONFIG, QUOTA, Keeper, KeeperNode
+import trio
+from keepers import CONFIG, QUOTA, SETTLED_S, Keeper, KeeperNode
+from leaving import Leaving
+from looking import Looking
+from planned import Rounds
 
 from agent_world.config import ReplicasConfig
 from agent_world.crypto.hashing import cid_of
@@ -61,5 +66,38 @@ def keeper_node(empty_chain: LedgerChain) -> Callable[..., KeeperNode]:
         node = KeeperNode(empty_chain, config, role, quota_bytes)
         node.link(*[Keeper() for _ in range(others)])
         return node
+
+    return make
+
+
+@pytest.fixture
+def leaving(keeper_node: Callable[..., KeeperNode]) -> Callable[..., Awaitable[Leaving]]:
+    """Of a node that has run for long."""
+
+    async def make(*numbers: int, keepers: int = 0) -> Leaving:
+        made = Leaving(keeper_node(), *numbers)
+        made.hold(*[Keeper() for _ in range(keepers)])
+        await trio.sleep(SETTLED_S)  # virtual, as in every test that asks for it
+        return made
+
+    return make
+
+
+@pytest.fixture
+def looking(keeper_node: Callable[..., KeeperNode]) -> Callable[..., Looking]:
+    """Makes a planner among five other storage nodes."""
+
+    def make(**options: Any) -> Looking:
+        return Looking(keeper_node(**{"others": 5, **options}))
+
+    return make
+
+
+@pytest.fixture
+def rounds(keeper_node: Callable[..., KeeperNode]) -> Callable[..., Rounds]:
+    """Makes rounds of a node of which is said beforehand what is planned."""
+
+    def make(others: int = 5) -> Rounds:
+        return Rounds(keeper_node(others=others))
 
     return make

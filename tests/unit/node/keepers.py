@@ -22,7 +22,7 @@ from agent_world.node.clock import Clock
 from agent_world.node.holdings import GATHER_MS, PLEDGE_MS, HoldingParts, Holdings
 from agent_world.node.peering import Peering
 from agent_world.node.replica_ask import ReplicaAsker
-from agent_world.node.replica_look import Outside
+from agent_world.node.replica_outside import Outside
 from agent_world.store.content import Content, ContentState, ContentTable
 from agent_world.store.own_content import OwnContent
 from agent_world.testing.ledger_chain import LedgerChain

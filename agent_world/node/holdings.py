@@ -193,11 +193,9 @@ class Holdings:
 
     def used_bytes(self) -> int:
         """Of the quota: what is stored, less what was given up, more what is on its way."""
-        usage, counts = self._parts.blobs.usage(), self._parts.table.counts()
-        coming = sum(
-            counts[state].size_bytes for state in (ContentState.WANTED, ContentState.FETCHING) if state in counts
-        )
-        return max(0, usage.size_bytes - usage.kept_bytes - self._parts.own.discarded_bytes()) + coming
+        usage = self._parts.blobs.usage()
+        here = usage.size_bytes - usage.kept_bytes - self._parts.own.discarded_bytes()
+        return max(0, here) + self._parts.table.missing_bytes()
 
     def has_room(self, content: Cid, *, is_relief: bool) -> bool:
         """Whether it fits below the quota; of a relief, whether this node is then still no source of another."""

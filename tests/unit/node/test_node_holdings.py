@@ -11,6 +11,7 @@ import trio
 from keepers import CONFIG, ME, QUOTA, SETTLED_S, TARGET, KeeperNode, data_of, named, named_where, ranked
 
 from agent_world.config import ReplicasConfig
+from agent_world.crypto.hashing import content_hash
 from agent_world.distfs.replicas import first_by_weight
 from agent_world.errors import ErrorCode, Refused
 from agent_world.node.holdings import (
@@ -234,6 +235,11 @@ async def test_used_is_what_is_here_and_coming_without_what_was_given_up(
     assert node.holdings.used_bytes() == before + 3 * size
     node.table.mark_fetching(three, 500, node.clock.wall_ms())
     assert node.holdings.used_bytes() == before + 2 * size + 500
+    node.chain.blobs.put(bytes(100))
+    node.table.mark_progress(three, 100)
+    assert node.holdings.used_bytes() == before + 2 * size + 500, "a chunk that has come is no more to come"
+    node.chain.blobs.delete_many([content_hash(bytes(100))])
+    node.table.mark_progress(three, 0)
     node.table.give_up(one)
     node.own.discard([one.digest])
     assert node.holdings.used_bytes() == before + size + 500

@@ -198,8 +198,11 @@ class ReplicaRounds:
                 report.failed_tasks.append((task, f"it has agreed, and says {said.value}"))
                 self._looker.refused(task.target_provider_id, task.content_hash)
                 self.counters.add("replicas.not_begun")
-            else:
-                report.under_way_tasks += 1
+                continue
+            report.under_way_tasks += 1
+            if isinstance(task, ReplicaReleaseTask):
+                # It may not see enough others that hold it: another holder is asked next time.
+                self._looker.refused(task.holder_id, task.content_hash)
         return waits.moved
 
     async def _ask_done(self, peer: PeerId, waits: _Waits) -> None:

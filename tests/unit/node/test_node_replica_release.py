@@ -17,9 +17,11 @@ from agent_world.errors import ErrorCode, Refused
 from agent_world.node.replica_release import FREE_PAUSE_S, FREE_SHARE
 from agent_world.store.content import NEVER_MS, ContentState
 from agent_world.store.pins import Pin, PinTable
-from agent_world.wire import cbor
+from agent_world.wire import cbor, record
+from agent_world.wire.blob import FileManifest
 from agent_world.wire.cid import Cid, Codec
-from agent_world.wire.ids import PeerId, TimeMs
+from agent_world.wire.ids import U64, PeerId, TimeMs
+from agent_world.wire.limits import CHUNK_BYTES, MANIFEST_LINKS_MAX
 from agent_world.wire.replica import ReplicaAsk
 
 
@@ -136,6 +138,18 @@ async def test_a_file_of_which_a_chunk_has_gone_goes_with_the_rest(leaving: Any,
     made.node.chain.blobs.delete_many([chunks[0].digest])
     made.hold(*[Keeper() for _ in range(TARGET)])
     assert await made.give_up()
+
+
+async def test_a_file_of_which_whole_branches_have_gone_goes_with_the_rest(
+    leaving: Any, autojump_clock: object
+) -> None:
+    made = await leaving()
+    size_bytes = CHUNK_BYTES * MANIFEST_LINKS_MAX + 1
+    branches = tuple(cid_of(b"not here %d" % number) for number in range(2))
+    cid = keep(made, record.to_bytes(FileManifest(size_bytes=U64(size_bytes), links=branches)))
+    made.hold(*[Keeper() for _ in range(TARGET)])
+    assert await made.give_up()
+    assert made.node.own.discarded_bytes() == made.node.chain.blobs.stat(cid.digest).size_bytes
 
 
 async def test_content_that_links_to_other_content_and_is_no_file_stays(leaving: Any, autojump_clock: object) -> None:

@@ -134,6 +134,27 @@ async def test_answers_that_come_too_late_do_not_count(leaving: Any, autojump_cl
     assert trio.current_time() - started == pytest.approx(RELEASE_MAX_S + 1)
 
 
+async def test_who_never_answers_holds_up_the_next_content_for_so_long(leaving: Any, autojump_clock: object) -> None:
+    made = await leaving(1, 2)
+    one, two = made.contents
+
+    async def hang(request: ReplicaRequest) -> None:
+        if request.contents == (one,):
+            await trio.sleep_forever()
+
+    made.hold(*[Keeper(on={ReplicaAsk.KEEP: hang}) for _ in range(TARGET)])
+    started = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(made.releases.run)
+        for cid in (one, two):
+            made.node.holdings.release(cid)
+        while made.is_kept(two):  # noqa: ASYNC110 - virtual time
+            await trio.sleep(0.1)
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() - started == pytest.approx(RELEASE_MAX_S, abs=0.2)
+    assert made.is_kept(one)
+
+
 async def test_a_slow_answer_in_time_counts(leaving: Any, autojump_clock: object) -> None:
     made = await leaving(keepers=TARGET - 1)
     made.hold(Keeper(on={ReplicaAsk.KEEP: late(RELEASE_MAX_S - 0.1)}))

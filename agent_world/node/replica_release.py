@@ -67,6 +67,8 @@ class Releases:
 
     async def run(self) -> None:
         """Until cancelled."""
+        if self._own.discarded_bytes():
+            self._given_up.set()  # the process has ended before it was freed
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._give_up_all)
             nursery.start_soon(self._free_now_and_then)

@@ -223,6 +223,17 @@ async def test_what_is_given_up_is_freed_at_once_and_then_now_and_then(leaving: 
     assert at == pytest.approx([0, FREE_PAUSE_S, FREE_PAUSE_S + 3 + FREE_SHARE * 3], abs=0.1)
 
 
+async def test_what_was_given_up_before_a_restart_is_freed_after_it(leaving: Any, autojump_clock: object) -> None:
+    made = await leaving(keepers=TARGET)
+    with trio.move_on_after(1):
+        await made.releases.run()
+    assert made.collected_s == [], "nothing was given up"
+    made.node.own.discard([made.content.digest])
+    with trio.move_on_after(1):
+        await made.releases.run()
+    assert len(made.collected_s) == 1
+
+
 async def test_a_collection_that_is_refused_is_tried_again(leaving: Any, autojump_clock: object) -> None:
     made = await leaving(keepers=TARGET)
     made.collecting = [Refused(ErrorCode.BUSY, "garbage is being collected already")]

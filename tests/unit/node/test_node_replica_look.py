@@ -16,6 +16,7 @@ from agent_world.node import replica_look
 from agent_world.node.replica_look import (
     BEYOND_MAX,
 )
+from agent_world.store.content import ContentState
 from agent_world.wire.cid import Cid
 from agent_world.wire.hello import Role
 from agent_world.wire.ids import PeerId
@@ -219,8 +220,11 @@ async def test_what_nobody_holds_is_sought_by_who_plans_for_it(looking: Any, aut
     gone, second = made.content(), made.content(rank=1)
     held, coming = made.content(made.peers[0]), made.content()
     made.node.others[made.peers[0]].holdings[coming] = Holding.COMING
-    wanted = made.content()
-    made.node.holdings.hold(wanted, None)
+    wanted, sought = made.content(), made.content()
+    for cid in (wanted, sought):
+        made.node.holdings.hold(cid, None)
+    while made.node.state(sought) is not ContentState.UNAVAILABLE:
+        made.node.table.mark_failed(sought, "nobody has it", 0)
     _plan, look = await made.looker.plan()
     assert made.looker.orphans(look) == [gone]
     _plan, look = await made.looker.plan()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,16 +14,17 @@ from trio.testing import wait_all_tasks_blocked
 
 from agent_world.crypto.hashing import cid_of
 from agent_world.distfs.manifest import ManifestBuilder
-from agent_world.errors import ErrorCode, Refused
+from agent_world.errors import ErrorCode, Refused, StoreNotWritable
 from agent_world.node.replica_release import FREE_PAUSE_S, FREE_SHARE
 from agent_world.store.content import NEVER_MS, ContentState
 from agent_world.store.pins import Pin, PinTable
+from agent_world.testing.faulty_disk import FaultyDisk
 from agent_world.wire import cbor, record
 from agent_world.wire.blob import FileManifest
 from agent_world.wire.cid import Cid, Codec
 from agent_world.wire.ids import U64, PeerId, TimeMs
 from agent_world.wire.limits import CHUNK_BYTES, MANIFEST_LINKS_MAX
-from agent_world.wire.replica import ReplicaAsk
+from agent_world.wire.replica import Holding, ReplicaAsk
 
 
 async def test_it_is_given_up_when_as_many_others_as_wanted_promise_and_show_it(
@@ -252,3 +254,31 @@ async def test_who_is_ended_in_the_middle_has_given_nothing_up(leaving: Any, aut
     assert made.is_kept(made.content)
     assert not made.withdrawn
     assert not made.node.holdings.is_leaving(made.content), "it is planned again"
+
+
+async def test_a_disk_that_refuses_any_write_leaves_a_copy_or_none_and_no_half(
+    leaving: Any, autojump_clock: object
+) -> None:
+    """Whatever was not written, the part begins anew once the disk works, and the copy is given up then."""
+    made = await leaving(*range(1, 9), keepers=TARGET)
+    disk = FaultyDisk(made.node.chain.path)
+    disk.wrap(made.node.chain.home.database)
+    refused = 0
+    with disk.active():
+        for operations, cid in enumerate(made.contents):
+            disk.break_after(operations, errno.ENOSPC, lasting=True)
+            made.node.holdings.release(cid)
+            try:
+                with trio.move_on_after(1):
+                    await made.releases.run()
+            except* StoreNotWritable:
+                refused += 1
+            disk.mend()
+            assert not made.node.holdings.leaving
+            assert made.node.chain.blobs.has(cid.digest)
+            assert made.node.says(cid) in (Holding.HELD, Holding.NAMED)
+            made.node.holdings.release(cid)
+            with trio.move_on_after(1):
+                await made.releases.run()
+            assert made.node.says(cid) is Holding.NAMED
+    assert 2 <= refused < len(made.contents), "each write was refused once, and then none"

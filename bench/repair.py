@@ -60,6 +60,12 @@ def foreign_bytes(home: Path) -> int:
         return int(database.execute("SELECT size_bytes - kept_bytes FROM blob_usage").fetchone()[0])
 
 
+def is_freed(home: Path) -> bool:
+    """Whether no bytes are left of what was given up."""
+    with closing(sqlite3.connect(f"{(home / 'world.db').as_uri()}?mode=ro", uri=True)) as database:
+        return not database.execute("SELECT 1 FROM gc_candidates WHERE since_ms = 0 LIMIT 1").fetchall()
+
+
 def kept_contents(home: Path) -> dict[bytes, int]:
     """Bytes of each content that the world names and that this home says it keeps."""
     with closing(sqlite3.connect(f"{(home / 'world.db').as_uri()}?mode=ro", uri=True)) as database:
@@ -245,6 +251,7 @@ def _back(swarm: Swarm, victim: str) -> dict[str, Any]:
 
 def _nearly_full(swarm: Swarm) -> dict[str, Any]:
     """Of the node with the most small objects: without the file, so that more than one content has to move."""
+    swarm.wait("what was given up is freed", lambda: all(map(is_freed, swarm.homes.values())))
     small = [name for name in swarm.keepers if swarm.bytes_of(name) < FILE_BYTES]
     name = max(small or swarm.keepers, key=swarm.bytes_of)
     swarm.processes.kill(name)

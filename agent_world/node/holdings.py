@@ -172,11 +172,11 @@ class Holdings:
         return content in self.leaving
 
     def pledge(self, content: Cid) -> None:
-        """Keep it for PLEDGE_MS; raises Refused (ERR_BUSY) with too many promises."""
+        """Keep it for PLEDGE_MS from now on; raises Refused (ERR_BUSY) with too many promises."""
         now_ms = self._parts.clock.now_ms()
         while self._pledges and next(iter(self._pledges.values())) <= now_ms:
             self._pledges.popitem(last=False)
-        if len(self._pledges) >= PLEDGES_MAX:
+        if content not in self._pledges and len(self._pledges) >= PLEDGES_MAX:
             self.counters.add("replicas.pledges_refused")
             raise Refused(ErrorCode.BUSY, "too many copies are promised already", rule="R6")
         self._pledges[content] = now_ms + PLEDGE_MS
@@ -193,11 +193,9 @@ class Holdings:
 
     def used_bytes(self) -> int:
         """Of the quota: what is stored, less what was given up, more what is on its way."""
-        usage, counts = self._parts.blobs.usage(), self._parts.table.counts()
-        coming = sum(
-            counts[state].size_bytes for state in (ContentState.WANTED, ContentState.FETCHING) if state in counts
-        )
-        return max(0, usage.size_bytes - usage.kept_bytes - self._parts.own.discarded_bytes()) + coming
+        usage = self._parts.blobs.usage()
+        here = usage.size_bytes - usage.kept_bytes - self._parts.own.discarded_bytes()
+        return max(0, here) + self._parts.table.missing_bytes()
 
     def has_room(self, content: Cid, *, is_relief: bool) -> bool:
         """Whether it fits below the quota; of a relief, whether this node is then still no source of another."""
@@ -213,16 +211,18 @@ class Holdings:
         parts = self._parts
         here = parts.blobs.has_many([cid.digest for cid in contents])
         bound = parts.own.bound(contents, parts.clock.wall_ms())
+        rows = parts.table.get_many(contents)
         quota = parts.quota_bytes
         return ReplicaResponse(
-            holdings=tuple(self._holding(cid, is_here=cid.digest in here, is_bound=cid in bound) for cid in contents),
+            holdings=tuple(
+                self._holding(cid, rows.get(cid), is_here=cid.digest in here, is_bound=cid in bound) for cid in contents
+            ),
             quota_bytes=U64(quota),
             free_bytes=U64(max(0, quota - self.used_bytes())),
             target=U16(self.target),
         )
 
-    def _holding(self, cid: Cid, *, is_here: bool, is_bound: bool) -> Holding:
-        row = self._parts.table.get(cid)
+    def _holding(self, cid: Cid, row: Content | None, *, is_here: bool, is_bound: bool) -> Holding:
         if not self.takes_part():
             if self._parts.role is not Role.STORAGE:
                 return Holding.UNKNOWN

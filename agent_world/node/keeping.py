@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
+
 from agent_world.node.archives import Archives
 from agent_world.node.collecting import Collecting
 from agent_world.node.disk_watch import DiskWatch
@@ -22,9 +24,20 @@ if TYPE_CHECKING:
     from agent_world.node.node import Node
 
 
-def keep_content(
-    node: Node, home: Home
-) -> tuple[DiskWatch, UnixfsViews, Collecting, Scrubber, Pinning, NodeFiles, Archives]:
+@attrs.frozen(slots=True, kw_only=True)
+class Keeping:
+    """These parts of one node."""
+
+    disk: DiskWatch
+    unixfs: UnixfsViews
+    collecting: Collecting
+    scrub: Scrubber
+    pinning: Pinning
+    files: NodeFiles
+    archives: Archives
+
+
+def keep_content(node: Node, home: Home) -> Keeping:
     """Of a node whose ledger, sources and healer are built."""
     storage = node.settings.config.storage
     collecting = Collecting(home, node.blobs, node.ledger, storage, node.clock)
@@ -33,7 +46,13 @@ def keep_content(
     files = NodeFiles(FileIndex(home, node.blobs), node.blobs, node.large, trees, pinning, collecting)
     files.reader = node.reader.read
     files.lost = node.healer.lost
-    scrub = Scrubber(home, node.blobs, node.healer, storage, node.clock)
-    disk = DiskWatch(home.database.faults, node.blobs, node.clock)
     unixfs = UnixfsViews(node.blobs, UnixfsTable(home))
-    return disk, unixfs, collecting, scrub, pinning, files, Archives(node.blobs, trees, pinning, unixfs)
+    return Keeping(
+        disk=DiskWatch(home.database.faults, node.blobs, node.clock),
+        unixfs=unixfs,
+        collecting=collecting,
+        scrub=Scrubber(home, node.blobs, node.healer, storage, node.clock),
+        pinning=pinning,
+        files=files,
+        archives=Archives(node.blobs, trees, pinning, unixfs),
+    )

@@ -114,7 +114,8 @@ class Node:
         self.healer = Healer(self.client, self.blobs)
         self.reader = ContentReader(self.large, self.client, self.fetcher.peers)
         kept = keep_content(self, home)
-        self.disk, self.unixfs, self.collecting, self.scrub, self.pinning, self.files, self.archives = kept
+        self.disk, self.scrub, self.collecting, self.pinning = kept.disk, kept.scrub, kept.collecting, kept.pinning
+        self.files, self.unixfs, self.archives = kept.files, kept.unixfs, kept.archives
         self.puller = puller_of(self) if settings.role is Role.STORAGE else None
         self.equivocations = Equivocations(self.ledger, EvidenceBook(home), network)
         self.seat = None if validator_key is None else self._seat(home, validator_key)

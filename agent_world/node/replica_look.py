@@ -9,9 +9,7 @@ holder of a copy makes sure itself before it gives the copy up.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
-from random import Random
+from collections.abc import Sequence
 from typing import Final
 
 import attrs
@@ -26,11 +24,11 @@ from agent_world.distfs.replicas import (
     first_by_weight,
     plan_replicas,
 )
-from agent_world.errors import Refused
 from agent_world.node.counters import Counters
 from agent_world.node.holdings import PLANNERS_MAX, Holdings
 from agent_world.node.replica_ask import ReplicaAsker
-from agent_world.node.replica_release import Challenge
+from agent_world.node.replica_checks import Claim, ClaimChecks
+from agent_world.node.replica_outside import Outside
 from agent_world.store.content import Content, ContentState, ContentTable
 from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.ids import PeerId
@@ -40,24 +38,22 @@ PAGE: Final = 128
 """Rows looked through between two chances for other tasks."""
 PAGES_MAX: Final = 64
 """Pages looked through in a round, however few of their contents are this node's to plan."""
-CHECKS_MAX: Final = 8
-"""Claims to hold a content that are challenged in a round."""
-AGAIN_MAX: Final = 2
-"""Of those that do not count: challenged again in a round, so that what was healed counts again before long."""
-CHECKS_S: Final = 10.0
-"""So long a round waits for them; who is slow is not doubted for it."""
 BEYOND_MAX: Final = 16
 """Contents with too few copies whose providers are looked for in the DHT in a round."""
 SHORT_MAX: Final = 4_096
-"""Contents remembered as below their target whose planner is another; the oldest is forgotten."""
+"""Contents remembered as below their target; the oldest is forgotten, and waited for a little longer."""
+WAIT_LOOKS: Final = 2
+"""For so many looks in a row at a content that is short, nodes that are silent for the first time are waited for."""
+FETCHING_LOOKS: Final = 10
+"""Who says for more looks in a row that it is fetching a content is not waited for: it may say so for ever."""
+FETCHING_MAX: Final = 4_096
+"""Contents remembered that somebody is fetching; the oldest is forgotten, and waited for a little longer."""
 UNWILLING_MAX: Final = 4_096
 """Refusals remembered; the oldest is forgotten, and may come again."""
 UNWILLING_ROUNDS: Final = 10
 """Who has refused something for a content is not asked for that again in so many rounds."""
 _NOT_YET: Final = 2**16
 """As many uncertain holders as make sure that nothing is planned."""
-VOID_MAX: Final = 4_096
-"""Claims remembered as not made good; the oldest is forgotten, and may be found out again."""
 _KEEPS: Final = (Holding.HELD, Holding.BOUND)
 
 
@@ -73,19 +69,6 @@ class Look:
     """Claims that do not count, as their holder has failed to show the content."""
 
 
-@attrs.frozen(slots=True)
-class Outside:
-    """What a planner asks of the rest of its node."""
-
-    describe: Callable[[PeerId], ProviderRecord]
-    suspects: Callable[[PeerId], Iterable[str]]
-    """Contents (CIDs as text) that a peer has last failed to show."""
-    challenge: Challenge
-    providers: Callable[[Sequence[ContentHash]], AbstractAsyncContextManager[list[PeerId]]]
-    """Connected peers that the DHT names, as long as the block lasts."""
-    random: Random
-
-
 class ReplicaLooker:
     """Finds out who keeps what; remembers how far it has come and who was silent."""
 
@@ -97,6 +80,7 @@ class ReplicaLooker:
         self._holdings = holdings
         self._asker = asker
         self._outside = outside
+        self._checks = ClaimChecks(outside)
         self.cursor: Cid | None = None
         """The content after which the next round begins; None: at the first."""
         self.passes = 0
@@ -104,15 +88,16 @@ class ReplicaLooker:
         self._known: set[PeerId] = set()
         """Storage nodes that have answered in the last round."""
         self._uncertain: set[PeerId] = set()
-        """Those that were uncertain in it: now they count as gone."""
-        self._void: OrderedDict[tuple[PeerId, Cid], None] = OrderedDict()
-        """Claims that their holder has not made good, until it shows the content."""
+        """Those that were silent in it: now they count as gone."""
         self._short: OrderedDict[Cid, int] = OrderedDict()
-        """How often in a row content of another planner was found below its target."""
+        """How often in a row each content was found below its target."""
+        self._fetching: OrderedDict[Cid, dict[PeerId, int]] = OrderedDict()
+        """At how many looks in a row each peer has said that it was fetching the content."""
         self._unwilling: OrderedDict[tuple[PeerId, ContentHash], int] = OrderedDict()
         """In which round each has refused."""
         self._round = 0
         self.counters = Counters()
+        self.check_counters = self._checks.counters
 
     def refused(self, peer: PeerId, content: ContentHash) -> None:
         """The peer does not do what was planned for this content; others are asked next time."""
@@ -133,11 +118,13 @@ class ReplicaLooker:
 
     async def rehearse(self) -> tuple[ReplicaMaintenancePlan, Look]:
         """As ``plan``, and afterwards everything that is remembered from look to look is as before."""
-        before = (self.cursor, self.passes, self._known, set(self._uncertain), self._short.copy(), self._round)
+        before = (self.cursor, self.passes, self._known, self._uncertain, self._round)
+        remembered = (self._short.copy(), self._fetching.copy(), self._unwilling.copy())
         try:
             return await self.plan()
         finally:
-            self.cursor, self.passes, self._known, self._uncertain, self._short, self._round = before
+            self.cursor, self.passes, self._known, self._uncertain, self._round = before
+            self._short, self._fetching, self._unwilling = remembered
 
     async def _sample(self, members: Sequence[PeerId]) -> list[Content]:
         """The next contents that this node may plan: as the first by weight, or for those before it."""
@@ -166,7 +153,7 @@ class ReplicaLooker:
         contents = {row.cid.digest: row for row in sample}
         cids = [row.cid for row in sample]
         said = await self._asker.status_of_all(members, cids) if cids else {}
-        uncertain = self._silent(members, said) if cids else 0
+        silent = self._silent(members, said) if cids else 0
         answers = {peer: answer for peer, answer in said.items() if answer is not None}
         await self._ask_beyond(answers, cids)
         doubted = await self._doubted(answers, cids)
@@ -179,37 +166,59 @@ class ReplicaLooker:
             holders[cid.digest] = [
                 pool[peer] for peer, state in states.items() if state in _KEEPS and (peer, cid) not in doubted
             ]
-            coming = frozenset(peer for peer, state in states.items() if state is Holding.COMING)
+            fetching = frozenset(peer for peer, state in states.items() if state is Holding.COMING)
+            late = self._late(cid, fetching)
+            coming = fetching - late
             is_short = len(holders[cid.digest]) + len(coming) < self._holdings.target
+            rank = first_by_weight(cid.digest, members, PLANNERS_MAX).index(self._holdings.own_id)
             views[cid.digest] = ContentView(
                 size_bytes=contents[cid.digest].size_bytes,
                 coming=coming,
-                uncertain=uncertain if self._is_turn(cid, members, is_short=is_short) else _NOT_YET,
-                unwilling=frozenset(peer for peer in members if (peer, cid.digest) in self._unwilling),
+                uncertain=self._uncertainty(cid, rank, silent, is_short=is_short),
+                unwilling=late | {peer for peer in members if (peer, cid.digest) in self._unwilling},
                 bound=frozenset(peer for peer, state in states.items() if state is Holding.BOUND),
             )
         # Who may be given a copy is a member; who was only found by the DHT is a holder and no more.
         return Look(contents, holders, views, [pool[peer] for peer in members if peer in pool], len(doubted))
 
-    def _is_turn(self, cid: Cid, members: Sequence[PeerId], *, is_short: bool) -> bool:
-        """Whether this node plans for the content: as the first by weight, or since those before it have not seen to
-        what was too few for a look each. So a planner that fails or lies keeps no content short."""
-        rank = first_by_weight(cid.digest, members, PLANNERS_MAX).index(self._holdings.own_id)
+    def _uncertainty(self, cid: Cid, rank: int, silent: int, *, is_short: bool) -> int:
+        """How many may hold the content beside those that say so; _NOT_YET if another plans for it.
+
+        The first by weight plans, and the next two since those before them have not seen to what was too few for a
+        look each: a planner that fails or lies keeps no content short. Nor do nodes that come, say nothing and go,
+        another one in each round: after a few looks nobody is waited for.
+        """
         looks = self._short.pop(cid, 0) + 1
-        if not rank or not is_short:
-            return not rank
+        if not is_short:
+            return _NOT_YET if rank else silent
         self._short[cid] = looks
         if len(self._short) > SHORT_MAX:
             self._short.popitem(last=False)
             self.counters.add("replicas.short_forgotten")
-        return looks > rank
+        if looks <= rank:
+            return _NOT_YET
+        return silent if looks - rank <= WAIT_LOOKS else 0
+
+    def _late(self, cid: Cid, fetching: frozenset[PeerId]) -> frozenset[PeerId]:
+        """Who of those that say they are fetching it has said so for too long to be waited for."""
+        before = self._fetching.pop(cid, {})
+        if not fetching:
+            return frozenset()
+        self._fetching[cid] = looks = {peer: before.get(peer, 0) + 1 for peer in fetching}
+        if len(self._fetching) > FETCHING_MAX:
+            self._fetching.popitem(last=False)
+            self.counters.add("replicas.fetching_forgotten")
+        return frozenset(peer for peer, count in looks.items() if count > FETCHING_LOOKS)
 
     def _silent(self, members: Sequence[PeerId], said: dict[PeerId, ReplicaResponse | None]) -> int:
-        """How many have not answered, and had in the round before: a restart or a slow line is no loss yet."""
+        """How many have not answered, and had in the round before: a restart or a slow line is no loss yet.
+
+        A member that has never answered counts too, once: it may have come back with what it holds.
+        """
         answered = {peer for peer, answer in said.items() if answer is not None}
-        uncertain = (self._known | set(members)) - answered - self._uncertain
-        self._uncertain |= uncertain
-        self._uncertain -= answered
+        silent = (self._known | set(members)) - answered
+        uncertain = silent - self._uncertain
+        self._uncertain = silent
         self._known = answered
         return len(uncertain)
 
@@ -230,45 +239,16 @@ class ReplicaLooker:
             found = await self._asker.status_of_all(others, cids)
         answers.update({peer: answer for peer, answer in found.items() if answer is not None})
 
-    async def _doubted(self, answers: dict[PeerId, ReplicaResponse], cids: Sequence[Cid]) -> set[tuple[PeerId, Cid]]:
-        """Claims of who has failed a challenge for that content, after a few more were challenged."""
-        claims = [
-            (peer, cid)
-            for peer, answer in sorted(answers.items())
-            for place, cid in enumerate(cids)
-            if answer.holdings[place] in _KEEPS and peer != self._holdings.own_id
-        ]
-        suspects = {peer: frozenset(self._outside.suspects(peer)) for peer in answers}
-        doubted = {claim for claim in claims if str(claim[1]) in suspects[claim[0]] or claim in self._void}
-        believed = [claim for claim in claims if claim not in doubted]
-        chosen = self._outside.random.sample(believed, min(CHECKS_MAX, len(believed)))
-        # Who has failed is asked again, so that what was healed counts again.
-        again = sorted(doubted, key=lambda claim: (claim[0], claim[1].to_bytes()))
-        again = self._outside.random.sample(again, min(AGAIN_MAX, len(again)))
-        with trio.move_on_after(CHECKS_S):
-            await self._check_all(dict.fromkeys([*again, *chosen]), doubted)
-        return doubted
-
-    async def _check_all(self, claims: Iterable[tuple[PeerId, Cid]], doubted: set[tuple[PeerId, Cid]]) -> None:
-        async with trio.open_nursery() as nursery:
-            for claim in claims:
-                nursery.start_soon(self._check, claim, doubted)
-
-    async def _check(self, claim: tuple[PeerId, Cid], doubted: set[tuple[PeerId, Cid]]) -> None:
-        try:
-            outcome = (await self._outside.challenge(*claim))["outcome"]
-        except Refused as error:
-            outcome = f"not_asked.{error.code.value}"
-        self.counters.add(f"replicas.checked.{outcome}")
-        if outcome in ("failed", "not_kept"):
-            doubted.add(claim)
-            self._void[claim] = None
-            if len(self._void) > VOID_MAX:
-                self._void.popitem(last=False)
-                self.counters.add("replicas.void_forgotten")
-        elif outcome == "passed":
-            doubted.discard(claim)
-            self._void.pop(claim, None)
+    async def _doubted(self, answers: dict[PeerId, ReplicaResponse], cids: Sequence[Cid]) -> set[Claim]:
+        """Claims of others that do not count."""
+        return await self._checks.doubted(
+            [
+                (peer, cid)
+                for peer, answer in sorted(answers.items())
+                for place, cid in enumerate(cids)
+                if answer.holdings[place] in _KEEPS and peer != self._holdings.own_id
+            ]
+        )
 
     def _record(self, peer: PeerId, answer: ReplicaResponse, now_ms: int) -> ProviderRecord:
         used, quota = answer.quota_bytes - answer.free_bytes, answer.quota_bytes

@@ -19,6 +19,7 @@ from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, Erro
 from agent_world.node.counters import Counters
 from agent_world.node.holdings import PLEDGE_MS, Holdings
 from agent_world.node.replica_ask import ReplicaAsker
+from agent_world.node.replica_outside import Challenge
 from agent_world.store.blob_store import BlobStore
 from agent_world.store.content import ContentState, ContentTable
 from agent_world.store.own_content import OwnContent
@@ -30,8 +31,10 @@ _log = structlog.get_logger("agent_world.replicas")
 
 RELEASE_MAX_S: Final = PLEDGE_MS / 1_000 / 2
 """For one content, from the first promise on: half of what a promise lasts."""
-Challenge = Callable[[PeerId, Cid], Awaitable[dict[str, Any]]]
-"""One storage challenge; its "outcome" is "passed" if the peer has shown that it holds the content."""
+FREE_PAUSE_S: Final = 10.0
+"""At least so long between two collections for what was given up; its bytes count as free before they are freed."""
+FREE_SHARE: Final = 20
+"""And so many times as long as the last one took, as each follows every root of the home."""
 
 
 class Releases:
@@ -46,6 +49,7 @@ class Releases:
         self._blobs = blobs
         self._own = own
         self._news = trio.Event()
+        self._given_up = trio.Event()
         holdings.leave_soon = self._wake
         self.challenge: Challenge | None = None
         """Set before ``run``."""
@@ -63,26 +67,38 @@ class Releases:
 
     async def run(self) -> None:
         """Until cancelled."""
+        if self._own.discarded_bytes():
+            self._given_up.set()  # the process has ended before it was freed
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._give_up_all)
+            nursery.start_soon(self._free_now_and_then)
+
+    async def _give_up_all(self) -> None:
         leaving = self._holdings.leaving
         while True:
             if not leaving:
                 await self._news.wait()
-            given_up = 0
             while leaving:
                 content = next(iter(leaving))
                 try:
-                    given_up += await self._try(content)
+                    if await self._try(content):
+                        self._given_up.set()
                 finally:
                     leaving.pop(content, None)
-            if given_up:
-                await self._free()
 
-    async def _free(self) -> None:
-        try:
-            await self.collect()
-        except Refused as error:  # another process collects; the next collection frees it
-            self.counters.add("replicas.not_freed")
-            _log.info("what was given up is freed later", error=str(error))
+    async def _free_now_and_then(self) -> None:
+        while True:
+            await self._given_up.wait()
+            self._given_up = trio.Event()
+            started_ms = self._holdings.now_ms()
+            try:
+                await self.collect()
+            except Refused as error:  # another process collects
+                self.counters.add("replicas.not_freed")
+                _log.info("what was given up is freed later", error=str(error))
+                self._given_up.set()
+            took_s = (self._holdings.now_ms() - started_ms) / 1_000
+            await trio.sleep(max(FREE_PAUSE_S, FREE_SHARE * took_s))
 
     async def _try(self, content: Cid) -> bool:
         started_ms = self._holdings.now_ms()
@@ -107,12 +123,7 @@ class Releases:
 
     async def _make_sure(self, content: Cid) -> None:
         """Return once enough others have promised and shown it; raises Refused."""
-        assert self.challenge is not None, "set before run()"
-        row = self._table.get(content)
-        if row is None or row.state is not ContentState.HAVE or not self._is_of_one_piece(content):
-            raise Refused(ErrorCode.NOT_AVAILABLE, "it is not here as a whole, or links to other content")
-        if self._own.bound([content], self._holdings.wall_ms()):
-            raise Refused(ErrorCode.NOT_AVAILABLE, "a pin or a file of this node wants it", rule="R9")
+        self._check_own(content)
         others = [peer for peer in self._holdings.members() if peer != self._holdings.own_id]
         said = await self._asker.status_of_all(others, [content])
         claims = [
@@ -120,26 +131,45 @@ class Releases:
             for peer, answer in said.items()
             if answer is not None and answer.holdings[0] in (Holding.HELD, Holding.BOUND)
         ]
-        shown = 0
+        wanted, sure = self._holdings.target, 0
         for peer in claims:
-            if shown >= self._holdings.target:
-                break
-            if await self._promises(peer, content) and (await self.challenge(peer, content))["outcome"] == "passed":
-                shown += 1
-        if shown < self._holdings.target:
-            wanted = self._holdings.target
+            if sure < wanted and await self._promises(peer, content) and await self._shows(peer, content):
+                sure += 1
+        if sure < wanted:
             raise Refused(
                 ErrorCode.NOT_AVAILABLE,
-                f"{wanted} others must hold it; {len(claims)} say so, {shown} have promised and shown it",
+                f"{wanted} others must hold it; {len(claims)} say so, {sure} have promised and shown it",
             )
+        self._check_own(content)  # a pin may have come while the others were asked
+
+    def _check_own(self, content: Cid) -> None:
+        """Whether this node can give it up; raises Refused."""
+        row = self._table.get(content)
+        if row is None or row.state is not ContentState.HAVE or not self._is_of_one_piece(content):
+            raise Refused(ErrorCode.NOT_AVAILABLE, "it is not here as a whole, or links to other content")
+        if self._own.bound([content], self._holdings.wall_ms()):
+            raise Refused(ErrorCode.NOT_AVAILABLE, "a pin or a file of this node wants it", rule="R9")
 
     async def _promises(self, peer: PeerId, content: Cid) -> bool:
         try:
-            await self._asker.ask(peer, ReplicaAsk.KEEP, [content])
+            answer = await self._asker.ask(peer, ReplicaAsk.KEEP, [content])
         except Refused as error:
             self.counters.add(f"replicas.no_promise.{error.rule or error.code.value}")
             return False
+        if answer.holdings[0] is not Holding.BOUND:
+            self.counters.add(f"replicas.no_promise.{answer.holdings[0].value}")
+            return False
         return True
+
+    async def _shows(self, peer: PeerId, content: Cid) -> bool:
+        assert self.challenge is not None, "set before run()"
+        try:
+            outcome = (await self.challenge(peer, content))["outcome"]
+        except Refused as error:
+            outcome = f"not_asked.{error.code.value}"
+        if outcome != "passed":
+            self.counters.add(f"replicas.not_shown.{outcome}")
+        return bool(outcome == "passed")
 
     def _is_of_one_piece(self, content: Cid) -> bool:
         """A blob or a file; a tree of other contents is kept by whoever has it, as its parts are contents too."""

@@ -26,6 +26,7 @@ from agent_world.node.holdings import Holdings
 from agent_world.node.replica_ask import ReplicaAsker
 from agent_world.node.replica_look import Look, ReplicaLooker
 from agent_world.wire.cid import Cid
+from agent_world.wire.ids import PeerId
 from agent_world.wire.limits import MIB
 from agent_world.wire.replica import Holding, ReplicaAsk
 
@@ -65,6 +66,27 @@ class ReplicaMaintenanceRound:
     plan: ReplicaMaintenancePlan
     look: Look
     report: ReplicaMaintenanceReport
+
+
+@attrs.define(slots=True)
+class _Waits:
+    """What a round has begun and not seen done."""
+
+    waiting: dict[Task, Holding | None]
+    """With what its node has last said."""
+    look: Look
+    report: ReplicaMaintenanceReport
+    moved: list[ReplicaTransferTask] = attrs.Factory(list)
+
+    def said(self, task: Task, holding: Holding) -> None:
+        """A transfer is done once its target keeps the content, a release once its holder does not any more."""
+        self.waiting[task] = holding
+        if (holding in (Holding.HELD, Holding.BOUND)) is isinstance(task, ReplicaReleaseTask):
+            return
+        del self.waiting[task]
+        self.report.succeeded_tasks += 1
+        if isinstance(task, ReplicaTransferTask) and task.kind is TransferKind.REBALANCE:
+            self.moved.append(task)
 
 
 class ReplicaRounds:
@@ -162,37 +184,37 @@ class ReplicaRounds:
         self, taken: Sequence[Task], look: Look, report: ReplicaMaintenanceReport
     ) -> list[ReplicaTransferTask]:
         """Wait for what was begun; the moves whose copy is there, of which the source can be relieved now."""
-        waiting = list(taken)
-        moved: list[ReplicaTransferTask] = []
+        waits = _Waits(dict.fromkeys(taken), look, report)
         with trio.move_on_after(CONFIRM_S):
-            while waiting:
+            while waits.waiting:
                 await trio.sleep(CONFIRM_EVERY_S)
-                done = await self._done(waiting, look)
-                report.succeeded_tasks += len(done)
-                waiting = [task for task in waiting if task not in done]
-                moved += [
-                    task for task in done
-                    if isinstance(task, ReplicaTransferTask) and task.kind is TransferKind.REBALANCE
-                ]  # fmt: skip
-        report.under_way_tasks = len(waiting)
-        return moved
-
-    async def _done(self, tasks: Sequence[Task], look: Look) -> list[Task]:
-        """Those whose target keeps the content, or whose holder does not any more."""
-        found: list[Task] = []
-        for peer in dict.fromkeys(map(_whose, tasks)):
-            mine = [task for task in tasks if _whose(task) == peer]
-            cids: list[Cid] = [look.contents[task.content_hash].cid for task in mine]
-            try:
-                answer = await self._asker.ask(peer, ReplicaAsk.STATUS, cids)
-            except Refused as error:
-                self.counters.add(f"replicas.no_status.{error.rule or error.code.value}")
+                # At once, so that one that is slow to answer holds up none of the others.
+                async with trio.open_nursery() as nursery:
+                    for peer in dict.fromkeys(map(_whose, waits.waiting)):
+                        nursery.start_soon(self._ask_done, peer, waits)
+        for task, said in waits.waiting.items():
+            if isinstance(task, ReplicaTransferTask) and said in (Holding.NAMED, Holding.UNKNOWN):
+                # It has agreed and does nothing, or could not have the content: another one is asked next time.
+                report.failed_tasks.append((task, f"it has agreed, and says {said.value}"))
+                self._looker.refused(task.target_provider_id, task.content_hash)
+                self.counters.add("replicas.not_begun")
                 continue
-            for task, holding in zip(mine, answer.holdings, strict=True):
-                keeps = holding in (Holding.HELD, Holding.BOUND)
-                if keeps is not isinstance(task, ReplicaReleaseTask):
-                    found.append(task)
-        return found
+            report.under_way_tasks += 1
+            if isinstance(task, ReplicaReleaseTask):
+                # It may not see enough others that hold it: another holder is asked next time.
+                self._looker.refused(task.holder_id, task.content_hash)
+        return waits.moved
+
+    async def _ask_done(self, peer: PeerId, waits: _Waits) -> None:
+        tasks = [task for task in waits.waiting if _whose(task) == peer]
+        cids: list[Cid] = [waits.look.contents[task.content_hash].cid for task in tasks]
+        try:
+            answer = await self._asker.ask(peer, ReplicaAsk.STATUS, cids)
+        except Refused as error:
+            self.counters.add(f"replicas.no_status.{error.rule or error.code.value}")
+            return
+        for task, holding in zip(tasks, answer.holdings, strict=True):
+            waits.said(task, holding)
 
     def status(self) -> dict[str, Any]:
         """For people."""
@@ -219,7 +241,7 @@ class ReplicaRounds:
         }  # fmt: skip
 
 
-def _whose(task: Task) -> Any:
+def _whose(task: Task) -> PeerId:
     return task.holder_id if isinstance(task, ReplicaReleaseTask) else task.target_provider_id
 
 

@@ -12,7 +12,8 @@ from agent_world.handlers.replica import ReplicaHandler
 from agent_world.node.counters import Counters
 from agent_world.node.holdings import HoldingParts, Holdings
 from agent_world.node.replica_ask import ReplicaAsker
-from agent_world.node.replica_look import Outside, ReplicaLooker
+from agent_world.node.replica_look import ReplicaLooker
+from agent_world.node.replica_outside import Outside
 from agent_world.node.replica_release import Releases
 from agent_world.node.replica_round import ReplicaRounds, shown_plan
 from agent_world.store.content import ContentState, ContentTable
@@ -138,7 +139,7 @@ def replicas_of(node: Node, home: Home) -> Replicas:
     handler = ReplicaHandler(holdings)
     handler.count = made.counters.add
     node.network.serve(rpc.REPLICA, handler.serve)
-    made.parts_counted += [asker.counters, looker.counters]
+    made.parts_counted += [asker.counters, looker.counters, looker.check_counters]
     if node.puller is not None:
         holdings.begin()
         holdings.prefer = node.puller.prefer

@@ -5,7 +5,7 @@ Nothing waits for content: what cannot be had is set aside as unavailable and ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -25,6 +25,8 @@ RETRY_MS_MAX: Final = 60_000
 """The pause between tries doubles up to this."""
 NEVER_MS: Final = I64_MAX
 """Later than any clock."""
+STATED_BYTES_MAX: Final = 2**43
+"""A larger size counts as this one: anybody may state any, and a million of these can still be added up in SQLite."""
 ERROR_CHARS_MAX: Final = 200
 """Of an error's text this much is kept; the rest says nothing more."""
 
@@ -78,7 +80,9 @@ class ContentTable:
 
     def want(self, items: Iterable[tuple[Cid, int]], now_ms: int) -> int:
         """Ask for content (CID, stated size in bytes) from now on; known content stays as it is. Returns the new."""
-        rows = [(cid.to_bytes(), min(size, I64_MAX), ContentState.WANTED, 0, now_ms, "") for cid, size in items]
+        rows = [
+            (cid.to_bytes(), min(size, STATED_BYTES_MAX), ContentState.WANTED, 0, now_ms, "") for cid, size in items
+        ]
         with self._database.transaction():
             return self._database.execute_many(
                 "INSERT INTO content (cid, size_bytes, state, attempts, next_try_ms, last_error)"
@@ -91,7 +95,7 @@ class ContentTable:
 
         What is wanted or here already stays so, and counts as named from now on. Returns how many rows changed.
         """
-        rows = [(cid.to_bytes(), min(size, I64_MAX), ContentState.NAMED, due_ms) for cid, size in items]
+        rows = [(cid.to_bytes(), min(size, STATED_BYTES_MAX), ContentState.NAMED, due_ms) for cid, size in items]
         with self._database.transaction():
             return self._database.execute_many(
                 "INSERT INTO content (cid, size_bytes, state, attempts, next_try_ms, last_error, named)"
@@ -142,6 +146,16 @@ class ContentTable:
         rows = self._database.query(f"SELECT {_COLUMNS} FROM content WHERE cid = ?", (cid.to_bytes(),))
         return _content(rows[0]) if rows else None
 
+    def get_many(self, cids: Sequence[Cid]) -> dict[Cid, Content]:
+        """Those of ``cids`` of which something is known; a query for every PAGE_ROWS_MAX of them."""
+        found: dict[Cid, Content] = {}
+        for start in range(0, len(cids), PAGE_ROWS_MAX):
+            names = tuple(cid.to_bytes() for cid in cids[start : start + PAGE_ROWS_MAX])
+            marks = ", ".join("?" * len(names))
+            rows = self._database.query(f"SELECT {_COLUMNS} FROM content WHERE cid IN ({marks})", names)
+            found.update((content.cid, content) for content in map(_content, rows))
+        return found
+
     def due(self, now_ms: int, limit: int, state: ContentState = ContentState.WANTED) -> tuple[Content, ...]:
         """Content in this state whose next try is due, longest due first; at most ``limit`` and PAGE_ROWS_MAX."""
         rows = self._database.query(
@@ -177,7 +191,7 @@ class ContentTable:
             self._database.execute(
                 "UPDATE content SET state = ?, size_bytes = ?, here_bytes = 0, attempts = 0, next_try_ms = ?,"
                 " last_error = '' WHERE cid = ? AND state = ?",
-                (ContentState.FETCHING, min(size_bytes, I64_MAX), now_ms, cid.to_bytes(), ContentState.WANTED),
+                (ContentState.FETCHING, min(size_bytes, STATED_BYTES_MAX), now_ms, cid.to_bytes(), ContentState.WANTED),
             )
 
     def mark_progress(self, cid: Cid, here_bytes: int) -> None:
@@ -185,7 +199,12 @@ class ContentTable:
         with self._database.transaction():
             self._database.execute(
                 "UPDATE content SET here_bytes = ?, attempts = 0 WHERE cid = ? AND state = ? AND here_bytes <> ?",
-                (min(here_bytes, I64_MAX), cid.to_bytes(), ContentState.FETCHING, min(here_bytes, I64_MAX)),
+                (
+                    min(here_bytes, STATED_BYTES_MAX),
+                    cid.to_bytes(),
+                    ContentState.FETCHING,
+                    min(here_bytes, STATED_BYTES_MAX),
+                ),
             )
 
     def mark_failed(self, cid: Cid, error: str, now_ms: int, *, jitter_ms: int = 0) -> ContentState:
@@ -221,6 +240,15 @@ class ContentTable:
         """Items and stated bytes in every state; costs a row each, whatever the size of the table."""
         rows = self._database.query("SELECT state, items, size_bytes FROM content_counts")
         return {ContentState(state): ContentCount(items=items, size_bytes=size) for state, items, size in rows}
+
+    def missing_bytes(self) -> int:
+        """Of what is wanted or being fetched: how many bytes are still to come, as stated and as last noted."""
+        rows = self._database.query(
+            "SELECT coalesce(sum(max(0, size_bytes - here_bytes)), 0) FROM content WHERE state = ?",
+            (ContentState.FETCHING,),
+        )
+        wanted = self.counts().get(ContentState.WANTED, ContentCount())
+        return wanted.size_bytes + int(rows[0][0])
 
     def _reset(self, where: str, parameters: tuple[object, ...], now_ms: int) -> int:
         with self._database.transaction():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 from typing import Any
 
 import pytest
@@ -229,3 +230,29 @@ def test_each_of_several_planners_moves_its_share() -> None:
     holders = dict.fromkeys(CONTENTS, held)
     moves = [len(plan_replicas(holders, idle, TWO, NOW, views, planners).rebalance_tasks) for planners in (1, 3)]
     assert moves == [3, 1]
+
+
+def takers(content: ContentHash, views: dict[PeerId, set[PeerId]], target: int) -> set[PeerId]:
+    """Who takes new content when each decides by the nodes that it sees."""
+    return {own for own, seen in views.items() if own in first_by_weight(content, seen | {own}, target)}
+
+
+@given(st.data())
+def test_whatever_nodes_see_new_content_gets_its_copies(data: st.DataObject) -> None:
+    """Who is among the first of all is among the first of any that it sees: too many take it, and never too few."""
+    everybody = [PeerId(f"node {number}") for number in range(data.draw(st.integers(1, 12)))]
+    views = {own: data.draw(st.sets(st.sampled_from(everybody))) for own in everybody}
+    for content in CONTENTS[:5]:
+        assert takers(content, views, 3) >= set(first_by_weight(content, everybody, 3))
+
+
+def test_the_less_nodes_see_the_more_copies_new_content_gets() -> None:
+    """As docs/storage.md says: about target * n / v, when each of n nodes sees v."""
+    random = Random(1)
+    everybody = [PeerId(f"node {number}") for number in range(130)]
+    counts = {}
+    for seen in (130, 65):
+        views = {own: set(random.sample(everybody, seen)) for own in everybody}
+        counts[seen] = sum(len(takers(content, views, 3)) for content in CONTENTS) / len(CONTENTS)
+    assert counts[130] == 3
+    assert counts[65] == pytest.approx(6, rel=0.1)

@@ -11,13 +11,14 @@ from agent_world.store.content import (
     ERROR_CHARS_MAX,
     PAGE_ROWS_MAX,
     RETRY_MS_MAX,
+    STATED_BYTES_MAX,
     ContentCount,
     ContentState,
     ContentTable,
 )
 from agent_world.store.home import Home
 from agent_world.wire.cid import Codec
-from agent_world.wire.limits import U64_MAX
+from agent_world.wire.limits import I64_MAX, U64_MAX
 
 CIDS = [cid_of(b"content %d" % number, Codec.RAW) for number in range(6)]
 CONFIG = StorageConfig(pull_attempts_max=3, pull_retry_ms=100)
@@ -196,3 +197,34 @@ def test_counts_are_those_of_the_rows(home: Home, steps: list[tuple[str, int]]) 
             those = [other for other, (found, _) in states.items() if found is kind]
             assert (count.items, count.size_bytes) == (len(those), sum(those))
             assert sorted(content.cid for content in table.list(kind, 100)) == sorted(CIDS[other] for other in those)
+
+
+def test_what_is_still_to_come(table: ContentTable) -> None:
+    assert table.missing_bytes() == 0
+    table.want([(CIDS[0], 10), (CIDS[1], 20), (CIDS[2], 40)], 0)
+    assert table.missing_bytes() == 70
+    table.mark_fetching(CIDS[1], 500, 0)
+    table.mark_progress(CIDS[1], 200)
+    assert table.missing_bytes() == 50 + 300
+    table.mark_have([CIDS[0]])
+    table.mark_progress(CIDS[1], 900)
+    assert table.missing_bytes() == 40, "an untrue size makes no room"
+
+
+def test_whatever_sizes_are_stated_can_be_added_up(table: ContentTable) -> None:
+    many = [cid_of(b"%d" % number) for number in range(1_000)]
+    table.want([(cid, U64_MAX) for cid in many[:500]], 0)
+    table.name([(cid, U64_MAX) for cid in many[500:]], 0)
+    table.mark_fetching(many[0], U64_MAX, 0)
+    table.mark_progress(many[0], U64_MAX)
+    assert table.missing_bytes() == 499 * STATED_BYTES_MAX
+    assert sum(count.size_bytes for count in table.counts().values()) == 1_000 * STATED_BYTES_MAX
+    assert STATED_BYTES_MAX * 10**6 < I64_MAX
+
+
+def test_many_are_looked_up_at_once(table: ContentTable) -> None:
+    known = [cid_of(b"%d" % number, Codec.RAW) for number in range(PAGE_ROWS_MAX + 1)]
+    table.want([(cid, place) for place, cid in enumerate(known)], 0)
+    found = table.get_many([*known, cid_of(b"unknown", Codec.RAW), known[0]])
+    assert found == {cid: table.get(cid) for cid in known}
+    assert table.get_many([]) == {}

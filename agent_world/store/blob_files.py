@@ -96,7 +96,6 @@ class BlobFiles:
     def read(self, content_hash: ContentHash) -> bytes | None:
         """The file's bytes as they are (not verified), at most one byte above the limit; None if there is no file."""
         try:
-            name = content_hash.hex()
             data = _read_file(self._name(content_hash))
         except FileNotFoundError:
             return None

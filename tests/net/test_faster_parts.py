@@ -25,6 +25,7 @@ from noise.state import CipherState
 from agent_world.config import FASTER_PARTS, MINIMAL, NetConfig
 from agent_world.errors import UsageError
 from agent_world.net.libp2p.faster.noise import RECEIVE_BYTES_MAX, RECEIVE_BYTES_MIN, FasterSession
+from agent_world.net.libp2p.faster.quiet_lock import QuietLock
 from agent_world.net.libp2p.faster.yamux import CREDIT_BYTES_MAX, CREDIT_POLL_S, FasterYamux, FasterYamuxStream
 from agent_world.net.libp2p.network import Libp2pNetwork
 from agent_world.wire.ids import PeerId
@@ -168,8 +169,10 @@ async def test_hosts_with_and_without_understand_each_other(
 @pytest.mark.parametrize("parts", CHOICES)
 async def test_streams_end_as_with_the_library(parts: tuple[str, ...], networks: Any) -> None:
     async with networks(2, config=with_parts(parts)) as (one, two):
+        locks: list[type] = []
 
         async def send_and_end(stream: Any) -> None:
+            locks.append(type(stream._state_lock))
             how = await stream.read(5)
             await stream.write(b"x" * 1_000)
             await (stream.close() if how == b"close" else stream.reset())
@@ -178,6 +181,7 @@ async def test_streams_end_as_with_the_library(parts: tuple[str, ...], networks:
         # After a reset the library tells of an end or of a reset, and of data or none, as its tasks happen to run.
         for how, endings, least in ((b"close", {StreamEOF}, 1_000), (b"reset", {StreamEOF, StreamReset}, 0)):
             stream = await one.host.open_stream(two.peer_id, PROBE)
+            assert isinstance(stream._state_lock, QuietLock) == ("yamux" in parts)
             await stream.write(how)
             got = bytearray()
 
@@ -191,6 +195,7 @@ async def test_streams_end_as_with_the_library(parts: tuple[str, ...], networks:
             assert least <= len(got) <= 1_000
             assert not got.strip(b"x")
             await stream.reset()
+        assert set(locks) == {QuietLock if "yamux" in parts else trio.Lock}
 
 
 @pytest.mark.parametrize("parts", CHOICES)

@@ -33,6 +33,7 @@ from agent_world.net.gate import Gate
 from agent_world.net.libp2p import library_faults
 from agent_world.net.libp2p.entrance import keep_doors
 from agent_world.net.libp2p.faster.noise import FasterNoise
+from agent_world.net.libp2p.faster.quiet_lock import QuietLock
 from agent_world.net.libp2p.faster.yamux import use_faster_yamux
 from agent_world.net.libp2p.streams import LOST
 from agent_world.wire.ids import PeerId, peer_id_of
@@ -52,6 +53,8 @@ class Host:
         self.inner = inner
         self.network: Any = inner.get_network()
         self.peer_id = peer_id
+        self.has_quiet_streams = False
+        """Whether our streams give their turn away only for who holds their lock, and not at every read and write."""
         self.used: Callable[[PeerId], None] = lambda _peer: None
         """Told of every peer with which a stream of ours begins, in either direction; not of the library's own."""
 
@@ -99,9 +102,14 @@ class Host:
 
         async def taken(stream: Any) -> None:
             self.used(our_id(stream.muxed_conn.peer_id))
-            await handler(stream)
+            await handler(self._quiet(stream))
 
         self.inner.set_stream_handler(TProtocol(protocol), taken)
+
+    def _quiet(self, stream: Any) -> Any:
+        if self.has_quiet_streams and not stream._state_lock.locked():
+            stream._state_lock = QuietLock()
+        return stream
 
     async def open_stream(self, peer: PeerId, protocol: str) -> Any:
         """A new stream; raises Refused: ERR_NOT_AVAILABLE without a connection, ERR_UNSUPPORTED by the peer.
@@ -112,7 +120,7 @@ class Host:
             raise Refused(ErrorCode.NOT_AVAILABLE, f"not connected to {peer}")
         self.used(peer)
         try:
-            return await self.inner.new_stream(library_id(peer), [TProtocol(protocol)])
+            return self._quiet(await self.inner.new_stream(library_id(peer), [TProtocol(protocol)]))
         except LOST as error:
             if is_unsupported(error):
                 raise Refused(ErrorCode.UNSUPPORTED, f"{peer} does not speak {protocol}") from None
@@ -194,8 +202,10 @@ async def open_host(
     keep_doors(inner, config, doors, gate, counters)
     if "yamux" in config.faster:
         use_faster_yamux(inner)
+    host = Host(inner, peer_id_of(key.public_key), gate, doors)
+    host.has_quiet_streams = "yamux" in config.faster
     async with inner.run([]):
-        yield Host(inner, peer_id_of(key.public_key), gate, doors)
+        yield host
 
 
 def _new_host(config: NetConfig, key: KeyPair, transport: Any | None) -> Any:

@@ -41,20 +41,23 @@ class WritingTurns:
         if self._descriptor < 0:
             raise LocalError(f"a write below {self._directory} after closing")
         deadline = time.monotonic() + WAIT_S
-        while not self._is_taken():
+        while not self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB):
             if time.monotonic() > deadline:
                 raise HomeError(f"{self._directory} is in use: other programs write to it all the time; try again")
             time.sleep(_LOOK_S)
         try:
             yield
         finally:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            self._locked(fcntl.LOCK_UN)
 
-    def _is_taken(self) -> bool:
+    def _locked(self, operation: int) -> bool:
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, operation)
         except BlockingIOError:
             return False
+        except OSError:
+            # Some file systems lock no directories. Writers are kept apart by SQLite all the same, if not in turns.
+            return True
         return True
 
     def close(self) -> None:

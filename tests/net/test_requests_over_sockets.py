@@ -234,13 +234,16 @@ class Wrong:
                 await stream.write(self.answer)
 
 
-async def test_a_peer_that_never_answers_costs_only_the_deadline(networks: Any, stranger: Any, join: Any) -> None:
+async def test_a_peer_that_never_answers_costs_only_the_deadline(
+    networks: Any, stranger: Any, join: Any, until: Any
+) -> None:
     async with networks(2) as (one, two), stranger() as host:
-        Wrong(host, None)
+        silent = Wrong(host, None)
         two.serve(ECHO, echo)
         await join(host, one)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(one.request, host.peer_id, ECHO, b"", timeout_s=60))
+            await until(lambda: silent.streams)
             assert await one.request(two.peer_id, ECHO, b"x") == b"x"  # while the other is still waited for
             assert len(nursery.child_tasks) == 1
             nursery.cancel_scope.cancel()

@@ -8,6 +8,14 @@ from pathlib import Path
 import pytest
 
 MEMORY = Path("/dev/shm")
+HUNG_S = 600
+"""Minutes of virtual time take up to half a minute of an idle machine: the usual limit is for what waits, not works."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(HUNG_S))
 
 
 @pytest.fixture

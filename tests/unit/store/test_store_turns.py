@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
+from fcntl import LOCK_EX, LOCK_NB, LOCK_UN
 from pathlib import Path
 
 import pytest
@@ -37,8 +39,8 @@ def test_whoever_waits_begins_before_who_has_just_written(tmp_path: Path) -> Non
     with busy.transaction():
         other = threading.Thread(target=write_once)
         other.start()
-        while turns._is_taken():  # until the other one has its turn, and waits for this transaction
-            module.fcntl.flock(turns._descriptor, module.fcntl.LOCK_UN)
+        while turns._locked(LOCK_EX | LOCK_NB):  # until the other one has its turn, and waits for this transaction
+            turns._locked(LOCK_UN)
     for _ in range(20):
         write(busy, "again")  # each at once, while SQLite lets the other one sleep
     other.join()
@@ -53,6 +55,18 @@ def test_a_turn_that_does_not_come_is_a_home_error(tmp_path: Path, monkeypatch: 
     with one.turn(), pytest.raises(HomeError, match="in use"):
         take(other)
     take(other)
+    one.close()
+    other.close()
+
+
+def test_where_directories_cannot_be_locked_there_are_no_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(module.fcntl, "flock", refuse)
+    one, other = WritingTurns(tmp_path), WritingTurns(tmp_path)
+    with one.turn():
+        take(other)
     one.close()
     other.close()
 

@@ -142,3 +142,10 @@ def open_replicas(answer: bytes, asked: int) -> ReplicaResponse:
     if len(response.holdings) != asked or response.free_bytes > response.quota_bytes:
         raise RemoteError("R11", f"{len(response.holdings)} holdings of {asked} contents, or too much room")
     return response
+
+
+def check_promise(answer: ReplicaResponse) -> None:
+    """Whether an answer to ``keep``, opened, promises anything; raises Refused."""
+    # [IGNORE] R12: who has promised to keep a content says from then on that it is bound.
+    if answer.holdings[0] is not Holding.BOUND:
+        raise Refused(ErrorCode.NOT_AVAILABLE, f"it says {answer.holdings[0].value}, and so no promise", rule="R12")

@@ -16,6 +16,7 @@ import trio
 from agent_world.distfs.links import links_in, reachable
 from agent_world.distfs.manifest import manifest_size
 from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, ErrorCode, Refused
+from agent_world.handlers.replica import check_promise
 from agent_world.node.counters import Counters
 from agent_world.node.holdings import PLEDGE_MS, Holdings
 from agent_world.node.replica_ask import ReplicaAsker
@@ -152,12 +153,9 @@ class Releases:
 
     async def _promises(self, peer: PeerId, content: Cid) -> bool:
         try:
-            answer = await self._asker.ask(peer, ReplicaAsk.KEEP, [content])
+            check_promise(await self._asker.ask(peer, ReplicaAsk.KEEP, [content]))
         except Refused as error:
             self.counters.add(f"replicas.no_promise.{error.rule or error.code.value}")
-            return False
-        if answer.holdings[0] is not Holding.BOUND:
-            self.counters.add(f"replicas.no_promise.{answer.holdings[0].value}")
             return False
         return True
 

@@ -21,7 +21,7 @@ from agent_world.testing.vectors_dht import dht_record_vectors
 from agent_world.testing.vectors_evidence import evidence_vectors
 from agent_world.testing.vectors_hello import hello_vectors
 from agent_world.testing.vectors_records import record_vectors
-from agent_world.testing.vectors_replica import replica_answer_vectors, replica_request_vectors
+from agent_world.testing.vectors_replica import replica_answer_vectors, replica_promise_vectors, replica_request_vectors
 from agent_world.testing.vectors_replication import log_vectors
 
 PROTOCOLS: Final = Path(__file__).parents[2] / "protocols"
@@ -40,6 +40,7 @@ GENERATORS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "hello/vectors/hellos.json": hello_vectors,
     "replica/vectors/requests.json": replica_request_vectors,
     "replica/vectors/answers.json": replica_answer_vectors,
+    "replica/vectors/promises.json": replica_promise_vectors,
     "replication/vectors/log.json": log_vectors,
     "bitswap/vectors/messages.json": bitswap_message_vectors,
     "bitswap/vectors/unixfs.json": unixfs_vectors,

@@ -94,3 +94,22 @@ def replica_answer_vectors() -> dict[str, Any]:
             for what, answer, rule in cases
         ],
     }
+
+
+def replica_promise_vectors() -> dict[str, Any]:
+    """The file ``replica/vectors/promises.json``."""
+    good = ReplicaResponse(holdings=(Holding.BOUND,), quota_bytes=U64(9), free_bytes=U64(9), target=U16(3))
+    cases: list[tuple[str, ReplicaResponse, str | None]] = [
+        ("a promise", good, None),
+        ("a promise of a node that keeps all", attrs.evolve(good, target=U16(0)), None),
+        *((f"it is {said.value}", attrs.evolve(good, holdings=(said,)), "R12")
+          for said in Holding if said is not Holding.BOUND),
+        ("for two contents", attrs.evolve(good, holdings=(Holding.BOUND,) * 2), "R11"),
+    ]  # fmt: skip
+    return {
+        "about": "Whether `answer`, to a request to keep one content, promises that, or breaks exactly `rule`.",
+        "cases": [
+            {"id": what, "answer": record.to_bytes(answer).hex()} | ({} if rule is None else {"rule": rule})
+            for what, answer, rule in cases
+        ],
+    }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import trio
 from broken_rules import Case, rule_of
 
-from agent_world.handlers.replica import ReplicaHandler, open_replicas
+from agent_world.handlers.replica import ReplicaHandler, check_promise, open_replicas
 from agent_world.wire.cid import Cid
 from agent_world.wire.ids import U16, U64, PeerId, WorldId
 from agent_world.wire.replica import Holding, ReplicaResponse
@@ -68,3 +68,7 @@ def run_replica_requests(file: Case, case: Case) -> None:
 
 def run_replica_answers(_file: Case, case: Case) -> None:
     assert rule_of(lambda: open_replicas(bytes.fromhex(case["answer"]), 2)) == case.get("rule")
+
+
+def run_replica_promises(_file: Case, case: Case) -> None:
+    assert rule_of(lambda: check_promise(open_replicas(bytes.fromhex(case["answer"]), 1))) == case.get("rule")

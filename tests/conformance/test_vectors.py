@@ -12,7 +12,7 @@ import pytest
 from broken_rules import Case, rule_of
 from run_bitswap import run_bitswap_messages, run_unixfs
 from run_challenge import run_challenge_answers, run_challenge_requests
-from run_replica import run_replica_answers, run_replica_requests
+from run_replica import run_replica_answers, run_replica_promises, run_replica_requests
 from run_replication import run_log
 
 from agent_world.consensus import stake
@@ -195,6 +195,7 @@ RUNNERS: dict[str, Callable[[Case, Case], None]] = {
     "hello/vectors/hellos.json": run_hellos,
     "replica/vectors/requests.json": run_replica_requests,
     "replica/vectors/answers.json": run_replica_answers,
+    "replica/vectors/promises.json": run_replica_promises,
     "replication/vectors/log.json": run_log,
     "bitswap/vectors/messages.json": run_bitswap_messages,
     "bitswap/vectors/unixfs.json": run_unixfs,
@@ -281,6 +282,7 @@ def test_cases_have_names_of_their_own(path: str) -> None:
         ("hello/vectors/hellos.json", {f"N{n}" for n in range(1, 7)}),
         ("replica/vectors/requests.json", {f"R{n}" for n in range(1, 11)}),
         ("replica/vectors/answers.json", {"R11"}),
+        ("replica/vectors/promises.json", {"R11", "R12"}),
         ("replication/vectors/log.json", {"W13", *(f"W{n}" for n in range(1, 9))}),
         ("bitswap/vectors/messages.json", {"X1", "X2"}),
         ("bitswap/vectors/unixfs.json", {"X5"}),

@@ -210,6 +210,44 @@ async def test_trust_comes_back_when_what_is_asked_for_is_shown(autojump_clock: 
     assert left == set()
 
 
+@pytest.mark.parametrize(
+    ("failed", "passed", "is_distrusted"),
+    [(1, 0, False), (1, 5, False), (2, 0, True), (2, 2, True), (2, 3, False), (3, 4, False), (4, 4, True)],
+)
+async def test_how_much_is_too_much(autojump_clock: object, failed: int, passed: int, is_distrusted: bool) -> None:
+    """Of as many claims as are all checked, and some of which no answer comes."""
+    made = Checking()
+    claims = claims_of(A, count=CHECKS_MAX)
+    outcomes = ["failed"] * failed + ["passed"] * passed + ["offline"] * (CHECKS_MAX - failed - passed)
+    made.outcomes |= dict(zip(claims, outcomes, strict=True))
+    await made.doubted(claims)
+    assert (A in made.checks._distrusted) is is_distrusted
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "is_trusted"),
+    [(["passed"] + ["offline"] * 7, False), (["passed"] * 2 + ["offline"] * 6, True), (["passed"] * 8, True)],
+)
+async def test_how_much_brings_trust_back(autojump_clock: object, outcomes: list[str], is_trusted: bool) -> None:
+    made = Checking()
+    claims = claims_of(A, count=8)
+    made.checks._distrusted[A] = None
+    made.outcomes |= dict(zip(claims, outcomes, strict=True))
+    for _ in range(1 if "offline" not in outcomes else 60):  # until the closer look has met those that pass
+        await made.doubted(claims)
+    assert (A not in made.checks._distrusted) is is_trusted
+
+
+async def test_one_failure_more_brings_no_trust_back(autojump_clock: object) -> None:
+    made = Checking()
+    claims = claims_of(A, count=CLOSER_MAX)
+    made.checks._distrusted[A] = None
+    made.outcomes[claims[0]] = "failed"
+    await made.doubted(claims)
+    assert sum(made.asked.values()) == CLOSER_MAX
+    assert A in made.checks._distrusted
+
+
 async def test_what_a_distrusted_peer_shows_counts(autojump_clock: object) -> None:
     made = Checking()
     claims = claims_of(A, count=30)

@@ -125,3 +125,5 @@ async def test_a_plan_and_a_round_on_request(part: Callable[..., Part], autojump
     status = await made.replicas.round()
     assert status["last_round"]["report"]["succeeded_tasks"] == 1
     assert made.replicas.all_counters()["replicas.attempted"] == 1
+    made.replicas.counters.add("replicas.attempted", 2)
+    assert made.replicas.all_counters()["replicas.attempted"] == 3, "of all parts together"

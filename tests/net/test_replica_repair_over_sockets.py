@@ -142,9 +142,9 @@ async def test_a_wiped_node_is_repaired(tmp_path: Path, until: Any, monkeypatch:
         lost = [cid for cid in cids if "s3" in storage.copies(cid)]
         short = [cid for cid in lost if "s2" not in storage.copies(cid)]
         assert len(short) >= PER_PAIR
-        assert storage.count("replicas.attempted") == 0
 
         await storage.stop("s3")
+        before = storage.count("replicas.succeeded")  # a round may have met a content before its holder had it
         storage.wipe("s3")
         # It comes back as one that waits for the others, and takes nothing by itself of what was named long ago.
         monkeypatch.setattr(holdings, "MEET_MS", 30_000)
@@ -153,5 +153,5 @@ async def test_a_wiped_node_is_repaired(tmp_path: Path, until: Any, monkeypatch:
         await until(lambda: time.time_ns() // 1_000_000 - named_ms > 2 * POLL_MS)
         await storage.start("s3")
         await until(lambda: all(len(storage.copies(cid)) >= TARGET for cid in cids))
-        await until(lambda: storage.count("replicas.succeeded") >= len(short))
+        await until(lambda: storage.count("replicas.succeeded") >= before + len(short))
         nursery.cancel_scope.cancel()

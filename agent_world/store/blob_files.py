@@ -96,17 +96,15 @@ class BlobFiles:
     def read(self, content_hash: ContentHash) -> bytes | None:
         """The file's bytes as they are (not verified), at most one byte above the limit; None if there is no file."""
         try:
-            data = _read_file(self._name(content_hash))
+            with self._reading(content_hash):
+                data = _read_file(self._name(content_hash))
         except FileNotFoundError:
             return None
-        except OSError:
-            with self._reading(content_hash):
-                raise
         self._faults.worked(_PLACE, Doing.READ)
         return data
 
     def _reading(self, content_hash: ContentHash) -> AbstractContextManager[None]:
-        return self._faults.reading(_PLACE, f"{self.path(content_hash)} cannot be read")
+        return self._faults.reading(_PLACE, f"{self._name(content_hash)} cannot be read")
 
     def has(self, content_hash: ContentHash) -> bool:
         """Whether there is a file of that name."""

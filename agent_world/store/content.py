@@ -196,15 +196,11 @@ class ContentTable:
 
     def mark_progress(self, cid: Cid, here_bytes: int) -> None:
         """So much of a file that is being fetched is here; a change in it sets the count of tries back."""
+        counted = min(here_bytes, STATED_BYTES_MAX)
         with self._database.transaction():
             self._database.execute(
                 "UPDATE content SET here_bytes = ?, attempts = 0 WHERE cid = ? AND state = ? AND here_bytes <> ?",
-                (
-                    min(here_bytes, STATED_BYTES_MAX),
-                    cid.to_bytes(),
-                    ContentState.FETCHING,
-                    min(here_bytes, STATED_BYTES_MAX),
-                ),
+                (counted, cid.to_bytes(), ContentState.FETCHING, counted),
             )
 
     def mark_failed(self, cid: Cid, error: str, now_ms: int, *, jitter_ms: int = 0) -> ContentState:

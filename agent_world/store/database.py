@@ -25,7 +25,7 @@ from agent_world.store.disk_faults import (
     sqlite_fault,
 )
 from agent_world.store.reading_place import Place, has_wal, reading_place
-from agent_world.store.turns import WritingTurns
+from agent_world.store.writing_turns import WritingTurns
 from agent_world.wire.ids import Hash32
 from agent_world.wire.limits import MIB
 

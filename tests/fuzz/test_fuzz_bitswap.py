@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutations import mutated
 
 from agent_world.distfs.unixfs import links_of_node
 from agent_world.errors import DecodeError
@@ -21,23 +22,6 @@ VALID = [bytes.fromhex(case["bytes"]) for case in bitswap_message_vectors()["cas
 NODE = unixfs_of(chunks_of(3, 4, 4))[-1][1]
 DECODE_S_MAX = 2.0
 """For 1 MiB of the worst bytes known here; they take about 0.3 s."""
-
-
-@st.composite
-def mutated(draw: st.DrawFn, originals: list[bytes]) -> bytes:
-    data = bytearray(draw(st.sampled_from(originals)))
-    for _ in range(draw(st.integers(1, 4))):
-        place = draw(st.integers(0, len(data)))
-        match draw(st.sampled_from(("bit", "cut", "insert", "join"))):
-            case "bit" if place < len(data):
-                data[place] ^= 1 << draw(st.integers(0, 7))
-            case "cut":
-                del data[place : place + draw(st.integers(1, 40))]
-            case "insert":
-                data[place:place] = draw(st.binary(min_size=1, max_size=9))
-            case _:
-                data[place:] = draw(st.sampled_from(originals))[place:]
-    return bytes(data)
 
 
 T = TypeVar("T")

@@ -11,6 +11,7 @@ from typing import TypeVar
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutations import mutated
 
 from agent_world.distfs.unixfs_dag import UnixfsDag
 from agent_world.distfs.unixfs_node import BLOCK_BYTES_MAX, NodeKind, open_unixfs_node
@@ -32,23 +33,6 @@ ROOT = MADE.folder(
 )
 WHOLE = MADE.archive(ROOT)
 NODES = [block for block in MADE.values() if block[:1] in (b"\x0a", b"\x12")]
-
-
-@st.composite
-def mutated(draw: st.DrawFn, originals: list[bytes]) -> bytes:
-    data = bytearray(draw(st.sampled_from(originals)))
-    for _ in range(draw(st.integers(1, 4))):
-        place = draw(st.integers(0, len(data)))
-        match draw(st.sampled_from(("bit", "cut", "insert", "join"))):
-            case "bit" if place < len(data):
-                data[place] ^= 1 << draw(st.integers(0, 7))
-            case "cut":
-                del data[place : place + draw(st.integers(1, 40))]
-            case "insert":
-                data[place:place] = draw(st.binary(min_size=1, max_size=9))
-            case _:
-                data[place:] = draw(st.sampled_from(originals))[place:]
-    return bytes(data)
 
 
 T = TypeVar("T")

@@ -10,9 +10,9 @@ import pytest
 
 from agent_world.crypto.hashing import hash32
 from agent_world.errors import HomeError, LocalError
-from agent_world.store import turns as module
+from agent_world.store import writing_turns as module
 from agent_world.store.database import Database, Schema
-from agent_world.store.turns import WritingTurns
+from agent_world.store.writing_turns import WritingTurns
 
 GENESIS = hash32(b"genesis")
 SCHEMA = Schema(application_id=77, migrations=(("CREATE TABLE t (who TEXT) STRICT",),))

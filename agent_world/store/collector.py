@@ -223,7 +223,12 @@ class Collector:
     def _note(self, rows: list[tuple[ContentHash, int, int]]) -> None:
         if rows:
             with self._database.transaction():
-                self._database.execute_many("INSERT OR IGNORE INTO gc_candidates VALUES (?, ?, ?)", rows)
+                # What was put again since marking is under a hold that may have begun later than this collection.
+                self._database.execute_many(
+                    "INSERT OR IGNORE INTO gc_candidates VALUES"
+                    " (?, max(?, (SELECT coalesce(max(since_ms), 0) FROM gc_holds)), ?)",
+                    rows,
+                )
 
     def _forget_reached(self, found: Garbage) -> Iterator[Garbage]:
         """What is reached again, or gone, is a candidate no more."""

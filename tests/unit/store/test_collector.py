@@ -352,6 +352,21 @@ def test_a_file_that_is_swept_between_its_writing_and_its_row_is_written_again(r
     assert not rig.blobs.has_many(data)
 
 
+def test_a_put_under_a_hold_begun_between_marking_and_noting_keeps_its_blob(rig: Rig) -> None:
+    """The hold is younger than the collection, which notes the blob after the put took it off the candidates."""
+    cid = rig.raw(b"unreached until now")
+    collector = rig.collector()
+    with collector.alone():
+        run(collector.mark(rig.now_ms))
+        started_ms, rig.now_ms = rig.now_ms, rig.now_ms + 5
+        with rig.blobs.hold():
+            rig.raw(b"unreached until now")
+            run(collector.note(started_ms))
+            run(collector.sweep(started_ms, 0))
+            rig.index("its/root", cid)
+    assert rig.here(cid) == [True]
+
+
 def _write(path: Path, count: int) -> None:
     """Another process: puts blobs and files of the index, as fast as it can."""
     home = Home(HomeLayout(path), Database.open(path / "world.db", schema.WORLD), 0)

@@ -115,7 +115,7 @@ async def _peer(target: Target, key: KeyPair, source: str) -> AsyncIterator[Libp
     """A libp2p host of the attacker, linked with the target as long as that lets it in."""
     async with Libp2pNetwork.open(_FLOOD, key, transport=From(source)) as network:
         network.dial(target.peer, target.address)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while not network.host.is_connected(target.peer):  # noqa: ASYNC110 - told by no event
                 await trio.sleep(0.02)
         yield network

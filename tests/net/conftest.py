@@ -37,7 +37,7 @@ def _see_each_other(one: Libp2pNetwork, other: Libp2pNetwork) -> bool:
     return other.peer_id in [info.peer for info in one.peers()] and one.peer_id in [info.peer for info in other.peers()]
 
 
-async def _until(condition: Callable[[], bool], seconds: float = 10) -> None:
+async def _until(condition: Callable[[], bool], seconds: float = 30) -> None:
     with trio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110 - what is waited for is told by no event
             await trio.sleep(0.01)
@@ -84,7 +84,7 @@ def join() -> Callable[[Host, Libp2pNetwork], Any]:
 
 @pytest.fixture
 def until() -> Callable[..., Any]:
-    """Wait for a condition, 10 s at most."""
+    """Wait for a condition, 30 s at most: a limit against hanging, not a promise."""
     return _until
 
 

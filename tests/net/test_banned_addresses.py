@@ -45,7 +45,7 @@ async def offend(node: Libp2pNetwork, key: Any, until: Any) -> None:
     """Break the framing until the ban."""
     banned = len(node.gate.bans())
     async with peer(node, key, BAD) as network:
-        await until(lambda: network.host.is_connected(node.peer_id), 30)
+        await until(lambda: network.host.is_connected(node.peer_id))
         while len(node.gate.bans()) == banned:
             stream = await network.host.open_stream(node.peer_id, KEPT_PROTOCOL)
             faults = node.counters().get("request_bad_frame", 0)

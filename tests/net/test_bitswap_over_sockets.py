@@ -83,7 +83,7 @@ class Asker:
         await self.send(framed(want_message(wants, full=full)), protocol)
 
     async def next(self) -> Answer:
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             return await self.answers.receive()
 
     async def blocks(self, count: int) -> list[bytes]:
@@ -93,7 +93,7 @@ class Asker:
         return found
 
     async def is_cut_off(self) -> bool:
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             try:
                 return not await self.sent.read(1)
             except LOST:

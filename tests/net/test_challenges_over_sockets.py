@@ -110,7 +110,7 @@ async def test_who_deleted_its_blobs_fails_500_rounds_and_its_neighbour_passes_5
         blobs.delete_many(list(blobs.iterate()))
         for other in (honest, emptied):
             network.dial(other.peer_id, other.listen_addresses()[0])
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while len(network.peers()) < 2:  # noqa: ASYNC110 - what is waited for is told by no event
                 await trio.sleep(0.01)
         failed = {(OutcomeKind.FAILED, FailureReason.MISSING_SAMPLE): ROUNDS}

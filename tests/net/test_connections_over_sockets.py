@@ -89,7 +89,7 @@ async def test_both_sides_are_told_of_connect_and_disconnect(networks: Any) -> N
     async with networks(2, line=False) as (one, two):
         events, others = one.peer_events(), two.peer_events()
         one.dial(two.peer_id, two.listen_addresses()[0])
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             up = await anext(events)
             assert up == PeerUp(two.peer_id, two.listen_addresses()[0], True)
             seen = await anext(others)
@@ -125,7 +125,7 @@ async def test_a_kept_connection_comes_back_after_a_disconnect(networks: Any) ->
         events = one.peer_events()
         assert isinstance(await anext(events), PeerUp)
         await two.disconnect(one.peer_id)
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             assert isinstance(await anext(events), PeerDown)
             assert isinstance(await anext(events), PeerUp)
 
@@ -144,7 +144,7 @@ async def test_a_dead_address_does_not_hide_a_live_one(networks: Any, until: Any
         one.dial(two.peer_id, f"/ip4/127.0.0.1/tcp/{free_port()}")
         await until(lambda: one.counters().get("dial_failed", 0) >= 2)
         one.dial(two.peer_id, two.listen_addresses()[0])
-        await until(lambda: len(one.peers()) == 1, 3)
+        await until(lambda: len(one.peers()) == 1)
 
 
 async def test_all_addresses_are_tried_in_turn(networks: Any, until: Any) -> None:
@@ -152,7 +152,7 @@ async def test_all_addresses_are_tried_in_turn(networks: Any, until: Any) -> Non
         dead = [f"/ip4/127.0.0.1/tcp/{free_port()}" for _ in range(2)]
         for address in (dead[0], two.listen_addresses()[0], dead[1]):
             one.dial(two.peer_id, address)
-        await until(lambda: one.peers(), 5)
+        await until(lambda: one.peers())
         assert one.counters()["dial_failed"] >= 1
 
 
@@ -217,7 +217,7 @@ async def test_a_silent_peer_is_disconnected_and_comes_back(
         one.dial(two.peer_id, f"/ip4/127.0.0.1/tcp/{wire.port}")
         await until(lambda: one.peers() and two.peers())
         wire.flows = trio.Event()
-        await until(lambda: not one.peers() and not two.peers(), 5)
+        await until(lambda: not one.peers() and not two.peers())
         assert one.counters()["connection_silent"] + two.counters().get("connection_silent", 0) >= 1
         monkeypatch.undo()  # a busy machine is not to be taken for silence again
         wire.flows.set()
@@ -249,7 +249,7 @@ async def test_closing_a_connection_whose_peer_reads_nothing_takes_no_longer(net
                 before = written
                 await trio.sleep(0.3)
             one.forget(two.peer_id)
-            with trio.fail_after(5):
+            with trio.fail_after(30):
                 await one.disconnect(two.peer_id)
             nursery.cancel_scope.cancel()
         assert one.peers() == []
@@ -262,7 +262,7 @@ async def test_a_second_connection_of_a_peer_replaces_its_first(networks: Any, u
         assert isinstance(await anext(events), PeerUp)
         await one.host.network.dial_addr(Multiaddr(two.listen_addresses()[0]), library_id(two.peer_id))
         await until(lambda: two.counters().get("connection_replaced") == 1)
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             assert isinstance(await anext(events), PeerDown)
             assert isinstance(await anext(events), PeerUp)
         await until(lambda: len(two.host.connections(one.peer_id)) == 1)
@@ -293,7 +293,7 @@ async def test_half_open_connections_are_limited_and_service_goes_on(networks: A
         await until(lambda: two.counters().get("connection_limit_per_address", 0) >= 12)
         assert await one.request(two.peer_id, ECHO, b"x") == b"x"
         await one.disconnect(two.peer_id)  # the half-open ones time out, and the way back is free
-        await until(lambda: one.peers() and two.peers(), 5)
+        await until(lambda: one.peers() and two.peers())
         for stream in streams:
             await stream.aclose()
 
@@ -369,4 +369,4 @@ async def test_a_close_that_is_cancelled_still_ends_the_connection(networks: Any
         with trio.CancelScope() as scope:
             scope.cancel()
             await one.disconnect(two.peer_id)
-        await until(lambda: not one.peers() and not two.peers(), 3)
+        await until(lambda: not one.peers() and not two.peers())

@@ -135,7 +135,7 @@ async def test_who_dials_us_enters_the_routing_table(
         monkeypatch.setattr(Libp2pDht, part, hears_nothing)
     async with networks(2, line=False) as (one, two), Libp2pDht.open(one, RULES), Libp2pDht.open(two, RULES) as dht:
         one.dial(two.peer_id, two.listen_addresses()[0])
-        await until(lambda: dht._kad.routing_table.get_peer_ids(), 5)
+        await until(lambda: dht._kad.routing_table.get_peer_ids())
 
 
 async def test_holders_renew_a_record_they_have(networks: Any, until: Any) -> None:

@@ -42,7 +42,7 @@ async def test_a_message_goes_over_a_node_between(networks: Any, until: Any) -> 
         inboxes = [await node.subscribe(TOPIC, accept) for node in (one, two, three)]
         await mesh(until, (one, two), (two, three))
         await one.publish(TOPIC, b"news")
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             for inbox in inboxes[1:]:
                 assert await anext(inbox) == GossipMessage(TOPIC, one.peer_id, b"news")
         assert inboxes[0].drain() == []
@@ -61,7 +61,7 @@ async def test_what_is_not_accepted_is_not_forwarded(verdict: Verdict, networks:
         await mesh(until, (one, two), (two, three))
         await one.publish(TOPIC, b"bad")
         await one.publish(TOPIC, b"good")
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             assert (await anext(last)).data == b"good"
             assert (await anext(middle)).data == b"good"
         assert last.drain() == middle.drain() == []
@@ -80,7 +80,7 @@ async def test_validators_see_the_publisher_also_through_a_forwarder(networks: A
         inbox = await three.subscribe(TOPIC, judge)
         await mesh(until, (one, two), (two, three))
         await one.publish(TOPIC, b"x")
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             await anext(inbox)
         assert judged == [one.peer_id]
 
@@ -92,7 +92,7 @@ async def test_each_subscriber_has_an_inbox_and_all_must_accept(networks: Any, u
         await mesh(until, (one, two))
         await one.publish(TOPIC, b"no")
         await one.publish(TOPIC, b"yes")
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             assert (await anext(first)).data == (await anext(second)).data == b"yes"
 
 
@@ -114,7 +114,7 @@ async def test_a_validator_that_fails_is_no_verdict(
         with caplog.at_level(logging.CRITICAL):
             await one.publish(TOPIC, b"1")
             await one.publish(TOPIC, b"2")
-            with trio.fail_after(5):
+            with trio.fail_after(30):
                 assert (await anext(inbox)).data == b"2"
         assert two.counters()["gossip_validator_failed"] == 1
 
@@ -128,7 +128,7 @@ async def test_sizes(networks: Any, until: Any) -> None:
             await one.publish(TOPIC, bytes(GOSSIP_BYTES_MAX + 1))
         await one._gossip._service.publish(TOPIC, bytes(GOSSIP_BYTES_MAX + 1))  # a publisher without that check
         await one.publish(TOPIC, bytes(GOSSIP_BYTES_MAX))
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             assert len((await anext(inbox)).data) == GOSSIP_BYTES_MAX
         assert two.counters()["gossip_reject"] == 1
 
@@ -139,7 +139,7 @@ async def test_a_burst_arrives_whole_and_in_order(networks: Any, until: Any) -> 
         await mesh(until, (one, two))
         for number in range(1_000):
             await one.publish(TOPIC, number.to_bytes(4, "big"))
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             got = [int.from_bytes((await anext(inbox)).data, "big") for _ in range(1_000)]
         assert got == list(range(1_000))
 
@@ -152,7 +152,7 @@ async def test_a_publisher_need_not_be_subscribed_and_a_late_subscriber_joins(ne
         late = await one.subscribe(TOPIC, accept)
         await mesh(until, (two, one))
         await two.publish(TOPIC, b"2")
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             assert (await anext(inbox)).data == b"1"
             assert (await anext(late)).data == b"2"
 
@@ -181,7 +181,7 @@ async def test_only_ed25519_publishers_are_heard(networks: Any, stranger: Any, j
         foreign = signed(b"foreign", create_secp256k1())
         own = type("Pair", (), {"private_key": host.inner.get_private_key(), "public_key": host.inner.get_public_key()})
         await stream.write(framed(rpc_pb2.RPC(publish=[foreign, signed(b"ours", own)]).SerializeToString()))
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             assert (await anext(inbox)).data == b"ours"
         assert node.counters()["gossip_reject"] == 1
 
@@ -203,7 +203,7 @@ async def test_forged_and_unsigned_messages_are_not_heard(networks: Any, strange
         good = signed(b"good", own, seqno=5)
         for message in (changed, unsigned, claimed, two_topics, good):
             await stream.write(framed(rpc_pb2.RPC(publish=[message]).SerializeToString()))
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             assert (await anext(inbox)).data == b"good"
         assert inbox.drain() == []
 
@@ -222,7 +222,7 @@ async def test_the_mesh_of_a_hub_is_never_pruned(networks: Any, until: Any) -> N
         assert not prunes
         assert len(router.mesh[TOPIC]) == leaves_count
         await hub.publish(TOPIC, b"to all")
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             for inbox in inboxes:
                 assert (await anext(inbox)).data == b"to all"
 

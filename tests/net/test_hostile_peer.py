@@ -110,17 +110,6 @@ def test_a_validator_goes_on_under_attack(triad: tuple[Swarm, MadeSwarm]) -> Non
     turned_away = sum(refused.get(f"connection_limit_{which}", 0) for which in ("handshakes", "failed_handshakes"))
     assert turned_away >= target.opened.total() - let_in_max * len(target.opened) > 0, (refused, target.opened)
     assert status["counters"]["net.stream_limit"] > 0
-    print(
-        "FIG",
-        during,
-        growth,
-        refused,
-        target.opened,
-        elapsed_s,
-        status["counters"]["net.stream_limit"],
-        status["net"]["methods"]["/aw/rr/1.0.0/get_receipt"],
-        status["net"]["inbound"]["connections"],
-    )
     flow = status["net"]["methods"]["/aw/rr/1.0.0/get_receipt"]
     assert flow["received"] + sum(flow["dropped"].values()) > 100, "greed has really asked"
     assert status["net"]["inbound"]["connections"] < 20, "half-open connections are closed by their deadline"

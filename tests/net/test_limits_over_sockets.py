@@ -121,7 +121,7 @@ async def test_gossip_above_the_largest_message_is_dropped(networks: Any, new_ke
         await until(lambda: flood._gossip._service.peer_topics.get(TOPIC))
         await flood._gossip._service.publish(TOPIC, bytes(GOSSIP_BYTES_MAX + 1))  # past our own check
         await flood.publish(TOPIC, b"small")
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             assert (await anext(inbox)).data == b"small"
 
 
@@ -204,7 +204,7 @@ async def test_handshakes_of_all_addresses(networks: Any, until: Any) -> None:
 async def test_a_handshake_ends_by_its_deadline(networks: Any, until: Any) -> None:
     config = attrs.evolve(MINIMAL.net, upgrade_timeout_s=0.2)
     async with networks(1, config=config) as (node,), await tcp(node, "127.0.0.2") as stream:
-        with suppress(trio.BrokenResourceError), trio.fail_after(10):
+        with suppress(trio.BrokenResourceError), trio.fail_after(30):
             while await stream.receive_some(100):  # what the host says first
                 pass
         await until(lambda: node.host.doors.shown()["handshakes"] == 0)
@@ -219,6 +219,6 @@ async def test_a_stream_for_one_request_that_says_nothing(
         await join(host, node)
         stream = await host.open_stream(node.peer_id, protocol)
         await until(lambda: node.counters().get(counter) == 1)
-        with trio.fail_after(5), suppress(*LOST):
+        with trio.fail_after(30), suppress(*LOST):
             while await stream.read(1):
                 pass

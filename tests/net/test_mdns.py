@@ -174,7 +174,7 @@ async def test_nodes_without_bootstrap_find_each_other(tmp_path: Path, until: An
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_nodes, [load_home(node.home, alone) for node in made.nodes], nodes.extend)
         linked: Callable[[], bool] = lambda: bool(nodes) and all(len(node.peering.hellos) == 2 for node in nodes)  # noqa: E731
-        await until(linked, 20)
+        await until(linked)
         # Who was found, or named by a neighbour, may be linked to both others before it has heard of them itself.
-        await until(lambda: all(node.network.counters().get("mdns_found", 0) >= 1 for node in nodes), 20)
+        await until(lambda: all(node.network.counters().get("mdns_found", 0) >= 1 for node in nodes))
         nursery.cancel_scope.cancel()

@@ -140,7 +140,7 @@ async def test_the_stream_is_opened_again_after_a_loss(networks: Any, until: Any
                 one.send(two.peer_id, CHANNEL, b"2")
                 await trio.sleep(0.02)
 
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             await again()
 
 

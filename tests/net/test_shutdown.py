@@ -60,7 +60,7 @@ async def test_leaving_ends_what_waits(networks: Any, new_key: Any) -> None:
     async with Libp2pNetwork.open(MINIMAL.net, new_key()) as node:
         events = node.peer_events()
         inbox = await node.subscribe("aw.w.head", lambda _source, _data: Verdict.ACCEPT)
-    with trio.fail_after(1):
+    with trio.fail_after(30):
         assert [event async for event in events] == []
         assert [message async for message in inbox] == []
 
@@ -85,7 +85,7 @@ async def test_leaving_is_quick_with_requests_in_flight_and_peers_see_it(network
             nursery.cancel_scope.cancel()
             started = trio.current_time()
         assert trio.current_time() - started < 2
-        await until(lambda: not one.peers(), 2)
+        await until(lambda: not one.peers())
 
 
 async def test_cancelling_from_outside_closes_too(new_key: Any) -> None:

@@ -137,7 +137,7 @@ async def test_a_visit_that_gossip_needs_stays(networks: Any, until: Any, end_vi
         for node in nodes:
             await node.subscribe("aw.w.head", lambda _source, _data: Verdict.ACCEPT)
         await dhts[0].put_record(KEY, b"1")
-        await until(lambda: one._gossip.needs(three.peer_id), 5)
+        await until(lambda: one._gossip.needs(three.peer_id))
         end_visits()
         await until(lambda: three.peer_id in linked(one))
         assert one.counters()["visit_became_link"] == 1
@@ -161,7 +161,7 @@ async def test_more_visits_than_are_allowed_end_at_once(
     monkeypatch.setattr(visits, "VISITS_MAX", 1)
     async with line(networks, until) as (nodes, dhts):
         await dhts[0].put_record(KEY, b"1")
-        await until(lambda: len(nodes[0].connections.visits) == 1, 2)
+        await until(lambda: len(nodes[0].connections.visits) == 1)
         assert nodes[0].counters()["visit_made"] >= 2
 
 

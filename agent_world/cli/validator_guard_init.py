@@ -44,6 +44,11 @@ def command(home: Path, lost: bool, yes: bool, as_json: bool) -> None:
         with guard:
             state, found = guard.load(), guard.disagreement
     if had_guard and not found:
+        if state.watching:
+            raise UsageError(
+                f"{home} has a vote guard that was damaged or lost before and waits for a height that begins after the"
+                " node's start; nothing was changed"
+            )
         raise UsageError(f"{home} has a sound vote guard; nothing was changed")
     show(
         {

@@ -17,7 +17,7 @@ from agent_world.node.large import Stored
 from agent_world.node.lease_keeper import lease_of
 from agent_world.node.settings import build_settings, read_settings
 from agent_world.node.stopped import StoppedHome
-from agent_world.store import guard_log, schema
+from agent_world.store import guard_files, guard_log, schema
 from agent_world.store.bans import BanBook
 from agent_world.store.content import ContentTable
 from agent_world.store.database import Database
@@ -26,6 +26,7 @@ from agent_world.store.peers import PeerBook
 from agent_world.wire import record
 from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.ids import Hash32, PeerId, PublicKey, peer_id_of
+from agent_world.world import queries
 from agent_world.world.snapshot import state_blobs
 
 T = TypeVar("T")
@@ -97,6 +98,7 @@ class StoppedViews(ChainViews):
         if key is None:
             return None
         damage = len(self._damage)
+        self._note_missing(key.public_key)
         found = (
             self._read("guard.log", lambda: self._guard_log(key.public_key)),
             self._read("guard.db", self._guard_database),
@@ -109,6 +111,16 @@ class StoppedViews(ChainViews):
             "sign_floor": state.sign_floor,
             "watching": state.watching or len(self._damage) > damage,
         }
+
+    def _note_missing(self, key: PublicKey) -> None:
+        """A file of the guard that a start would miss; of a guard that is half made it misses none."""
+        home = self._stopped.home
+        missing = [file.name for file in (home.files.guard_log, home.files.guard_db) if not file.exists()]
+        was_made = guard_files.made_for(home) == key
+        if len(missing) == 2 and not was_made:
+            was_made = bool(self._stopped.height) and queries.key_owner(self._stopped.state, key) is not None
+        for name in missing if was_made else ():
+            self._note(name, "it is missing")
 
     def _guard_log(self, key: PublicKey) -> GuardState | None:
         home = self._stopped.home

@@ -191,6 +191,9 @@ def test_a_lost_guard_is_made_anew_after_a_question(
     assert made.code == 0, made.err
     assert (made.json["sign_floor"], made.json["waits_for_a_new_height"]) == (3, True)
     assert not permits(chain, chain.path, prevote(9))
+    again = run("validator", "guard", "init", "--home", chain.path, "--lost", "--yes")
+    assert again.code == 64
+    assert "waits for a height that begins" in again.err
     exported = run("validator", "guard", "export", "--home", chain.path)
     assert exported.code == 65
     assert "does not know all" in exported.err

@@ -7,6 +7,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import reduce
 from typing import Any, NoReturn, TypeVar
 
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
 from agent_world import __version__
 from agent_world.config import NetConfig
 from agent_world.consensus.guard import GuardState, merge_stricter, state_of
@@ -274,6 +278,15 @@ class StoppedValidator:
     async def release_lease(self) -> dict[str, Any]:
         """Refused."""
         _refuse()
+
+
+def refused_routes() -> list[Route]:
+    """All other paths of a running node's control API; they come last."""
+
+    async def refuse(_request: Request) -> Response:
+        _refuse()
+
+    return [Route("/{path:path}", refuse, methods=["GET", "POST", "PUT", "DELETE"])]
 
 
 def _refuse() -> NoReturn:

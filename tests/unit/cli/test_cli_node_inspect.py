@@ -86,6 +86,16 @@ def test_the_commands_that_look_work_against_a_crashed_home(run: Run, home: Path
         assert run("validator", "list", "--home", home, "--json").json["height"] == 2
         refused = run("peer", "ban", status["peer_id"], "--home", home)
         assert (refused.code, "start its node" in refused.err) == (69, True)
+        assert run("lease", "status", "--home", home, "--json").json["term"] == 0
+        for command in (
+            ("fs", "ls"),
+            ("blob", "ls"),
+            ("replication", "status"),
+            ("challenge", "status"),
+            ("blob", "gc"),
+        ):
+            refused = run(*command, "--home", home)
+            assert (refused.code, "start its node" in refused.err) == (69, True), command
         assert run("node", "run", "--home", home).code == 65
         process.send_signal(signal.SIGINT)
         assert process.wait(WAIT_S) == 0

@@ -186,6 +186,17 @@ def floor_record(state: GuardState, floor: int, *, watching: bool) -> GuardRecor
     )
 
 
+def resumed(state: GuardState, committed_height: int) -> GuardState:
+    """The state after its owner's word that a watching guard may sign above ``committed_height`` at once.
+
+    The only way in which the floor falls, so no record leads there: both files are written anew. What is known to have
+    been signed above that height stays forbidden to contradict.
+    """
+    if not state.watching:
+        raise LocalError("only a guard that watches is resumed")
+    return attrs.evolve(state, sequence=state.sequence + 1, sign_floor=committed_height, watching=False)
+
+
 def apply(state: GuardState, made: GuardRecord) -> GuardState:
     """The state after one more record; raises DataError if it cannot follow, as in a damaged or mixed-up file."""
     if state.sequence and made.sequence != state.sequence + 1:

@@ -130,6 +130,21 @@ class GuardStore:
         """
         self._forbid(height, watching=False)
 
+    def resume(self, committed_height: int) -> None:
+        """End watching by the operator's word, and sign at the height after ``committed_height`` at once.
+
+        More may have been signed there than is known here. A crash on the way leaves a guard that watches. Raises as
+        ``permit``, and LocalError unless the guard watches.
+        """
+        state = guard.resumed(self._state, committed_height)
+        self._failed = f"record {state.sequence}, height {committed_height}"
+        self._database.replace(guard.records_of(state), self._fault)
+        self._fault("guard_database_committed")
+        old, self._log = self._log, _write_log(self._home, self._key, state)
+        old.close()
+        self._state = state
+        self._failed = ""
+
     def export(self, world_id: WorldId) -> Interchange:
         """What this guard knows, for another copy of it; raises GuardLost while it does not know all."""
         if self._state.watching:

@@ -75,6 +75,28 @@ async def test_a_lost_guard_is_replaced_on_the_operators_word_and_waits_for_a_ne
         assert stack.agree()
 
 
+async def test_a_world_that_cannot_go_on_without_a_lost_guard_does_so_by_the_operators_word(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_stack(tmp_path, specs(validators=1)) as stack:
+        await stack.start_all()
+        await grow(stack, 3)
+        await stack.stop("v1")
+        home, height = stack.members["v1"].home, stack.checker.heights["v1"]
+        (home / "guard.log").unlink()
+        await stack.start("v1")
+        await trio.sleep(3_600)
+        assert (stack.top(), says(stack, "v1").split(":")[0]) == (height, "waiting")
+        await stack.stop("v1")
+        with Home.open(home, stack.genesis_hash) as opened:
+            key = opened.validator_key()
+            assert key is not None
+            with GuardStore.open(opened, key, committed_height=height) as guard:
+                guard.resume(height)
+        await stack.start("v1")
+        await grow(stack, 3)
+
+
 async def test_a_validator_without_its_guard_does_not_start(tmp_path: Path, autojump_clock: object) -> None:
     async with open_stack(tmp_path, specs(validators=4)) as stack:
         await stack.start_all()

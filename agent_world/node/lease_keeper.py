@@ -15,7 +15,6 @@ from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
 from agent_world.node.filing import Filing
 from agent_world.node.ledger import Ledger
-from agent_world.sequencer import lease
 from agent_world.wire.block import Receipt
 from agent_world.wire.ids import U64, ValidatorId
 from agent_world.wire.lease import AcquireLease, LeaseState, ReleaseLease, RenewLease
@@ -52,9 +51,8 @@ class LeaseKeeper:
         return queries.key_owner(self._ledger.state, self._filing.key.public_key)
 
     def current(self) -> LeaseState | None:
-        """The lease that is active at the head's time."""
-        found = queries.lease(self._ledger.state).lease
-        return found if lease.is_active(found, self._ledger.timestamp_ms) else None
+        """The lease that somebody holds at the head's time."""
+        return queries.held_lease(self._ledger.state, self._ledger.timestamp_ms)
 
     def fencing_term(self) -> U64:
         """The term to write under; raises Refused, ERR_UNAUTHORIZED, unless this validator holds the lease."""
@@ -148,10 +146,9 @@ class LeaseKeeper:
 
 def lease_of(ledger: Committed) -> dict[str, Any]:
     """The lease as of the head, for status pages of any node."""
-    found = queries.lease(ledger.state)
-    held = found.lease if lease.is_active(found.lease, ledger.timestamp_ms) else None
+    held = queries.held_lease(ledger.state, ledger.timestamp_ms)
     return {
-        "term": found.term,
+        "term": queries.lease(ledger.state).term,
         "holder_id": None if held is None else held.holder_id,
         "lease_id": None if held is None else held.lease_id,
         "expires_at_ms": None if held is None else held.expires_at_ms,

@@ -59,7 +59,10 @@ class Seat:
         if not self._take_over_if_due():
             self._guard = self._open()
             if self._guard.disagreement:
-                _log.warning("the vote guard was damaged", found=self._guard.disagreement)
+                _log.warning(
+                    "the vote guard was damaged; nothing is signed before a height begins after this start",
+                    found=self._guard.disagreement,
+                )
         if self.entry is None:
             _log.warning("this node's validator key is in no validator set yet", key=self.key.public_key.hex())
 

@@ -291,13 +291,12 @@ def _both_damaged(home: Home, from_database: _Copy, from_log: _Copy) -> str:
 
 
 def _disagreement(from_database: _Copy, from_log: _Copy, state: GuardState) -> str:
-    """For people: what was found, if it forbids anything that was allowed before."""
+    """For people: what was found, if the guard watches because of it."""
     if not state.watching or (from_database.state.watching and from_log.state.watching):
         return ""
     found = [f"{name}: {copy.damage}" for name, copy in (("guard.db", from_database), ("guard.log", from_log))
              if copy.damage]  # fmt: skip
-    what = "; ".join(found) or "guard.db and guard.log do not hold the same records"
-    return f"{what}; nothing is signed up to height {state.sign_floor}, nor before a height begins after this start"
+    return "; ".join(found) or "guard.db and guard.log do not hold the same records"
 
 
 def _copy_of_log(content: guard_log.LogContent | None) -> _Copy:

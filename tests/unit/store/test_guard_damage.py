@@ -91,7 +91,7 @@ def test_files_that_disagree_forbid_every_height_they_name(home: Home, what: str
     OLDER[what](home)
     with opened(home, committed_height=2) as store:
         assert store.load().sign_floor == 3
-        assert "nothing is signed up to height 3" in store.disagreement
+        assert store.disagreement.startswith(("guard.db", "guard.log"))
         for height in (1, 2, 3, 4, 5):
             with pytest.raises(NotSafe):
                 store.permit(vote(height, round_=5))

@@ -25,6 +25,7 @@ from agent_world.store import guard_files, guard_log, schema
 from agent_world.store.bans import BanBook
 from agent_world.store.content import ContentTable
 from agent_world.store.database import Database
+from agent_world.store.guard import torn_end
 from agent_world.store.guard_database import GuardDatabase
 from agent_world.store.peers import PeerBook
 from agent_world.wire import record
@@ -103,11 +104,14 @@ class StoppedViews(ChainViews):
             return None
         damage = len(self._damage)
         self._note_missing(key.public_key)
+        log = self._read("guard.log", lambda: self._guard_log(key.public_key))
         found = (
-            self._read("guard.log", lambda: self._guard_log(key.public_key)),
+            None if log is None else self._read("guard.log", lambda: state_of(log.records)),
             self._read("guard.db", self._guard_database),
         )
         copies = [copy for copy in found if copy is not None]
+        if log is not None and len(copies) == len(found):
+            self._note("guard.log", torn_end(log, *copies))
         state = reduce(merge_stricter, copies) if copies else GuardState()
         return {
             "files": len(copies),
@@ -126,13 +130,13 @@ class StoppedViews(ChainViews):
         for name in missing if was_made else ():
             self._note(name, "it is missing")
 
-    def _guard_log(self, key: PublicKey) -> GuardState | None:
+    def _guard_log(self, key: PublicKey) -> guard_log.LogContent | None:
         home = self._stopped.home
         if not home.files.guard_log.exists():
             return None
         content = guard_log.read(home.files.guard_log, home.genesis_hash, key)
         self._note("guard.log", content.damage)
-        return state_of(content.records)
+        return content
 
     def _guard_database(self) -> GuardState | None:
         home = self._stopped.home

@@ -167,6 +167,11 @@ def test_a_file_of_the_guard_that_is_missing_is_damage(tmp_path: Path) -> None:
     shown = looked_at(path)
     assert shown["damage"] == ["guard.db: it is missing"]
     assert shown["guard"] == {"files": 1, "height": 0, "sign_floor": 0, "watching": True}
+    whole = (path / "guard.log").read_bytes()
+    (path / "kept.db").rename(path / "guard.db")
+    (path / "guard.log").write_bytes(whole + b"\0\0\0\x50torn")
+    assert looked_at(path)["damage"] == ["guard.log: its last record is torn and not in guard.db"]
+    (path / "guard.db").rename(path / "kept.db")
     (path / "guard.log").unlink()
     assert looked_at(path)["damage"] == ["guard.log: it is missing", "guard.db: it is missing"]
     (path / "kept.db").rename(path / "guard.db")

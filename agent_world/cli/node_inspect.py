@@ -17,7 +17,7 @@ from agent_world.cli.output import json_option, show
 from agent_world.errors import DataError
 from agent_world.node.control import serve_control
 from agent_world.node.stopped import StoppedHome
-from agent_world.node.stopped_views import StoppedValidator, StoppedViews
+from agent_world.node.stopped_views import StoppedValidator, StoppedViews, refused_routes
 from agent_world.store.socket_path import outside_socket
 
 
@@ -28,9 +28,9 @@ from agent_world.store.socket_path import outside_socket
 def command(home: Path, once: bool, as_json: bool) -> None:
     """Look into a home whose node is stopped or has crashed, without a network and without changing anything.
 
-    Until Ctrl-C it answers what only reads: node status, peer list, world head, block, state, events and validator
-    list work as with a running node. No node starts on the home meanwhile. With --once the exit code is 65 if
-    damage was found; world verify finds more, as it executes everything again.
+    Until Ctrl-C it answers what only reads: node status, peer list, world head, block, state and events, validator
+    list, epoch and changes, and lease status work as with a running node. No node starts on the home meanwhile.
+    With --once the exit code is 65 if damage was found; world verify finds more, as it executes everything again.
 
     \b
     Example:
@@ -52,7 +52,7 @@ def command(home: Path, once: bool, as_json: bool) -> None:
             click.echo(f"{home} at height {stopped.height}, for reading only; Ctrl-C ends it")
         sys.stdout.flush()
         serve = partial(serve_control, task_status=trio.TASK_STATUS_IGNORED)
-        run_until_stopped(serve, views, StoppedValidator(stopped), socket)
+        run_until_stopped(serve, views, StoppedValidator(stopped), socket, refused_routes())
 
 
 def _summary(summary: dict[str, Any], *, as_json: bool) -> None:

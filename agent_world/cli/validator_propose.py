@@ -23,7 +23,7 @@ _MEMBER = "ID:KEY:STAKE"
 @click.option("--replace", "replaced", multiple=True, metavar=_MEMBER, help="One member of a whole new set.")
 @click.option("--rotate-key", "rotated", metavar=_MEMBER, help="A member with its new key, its stake unchanged.")
 @click.option("--set-stake", "restaked", metavar=_MEMBER, help="A member with its new stake, its key unchanged.")
-@click.option("--with-lease", is_flag=True, help="Let it count only while this validator holds the lease.")
+@click.option("--with-lease", is_flag=True, help="Have the block refuse it unless this validator holds the lease.")
 @click.option("--reason", help="A few words for the other operators.")
 @json_option
 def command(home: Path, with_lease: bool, reason: str | None, as_json: bool, **asked: Any) -> None:

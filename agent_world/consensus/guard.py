@@ -186,6 +186,17 @@ def floor_record(state: GuardState, floor: int, *, watching: bool) -> GuardRecor
     )
 
 
+def resumed(state: GuardState, committed_height: int) -> GuardState:
+    """The state after its owner's word that a watching guard may sign above ``committed_height`` at once.
+
+    The only way in which the floor falls, so no record leads there: both files are written anew. What is known to have
+    been signed above that height stays forbidden to contradict.
+    """
+    if not state.watching:
+        raise LocalError("only a guard that watches is resumed")
+    return attrs.evolve(state, sequence=state.sequence + 1, sign_floor=committed_height, watching=False)
+
+
 def apply(state: GuardState, made: GuardRecord) -> GuardState:
     """The state after one more record; raises DataError if it cannot follow, as in a damaged or mixed-up file."""
     if state.sequence and made.sequence != state.sequence + 1:
@@ -258,7 +269,7 @@ def merge_stricter(first: GuardState, second: GuardState) -> GuardState:
     if first == second:
         return first
     short, long = sorted((first, second), key=lambda state: state.sequence)
-    if long.sequence == short.sequence + 1 and _is_next(short, long):
+    if long.sequence == short.sequence + 1 and steps_between(short, long):
         return long
     by_place = {_place(entry): entry for entry in (*short.entries, *long.entries)}
     entries = tuple(by_place[place] for place in sorted(by_place))
@@ -272,14 +283,15 @@ def merge_stricter(first: GuardState, second: GuardState) -> GuardState:
     )  # fmt: skip
 
 
-def _is_next(short: GuardState, long: GuardState) -> bool:
-    """Whether ``long`` is ``short`` after one more record, of a signature or of the floor."""
+def steps_between(short: GuardState, long: GuardState) -> tuple[GuardRecord, ...]:
+    """The one record, of a signature or of the floor, by which ``short`` becomes ``long``; none if there is no such."""
     made = floor_record(short, long.sign_floor, watching=long.watching)
     signed = [attrs.evolve(made, entry=entry, lock=long.lock, valid=long.valid) for entry in long.entries[-1:]]
-    for candidate in (made, *signed):
-        try:
-            if apply(short, candidate) == long:
-                return True
-        except DataError:
-            continue
-    return False
+    return tuple(candidate for candidate in (made, *signed) if _leads(short, candidate, long))
+
+
+def _leads(short: GuardState, made: GuardRecord, long: GuardState) -> bool:
+    try:
+        return apply(short, made) == long
+    except DataError:
+        return False

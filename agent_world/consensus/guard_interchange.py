@@ -153,7 +153,7 @@ def check_identity(file: Interchange, expected: GuardIdentity) -> None:
 
 
 def _shown(value: str | bytes) -> str:
-    return value.hex() if isinstance(value, bytes) else repr(value)
+    return value.hex() if isinstance(value, bytes) else f"{value!r:.80}"  # it is anybody's file
 
 
 def to_json(file: Interchange) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
+from itertools import accumulate
 
 from blake3 import blake3
 
@@ -64,17 +66,34 @@ def expected_proposer(
 
     Equal inputs give equal answers on every node. None if no stake is left to draw from.
     """
-    # Sorted, never in the order of the mapping: nodes may have learnt the stakes in another order.
-    candidates = sorted((item for item in validators.items() if item[0] not in excluded), key=lambda c: c[0].encode())
-    total = sum(stake for _, stake in candidates)
-    if total == 0:
-        return None
-    target = proposer_seed(slot) % total
-    for validator_id, stake in candidates:
-        if target < stake:
-            return validator_id
-        target -= stake
-    raise AssertionError("the target is below the sum of all stakes")
+    candidates = _in_order(item for item in validators.items() if item[0] not in excluded)
+    drawn = _draw([stake for _, stake in candidates], slot)
+    return None if drawn is None else candidates[drawn][0]
+
+
+def proposer_order(validators: Mapping[ValidatorId, int], slot: int) -> Iterator[ValidatorId]:
+    """The proposers of ``slot`` and of the slots after it, each drawn without those before it, until all were drawn.
+
+    The same as ``expected_proposer`` with the earlier ones excluded, and sorted once: any member may name a round in
+    which all have to be drawn.
+    """
+    candidates = _in_order(validators.items())
+    ids, stakes = [validator_id for validator_id, _ in candidates], [stake for _, stake in candidates]
+    while (drawn := _draw(stakes, slot)) is not None:
+        del stakes[drawn]
+        yield ids.pop(drawn)
+        slot += 1
+
+
+def _in_order(stakes: Iterable[tuple[ValidatorId, int]]) -> list[tuple[ValidatorId, int]]:
+    """Sorted, never in the order of a mapping: nodes may have learnt the stakes in another order."""
+    return sorted(stakes, key=lambda item: item[0].encode())
+
+
+def _draw(stakes: Sequence[int], slot: int) -> int | None:
+    """Whose share of all stake the slot's number falls into; None if there is none."""
+    ends = list(accumulate(stakes))
+    return bisect_right(ends, proposer_seed(slot) % ends[-1]) if ends and ends[-1] else None
 
 
 def slot_epoch(epoch_length_slots: int, slot: int) -> int:

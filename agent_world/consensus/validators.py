@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import attrs
@@ -10,9 +11,9 @@ from agent_world.config import require
 from agent_world.consensus.stake import (
     PosStatus,
     decide_pos_status,
-    expected_proposer,
     honest_stake,
     is_byzantine_safe,
+    proposer_order,
     required_stake,
 )
 from agent_world.crypto.hashing import hash32
@@ -21,6 +22,8 @@ from agent_world.wire.consensus import ValidatorEntry, ValidatorSetRecord
 from agent_world.wire.ids import Hash32, PublicKey, ValidatorId
 from agent_world.wire.limits import U64_MAX, VALIDATORS_MAX
 
+_Draw = tuple[list[ValidatorId], Iterator[ValidatorId]]
+"""Who was drawn so far, and the rest."""
 _DRAWS_CACHED_MAX: Final = 16
 """Heights whose proposers are remembered; above it the oldest is drawn again when asked for."""
 
@@ -41,7 +44,9 @@ class ValidatorSet:
     """Stake whose votes decide; ceil(total x supermajority)."""
     _by_key: dict[PublicKey, ValidatorEntry] = attrs.field(init=False, eq=False, repr=False)
     _by_id: dict[ValidatorId, ValidatorEntry] = attrs.field(init=False, eq=False, repr=False)
-    _draws: dict[tuple[int, int], list[ValidatorId]] = attrs.field(init=False, eq=False, repr=False, factory=dict)
+    _draws: dict[tuple[int, int], tuple[list[ValidatorId], Iterator[ValidatorId]]] = attrs.field(
+        init=False, eq=False, repr=False, factory=dict
+    )
 
     def __attrs_post_init__(self) -> None:
         entries = self.record.validators
@@ -98,14 +103,13 @@ class ValidatorSet:
         """
         size = len(self._by_id)
         first = round_ - round_ % size
-        drawn = self._draws.get((parent_slot, first))
-        if drawn is None:
-            drawn = self._draws[parent_slot, first] = []
+        found = self._draws.get((parent_slot, first))
+        if found is None:
+            stakes = {entry.validator_id: int(entry.stake) for entry in self.record.validators}
+            found = self._draws[parent_slot, first] = [], proposer_order(stakes, parent_slot + 1 + first)
             if len(self._draws) > _DRAWS_CACHED_MAX:
                 self._draws.pop(next(iter(self._draws)))
-        stakes = {entry.validator_id: int(entry.stake) for entry in self.record.validators}
+        drawn, order = found
         while len(drawn) <= round_ - first:
-            validator_id = expected_proposer(stakes, parent_slot + 1 + first + len(drawn), drawn)
-            assert validator_id is not None, "fewer than all members have been drawn and each has stake"
-            drawn.append(validator_id)
+            drawn.append(next(order))  # fewer than all members have been drawn, and each has stake
         return drawn[round_ - first]

@@ -15,7 +15,6 @@ from agent_world.node.clock import Clock
 from agent_world.node.counters import Counters
 from agent_world.node.filing import Filing
 from agent_world.node.ledger import Ledger
-from agent_world.sequencer import lease
 from agent_world.wire.block import Receipt
 from agent_world.wire.ids import U64, ValidatorId
 from agent_world.wire.lease import AcquireLease, LeaseState, ReleaseLease, RenewLease
@@ -52,9 +51,8 @@ class LeaseKeeper:
         return queries.key_owner(self._ledger.state, self._filing.key.public_key)
 
     def current(self) -> LeaseState | None:
-        """The lease that is active at the head's time."""
-        found = queries.lease(self._ledger.state).lease
-        return found if lease.is_active(found, self._ledger.timestamp_ms) else None
+        """The lease that somebody holds at the head's time."""
+        return queries.held_lease(self._ledger.state, self._ledger.timestamp_ms)
 
     def fencing_term(self) -> U64:
         """The term to write under; raises Refused, ERR_UNAUTHORIZED, unless this validator holds the lease."""
@@ -64,16 +62,32 @@ class LeaseKeeper:
             raise Refused(ErrorCode.UNAUTHORIZED, f"{holder} holds the lease, not this validator")
         return held.term
 
-    async def acquire(self, ttl_ms: int | None = None, *, timeout_s: float = FILE_S) -> Receipt:
-        """Ask for the lease by a block; the receipt says whether it was granted. Raises Refused as ``Filing.file``."""
-        return await self._file(AcquireLease(ttl_ms=U64(self._config.ttl_ms if ttl_ms is None else ttl_ms)), timeout_s)
+    async def acquire(
+        self, ttl_ms: int | None = None, *, keep: bool = False, timeout_s: float = FILE_S
+    ) -> Receipt | None:
+        """Ask for the lease by a block; the receipt says whether it was granted. Raises Refused as ``Filing.file``.
+
+        With ``keep`` it is renewed from then on, if it is this validator's; None if it was already, and no block was
+        asked. A lease that was not granted is not waited for.
+        """
+        if keep and self._is_held_here():
+            self.keep = True
+            return None
+        receipt = await self._file(
+            AcquireLease(ttl_ms=U64(self._config.ttl_ms if ttl_ms is None else ttl_ms)), timeout_s
+        )
+        self.keep = self.keep or (keep and self._is_held_here())
+        return receipt
 
     async def release(self, *, timeout_s: float = FILE_S) -> Receipt:
-        """Give the own lease up; raises Refused, ERR_UNAUTHORIZED, if it is not this validator's."""
+        """Give the own lease up, and in any case no longer try to hold it.
+
+        Raises Refused, ERR_UNAUTHORIZED, if it is not this validator's.
+        """
+        self.keep = False
         self.fencing_term()
         held = self.current()
         assert held is not None, "a term is of a lease"
-        self.keep = False
         return await self._file(ReleaseLease(lease_id=held.lease_id), timeout_s)
 
     async def _file(self, payload: object, timeout_s: float) -> Receipt:
@@ -112,25 +126,29 @@ class LeaseKeeper:
         held, ttl_ms = self.current(), self._config.ttl_ms
         if held is None:
             return AcquireLease(ttl_ms=U64(ttl_ms)) if self._may_vote() else None
-        if held.holder_id != self.own or held.expires_at_ms - self._clock.wall_ms() > ttl_ms // 2:
+        # Between blocks the wall clock says how much of it is over; one that is wrong must not say that less is.
+        now_ms = max(self._clock.wall_ms(), self._ledger.timestamp_ms)
+        if held.holder_id != self.own or held.expires_at_ms - now_ms > ttl_ms // 2:
             return None
         return RenewLease(lease_id=held.lease_id, ttl_ms=U64(ttl_ms))
+
+    def _is_held_here(self) -> bool:
+        held = self.current()
+        return held is not None and held.holder_id == self.own
 
     def _may_vote(self) -> bool:
         return self._ledger.validators.by_key(self._filing.key.public_key) is not None
 
     def status(self) -> dict[str, Any]:
         """How this validator stands to the lease, for status pages."""
-        held = self.current()
-        return {"held_here": held is not None and held.holder_id == self.own, "keeps_it": self.keep}
+        return {"held_here": self._is_held_here(), "keeps_it": self.keep}
 
 
 def lease_of(ledger: Committed) -> dict[str, Any]:
     """The lease as of the head, for status pages of any node."""
-    found = queries.lease(ledger.state)
-    held = found.lease if lease.is_active(found.lease, ledger.timestamp_ms) else None
+    held = queries.held_lease(ledger.state, ledger.timestamp_ms)
     return {
-        "term": found.term,
+        "term": queries.lease(ledger.state).term,
         "holder_id": None if held is None else held.holder_id,
         "lease_id": None if held is None else held.lease_id,
         "expires_at_ms": None if held is None else held.expires_at_ms,

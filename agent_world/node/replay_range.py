@@ -48,8 +48,12 @@ class RangeReplay:
         self._chain = ChainStore(home, self._blobs)
         height = self._chain.committed_height
         self.first, self.last = first, height if last is None else last
-        if not 1 <= self.first <= self.last <= height:
-            raise UsageError(f"heights {self.first} to {self.last}: this home has committed heights 1 to {height}")
+        if not height:
+            raise UsageError("no height is committed in this home: there is nothing to execute again")
+        if not 1 <= self.first <= height or (last is not None and last > height):
+            raise UsageError(f"this home has committed heights 1 to {height}, and not {max(self.first, last or 0)}")
+        if self.last < self.first:
+            raise UsageError(f"the last height, {self.last}, is below the first, {self.first}")
         self._progress = progress
         self.origin = ""
         """Where the execution began, and why not nearer; for people. Set once the first height is reported."""

@@ -26,7 +26,6 @@ from agent_world.distfs.replication import (
 from agent_world.errors import ChainError, Ignored, RemoteError
 from agent_world.node.counters import Counters
 from agent_world.node.ledger import Ledger
-from agent_world.sequencer import lease
 from agent_world.store.replication import ReplicationStore
 from agent_world.wire.ids import U64, PeerId, ValidatorId
 from agent_world.wire.replication import RecordOutcome
@@ -75,9 +74,8 @@ class ReplicaLog:
 
     def committed_lease(self) -> tuple[U64, ValidatorId | None]:
         """Last term that the chain here has granted, and who holds the lease."""
-        found = queries.lease(self._ledger.state)
-        active = lease.is_active(found.lease, self._ledger.timestamp_ms)
-        return found.term, found.lease.holder_id if active and found.lease is not None else None
+        held = queries.held_lease(self._ledger.state, self._ledger.timestamp_ms)
+        return queries.lease(self._ledger.state).term, None if held is None else held.holder_id
 
     def lease_end_ms(self) -> int:
         """When the lease of the head's state ends, by block time; 0 if there is none."""
@@ -174,8 +172,8 @@ class ReplicaLog:
 
 def writer_lease(state: WorldState, height: int) -> WriterLease | None:
     """Who may write as of the state after ``height``; None for nobody. Raises NodeMissing, ChainError."""
-    held = queries.lease(state).lease
-    if held is None or not lease.is_active(held, state.clock.timestamp_ms):
+    held = queries.held_lease(state, state.clock.timestamp_ms)
+    if held is None:
         return None
     for entry in state.need(VALIDATORS).validators:
         if entry.validator_id == held.holder_id:

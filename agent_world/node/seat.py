@@ -45,6 +45,10 @@ class Seat:
         self._drift_max_ms = drift_max_ms
         self._started_ms = clock.now_ms()
         self._decided_height = 0
+        self._met_height = 0
+        """Committed height when a message by this key came that was not signed here; 0 for never."""
+        self._is_elsewhere = False
+        """Whether another process signs with this key: then this one does not, until it is started again."""
         self._guard: GuardStore | None = None
         self._trouble = ""
         """Why there is no guard; empty while there is one."""
@@ -55,7 +59,10 @@ class Seat:
         if not self._take_over_if_due():
             self._guard = self._open()
             if self._guard.disagreement:
-                _log.warning("the vote guard was damaged", found=self._guard.disagreement)
+                _log.warning(
+                    "the vote guard was damaged; nothing is signed before a height begins after this start",
+                    found=self._guard.disagreement,
+                )
         if self.entry is None:
             _log.warning("this node's validator key is in no validator set yet", key=self.key.public_key.hex())
 
@@ -84,7 +91,7 @@ class Seat:
                 return _NO_VOTE
             if self.entry is not None:
                 self._tell_heights(self._guard)
-            return self._guard.load()
+            return _NO_VOTE if self._is_elsewhere else self._guard.load()
         except (DataError, NotSafe, UsageError) as error:
             self._give_up(error)
             return _NO_VOTE
@@ -115,6 +122,21 @@ class Seat:
     def decided(self, height: int) -> None:
         """The engine has decided this height here, by votes of the moment, and it is committed."""
         self._decided_height = height
+
+    def met_itself(self) -> None:
+        """A message by this key has come that was not signed here.
+
+        Once it may be what this validator signed before its guard was set back. At a height that began while this node
+        took part, or at a second height, another process is at work. The two would contradict each other sooner or
+        later: the guard of neither knows of the other's.
+        """
+        height = self._ledger.height
+        is_certain = 0 < height == self._decided_height or 0 < self._met_height < height
+        self._met_height = height
+        if is_certain and not self._is_elsewhere:
+            self._is_elsewhere = True
+            self.counters.add("guard.key_elsewhere")
+            _log.error("another process signs with this validator's key; this one signs no more until it is restarted")
 
     def permit(self, request: SignRequest) -> bytes | None:
         """The signed message, durable in the guard; None if it must not be signed or could not be made durable."""
@@ -157,7 +179,7 @@ class Seat:
             return False
         self.close()
         self._guard = take_over(self._home, successor, self._ledger.height)
-        self.key = successor
+        self.key, self._is_elsewhere, self._met_height = successor, False, 0
         self.counters.add("guard.key_rotated")
         _log.info("the next validator key has taken over", key=successor.public_key.hex(), above=self._ledger.height)
         self.rotated(successor)
@@ -173,6 +195,8 @@ class Seat:
             return f"waiting: the vote guard is out of order: {self._trouble}"
         if self.entry is None:
             return "waiting: not in the validator set"
+        if self._is_elsewhere:
+            return "waiting: another process signs with this validator's key; stop one of them, then restart this one"
         state = self._guard.load()
         if state.watching:
             return "waiting: the vote guard was damaged or lost; for a height that begins after this start"

@@ -7,6 +7,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import reduce
 from typing import Any, NoReturn, TypeVar
 
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
 from agent_world import __version__
 from agent_world.config import NetConfig
 from agent_world.consensus.guard import GuardState, merge_stricter, state_of
@@ -17,15 +21,17 @@ from agent_world.node.large import Stored
 from agent_world.node.lease_keeper import lease_of
 from agent_world.node.settings import build_settings, read_settings
 from agent_world.node.stopped import StoppedHome
-from agent_world.store import guard_log, schema
+from agent_world.store import guard_files, guard_log, schema
 from agent_world.store.bans import BanBook
 from agent_world.store.content import ContentTable
 from agent_world.store.database import Database
+from agent_world.store.guard import torn_end
 from agent_world.store.guard_database import GuardDatabase
 from agent_world.store.peers import PeerBook
 from agent_world.wire import record
 from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.ids import Hash32, PeerId, PublicKey, peer_id_of
+from agent_world.world import queries
 from agent_world.world.snapshot import state_blobs
 
 T = TypeVar("T")
@@ -97,11 +103,15 @@ class StoppedViews(ChainViews):
         if key is None:
             return None
         damage = len(self._damage)
+        self._note_missing(key.public_key)
+        log = self._read("guard.log", lambda: self._guard_log(key.public_key))
         found = (
-            self._read("guard.log", lambda: self._guard_log(key.public_key)),
+            None if log is None else self._read("guard.log", lambda: state_of(log.records)),
             self._read("guard.db", self._guard_database),
         )
         copies = [copy for copy in found if copy is not None]
+        if log is not None and len(copies) == len(found):
+            self._note("guard.log", torn_end(log, *copies))
         state = reduce(merge_stricter, copies) if copies else GuardState()
         return {
             "files": len(copies),
@@ -110,13 +120,23 @@ class StoppedViews(ChainViews):
             "watching": state.watching or len(self._damage) > damage,
         }
 
-    def _guard_log(self, key: PublicKey) -> GuardState | None:
+    def _note_missing(self, key: PublicKey) -> None:
+        """A file of the guard that a start would miss; of a guard that is half made it misses none."""
+        home = self._stopped.home
+        missing = [file.name for file in (home.files.guard_log, home.files.guard_db) if not file.exists()]
+        was_made = guard_files.made_for(home) == key
+        if len(missing) == 2 and not was_made:
+            was_made = bool(self._stopped.height) and queries.key_owner(self._stopped.state, key) is not None
+        for name in missing if was_made else ():
+            self._note(name, "it is missing")
+
+    def _guard_log(self, key: PublicKey) -> guard_log.LogContent | None:
         home = self._stopped.home
         if not home.files.guard_log.exists():
             return None
         content = guard_log.read(home.files.guard_log, home.genesis_hash, key)
         self._note("guard.log", content.damage)
-        return state_of(content.records)
+        return content
 
     def _guard_database(self) -> GuardState | None:
         home = self._stopped.home
@@ -262,6 +282,15 @@ class StoppedValidator:
     async def release_lease(self) -> dict[str, Any]:
         """Refused."""
         _refuse()
+
+
+def refused_routes() -> list[Route]:
+    """All other paths of a running node's control API; they come last."""
+
+    async def refuse(_request: Request) -> Response:
+        _refuse()
+
+    return [Route("/{path:path}", refuse, methods=["GET", "POST", "PUT", "DELETE"])]
 
 
 def _refuse() -> NoReturn:

@@ -10,9 +10,10 @@ from agent_world.node.epoch_report import epoch_report
 from agent_world.node.filing import Filing
 from agent_world.node.lease_keeper import LeaseKeeper, lease_of
 from agent_world.node.node import Node
-from agent_world.wire.block import Receipt
+from agent_world.wire.block import Outcome, Receipt
 from agent_world.wire.consensus import ValidatorSetRecord
 from agent_world.world.epochs import coming_validators, epoch_of_next, open_changes
+from agent_world.world.reasons import OK
 from agent_world.world.records import VALIDATORS
 
 ASK_S: Final = 45.0
@@ -64,10 +65,10 @@ class ValidatorControl:
 
     async def acquire_lease(self, ttl_ms: int | None, *, keep: bool) -> dict[str, Any]:
         """Ask for the lease; with ``keep`` go on renewing it until it is released or this node stops."""
-        keeper = self._keeper()
-        receipt = await keeper.acquire(ttl_ms, timeout_s=ASK_S)
-        keeper.keep = keeper.keep or keep
-        return {**_shown(receipt), **self.lease()}
+        receipt = await self._keeper().acquire(ttl_ms, keep=keep, timeout_s=ASK_S)
+        # Held already, and kept from now on: no block had to be asked.
+        shown = {"outcome": Outcome.APPLIED.value, "code": OK} if receipt is None else _shown(receipt)
+        return {**shown, **self.lease()}
 
     async def release_lease(self) -> dict[str, Any]:
         """Give the lease up, and no longer try to hold it."""

@@ -193,8 +193,8 @@ class _Verification:
             self._report.blobs_checked += 1
 
     def _check_rows(self) -> None:
-        blocks, receipts = self._chain.row_counts()
         report = self._report
+        blocks, receipts = self._chain.row_counts(report.stored_height)
         if report.height == report.stored_height:
             self._compare(report.height, "receipt rows", receipts, report.actions)
         self._compare(report.stored_height, "block rows", blocks, report.stored_height)

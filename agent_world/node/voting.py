@@ -92,9 +92,8 @@ class Voting:
 
     def status(self) -> dict[str, Any]:
         """For ``node status``."""
-        run = self._engine.run
         shown = {**self._seat.status(), "last_status": self.last_status}
-        if run is not None:
+        if (run := self._engine.run) is not None:
             height, round_ = run.context.height, run.round
             shown |= {"deciding_height": height, "round": round_, "expected_proposer": run.context.proposer(round_)}
         return shown
@@ -278,6 +277,8 @@ class Voting:
                 self.equivocated(effect.first, effect.second)
             case events.Dropped(reason=reason, detail=detail):
                 self.counters.add(f"consensus.dropped.{reason}")
+                if reason is events.Drop.KEY_ELSEWHERE:
+                    self._seat.met_itself()
                 if reason is not events.Drop.DUPLICATE:
                     self._heard.forget()
                 _log.debug("dropped", reason=reason, detail=detail)

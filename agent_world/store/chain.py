@@ -267,9 +267,16 @@ class ChainStore:
         )
         return None if not rows or rows[0] == (None, None) else (rows[0][0], rows[0][1])
 
-    def row_counts(self) -> tuple[int, int]:
-        """Rows of blocks and of receipts; for finding rows that no block accounts for."""
-        counts = (self._database.query(f"SELECT count(*) FROM {table}")[0][0] for table in ("blocks", "receipts"))
+    def row_counts(self, up_to: int = I64_MAX) -> tuple[int, int]:
+        """Rows of blocks and of receipts; for finding rows that no block accounts for.
+
+        Not those of heights after ``up_to`` that are committed: a node may commit some meanwhile.
+        """
+        stray = "height > coalesce((SELECT height FROM chain_head), 0)"
+        counts = (
+            self._database.query(f"SELECT count(*) FROM {table} WHERE height <= ? OR {stray}", (up_to,))[0][0]
+            for table in ("blocks", "receipts")
+        )
         blocks, receipts = counts
         return int(blocks), int(receipts)
 

@@ -36,6 +36,8 @@ class _Copy:
     state: GuardState
     damage: str = ""
     touched_height: int = 0
+    torn: str = ""
+    """What is wrong with its end: something was written that neither file holds as a whole."""
 
 
 class GuardStore:
@@ -129,6 +131,21 @@ class GuardStore:
         Raises as ``permit``.
         """
         self._forbid(height, watching=False)
+
+    def resume(self, committed_height: int) -> None:
+        """End watching by the operator's word, and sign at the height after ``committed_height`` at once.
+
+        More may have been signed there than is known here. A crash on the way leaves a guard that watches. Raises as
+        ``permit``, and LocalError unless the guard watches.
+        """
+        state = guard.resumed(self._state, committed_height)
+        self._failed = f"record {state.sequence}, height {committed_height}"
+        self._database.replace(guard.records_of(state), self._fault)
+        self._fault("guard_database_committed")
+        old, self._log = self._log, _write_log(self._home, self._key, state)
+        old.close()
+        self._state = state
+        self._failed = ""
 
     def export(self, world_id: WorldId) -> Interchange:
         """What this guard knows, for another copy of it; raises GuardLost while it does not know all."""
@@ -229,6 +246,8 @@ def _recover(home: Home, key: KeyPair, committed_height: int, lost: bool) -> Gua
     from_log = _copy_of_log(log_content)
     database, from_database = _open_database(home, key)
     try:
+        if log_content is not None:
+            from_log = attrs.evolve(from_log, torn=torn_end(log_content, from_log.state, from_database.state))
         state = _merged(from_database, from_log)
         if from_database.damage and from_log.damage:
             if not lost:
@@ -261,10 +280,20 @@ def _recover(home: Home, key: KeyPair, committed_height: int, lost: bool) -> Gua
 def _merged(from_database: _Copy, from_log: _Copy) -> GuardState:
     """The stricter of both; damage to one forbids every height that either names, also behind the damage."""
     state = guard.merge_stricter(from_database.state, from_log.state)
-    if from_database.damage or from_log.damage:
+    if from_database.damage or from_log.damage or from_log.torn:
         floor = max(state.sign_floor, state.height, from_database.touched_height, from_log.touched_height)
         state = attrs.evolve(state, sign_floor=floor, watching=True, sequence=state.sequence + 1)
     return state
+
+
+def torn_end(content: guard_log.LogContent, in_log: GuardState, in_database: GuardState) -> str:
+    """What a torn end of the log means: nothing if the database holds that record, so that it is the log's alone.
+
+    If it does not, the record was never sent; or else the database has lost it too, and nothing tells which it was.
+    """
+    if not content.tail or any(map(content.is_part_of, guard.steps_between(in_log, in_database))):
+        return ""
+    return "its last record is torn and not in guard.db"
 
 
 def _both_damaged(home: Home, from_database: _Copy, from_log: _Copy) -> str:
@@ -276,13 +305,12 @@ def _both_damaged(home: Home, from_database: _Copy, from_log: _Copy) -> str:
 
 
 def _disagreement(from_database: _Copy, from_log: _Copy, state: GuardState) -> str:
-    """For people: what was found, if it forbids anything that was allowed before."""
+    """For people: what was found, if the guard watches because of it."""
     if not state.watching or (from_database.state.watching and from_log.state.watching):
         return ""
     found = [f"{name}: {copy.damage}" for name, copy in (("guard.db", from_database), ("guard.log", from_log))
-             if copy.damage]  # fmt: skip
-    what = "; ".join(found) or "guard.db and guard.log do not hold the same records"
-    return f"{what}; nothing is signed up to height {state.sign_floor}, nor before a height begins after this start"
+             if copy.damage] + ([f"guard.log: {from_log.torn}"] if from_log.torn else [])  # fmt: skip
+    return "; ".join(found) or "guard.db and guard.log do not hold the same records"
 
 
 def _copy_of_log(content: guard_log.LogContent | None) -> _Copy:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
@@ -48,6 +48,17 @@ class LogContent:
     """Highest height named by any readable record, also behind the damage."""
     end: int
     """Offset behind the last good record; what follows is a torn tail."""
+    tail: bytes = b""
+    """The torn tail, without damage before it."""
+    checksum: bytes = b""
+    """Of the last good record; what the next one goes on from."""
+
+    def is_part_of(self, made: GuardRecord) -> bool:
+        """Whether the tail is what a power cut may leave of this record: its bytes, some of them missing or zero."""
+        framed = _framed(made.to_bytes(), self.checksum)
+        if len(self.tail) > len(framed):
+            return False
+        return all(there in (0, whole) for there, whole in zip(self.tail, framed, strict=False))
 
 
 def header(genesis_hash: Hash32, validator_key: PublicKey) -> bytes:
@@ -99,7 +110,7 @@ def _parse(data: bytes, checksum: bytes) -> LogContent:
         elif offset < len(data):
             damage = f"the record that ends at byte {offset} is damaged"
         # else it is the last one: a write that a crash tore
-    return LogContent(tuple(records), damage, touched, end)
+    return LogContent(tuple(records), damage, touched, end, b"" if damage else data[end:], checksum)
 
 
 def _frame(data: bytes, offset: int) -> bytes | None:
@@ -192,6 +203,8 @@ class GuardLog:
         except OSError as error:
             raise self._refused(error) from error
         if written != len(framed):
+            with suppress(OSError):  # then the part stays, and the next start takes it for what may have been sent
+                os.ftruncate(self._descriptor, self._size)
             raise HomeError(f"{self._path}: only {written} of {len(framed)} bytes were written; free disk space")
         self._syncer.start(self._descriptor)
         yield

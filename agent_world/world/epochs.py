@@ -19,7 +19,7 @@ from agent_world.wire import record
 from agent_world.wire.consensus import ValidatorEntry, ValidatorSetRecord
 from agent_world.wire.ids import U64, Hash32, Name, PublicKey, ValidatorId
 from agent_world.world.events import MembershipDecided, ValidatorsChanged
-from agent_world.world.reasons import CHANGE_LAPSED
+from agent_world.world.reasons import CHANGE_LAPSED, CHANGE_SEATS_OFFENDER
 from agent_world.world.records import (
     ACTORS,
     CHANGES,
@@ -132,6 +132,15 @@ def close_change(state: WorldState, change_id: Hash32) -> None:
     else:
         state.delete(OPEN_CHANGES)
     state.delete(CHANGES, change_id.hex())
+
+
+def drop_changes_that_seat(state: WorldState, validator_id: ValidatorId, emit: Callable[[object], None]) -> None:
+    """Close the open changes that name a validator which has just been found out: they were filed without knowing."""
+    for change_id in open_changes(state):
+        found = state.get(CHANGES, change_id.hex())
+        if found is not None and any(entry.validator_id == validator_id for entry in found.change.validators):
+            close_change(state, change_id)
+            emit(MembershipDecided(change_id=change_id, approved=False, code=CHANGE_SEATS_OFFENDER))
 
 
 def key_owners(state: WorldState, entries: Iterable[ValidatorEntry]) -> Mapping[PublicKey, ValidatorId]:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import attrs
 
+from agent_world.sequencer.lease import is_active
 from agent_world.wire.ids import U64, ActorId, Name, PublicKey, ValidatorId
+from agent_world.wire.lease import LeaseState
 from agent_world.world.records import (
     ACTORS,
     BALANCES,
@@ -17,6 +19,7 @@ from agent_world.world.records import (
     OBJECTS,
     POSITIONS,
     SUPPLIES,
+    VALIDATORS,
     ActorRecord,
     EquivocationRecord,
     EquivocationsRecord,
@@ -102,3 +105,14 @@ def equivocations(state: WorldState) -> EquivocationsRecord:
 def lease(state: WorldState) -> LeaseRecord:
     """The writer's lease and the last term granted."""
     return state.get(LEASE) or LeaseRecord(term=U64(0), lease=None)
+
+
+def held_lease(state: WorldState, now_ms: int) -> LeaseState | None:
+    """The lease that somebody holds at this block time: active, and its holder is in the set that decides.
+
+    A validator that lost its seat is the writer no more, and must not keep the others from it until the lease ends.
+    """
+    found = lease(state).lease
+    if found is None or not is_active(found, now_ms):
+        return None
+    return found if any(entry.validator_id == found.holder_id for entry in state.need(VALIDATORS).validators) else None

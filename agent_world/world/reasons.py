@@ -28,6 +28,7 @@ TOO_MANY_CHANGES: Final = Label("too_many_changes")
 CHANGE_UNKNOWN: Final = Label("change_unknown")
 CHANGE_LAPSED: Final = Label("change_lapsed")
 CHANGE_REJECTED: Final = Label("change_rejected")
+CHANGE_SEATS_OFFENDER: Final = Label("change_seats_offender")
 EVIDENCE_INVALID: Final = Label("evidence_invalid")
 EVIDENCE_KNOWN: Final = Label("evidence_known")
 LEASE_TTL_TOO_LONG: Final = Label("lease_ttl_too_long")
@@ -52,6 +53,7 @@ REASONS: Final[dict[Label, str]] = {
     CHANGE_UNKNOWN: "membership.approve: no such change is open",
     CHANGE_LAPSED: "membership.change: not decided within two epochs (in the event membership.decided)",
     CHANGE_REJECTED: "membership.change: too much stake is against it (in the event membership.decided)",
+    CHANGE_SEATS_OFFENDER: "membership.change: who it names contradicted itself (in the event membership.decided)",
     Label(Unfit.MALFORMED): "membership.change: the fields are not those of the change's kind",
     Label(Unfit.EXISTS): "membership.change: a validator to be added is there already",
     Label(Unfit.UNKNOWN): "membership.change: a validator to be removed or changed is not in the set",

@@ -26,12 +26,13 @@ from agent_world.node.node import Node
 from agent_world.store.chain import COMMIT_STEPS
 from agent_world.store.guard import GUARD_STEPS, GuardStore
 from agent_world.testing.bus import Partition
-from agent_world.testing.node_swarm import Member, make_key
+from agent_world.testing.node_swarm import Member, NodeSwarm, make_key
 from agent_world.testing.sim_libp2p.report import SimReport
 from agent_world.testing.sim_memory import scenario
 from agent_world.testing.sim_memory.deaths import Deaths, ProcessDied
 from agent_world.testing.sim_memory.plan import HOUR_MS, LOG_STEPS, SHAPES, draw_plan
 from agent_world.testing.sim_memory.scenario import cut, simulate_memory
+from agent_world.testing.sim_memory.seats import Seats
 from agent_world.testing.sim_memory.traitors import Treason
 from agent_world.testing.stack import Stack
 from agent_world.wire.hello import Role
@@ -199,3 +200,18 @@ def test_a_process_that_died_writes_no_more_and_leaves_what_was_there(tmp_path: 
     dying._bury(member)
     assert [path.name for path in member.home.iterdir()] == ["before"]
     assert dying.counts == {"died.head_moved": 1}
+
+
+def test_a_removal_that_was_given_up_still_counts_as_one_who_leaves() -> None:
+    """It may be approved late: of five with one faulty one may leave, and not two."""
+    keys = {name: SimpleNamespace(validator_key=make_key(name)) for name in ("v1", "v2", "v3", "v4")}
+    seats = Seats(cast(NodeSwarm, SimpleNamespace(members=keys)), tuple(keys), ["bad"], Random(1))
+    members = {*keys, "bad"}
+    first = seats._pick(members)
+    assert first is not None
+    for _ in range(20):
+        again = seats._pick(members)
+        assert again is not None
+        assert again.removed == first.removed
+    members -= {str(name) for name in first.removed}
+    assert seats._pick(members | {"v9"}) is not None

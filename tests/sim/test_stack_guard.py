@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 import trio
 
+from agent_world.consensus.messages import open_message
+from agent_world.crypto.signing import Domain, sign_record
 from agent_world.errors import GuardLost, HomeError
 from agent_world.node.seat import Seat
 from agent_world.store.guard import GUARD_STEPS, GuardStore
 from agent_world.store.home import Home
 from agent_world.testing.stack import Stack, open_stack, specs
 from agent_world.testing.stack_actions import applied, register
+from agent_world.wire.consensus import Step, Vote
+from agent_world.wire.ids import U32, U64
 
 HOUR_MS = 3_600_000
 GUARD = ("guard.db", "guard.log")
@@ -75,6 +79,28 @@ async def test_a_lost_guard_is_replaced_on_the_operators_word_and_waits_for_a_ne
         assert stack.agree()
 
 
+async def test_a_world_that_cannot_go_on_without_a_lost_guard_does_so_by_the_operators_word(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_stack(tmp_path, specs(validators=1)) as stack:
+        await stack.start_all()
+        await grow(stack, 3)
+        await stack.stop("v1")
+        home, height = stack.members["v1"].home, stack.checker.heights["v1"]
+        (home / "guard.log").unlink()
+        await stack.start("v1")
+        await trio.sleep(3_600)
+        assert (stack.top(), says(stack, "v1").split(":")[0]) == (height, "waiting")
+        await stack.stop("v1")
+        with Home.open(home, stack.genesis_hash) as opened:
+            key = opened.validator_key()
+            assert key is not None
+            with GuardStore.open(opened, key, committed_height=height) as guard:
+                guard.resume(height)
+        await stack.start("v1")
+        await grow(stack, 3)
+
+
 async def test_a_validator_without_its_guard_does_not_start(tmp_path: Path, autojump_clock: object) -> None:
     async with open_stack(tmp_path, specs(validators=4)) as stack:
         await stack.start_all()
@@ -103,6 +129,31 @@ async def test_a_torn_guard_signs_no_height_that_it_may_have_signed(
         await stack.start("v4")
         await until_it_votes(stack, "v4", before)
         assert before + 1 not in signed_heights(stack, "v4")
+
+
+async def test_a_validator_whose_key_signs_elsewhere_falls_silent_until_it_is_restarted(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_stack(tmp_path, specs(validators=4)) as stack:
+        await stack.start_all()
+        await grow(stack, 3)
+        node, key = stack.node("v4"), seat(stack, "v4").key
+        assert node.voting is not None
+        context = node.voting.context()
+        # What the other process has signed at this height, in a round that this one has not come to.
+        vote = Vote(
+            world_id=context.world_id, height=U64(context.height), round=U32(9), step=Step.PREVOTE, block_hash=None
+        )
+        heard = open_message(sign_record(Domain.VOTE, stack.genesis_hash, vote, key), context)
+        node.voting.take(heard)
+        await stack.until(lambda: says(stack, "v4").startswith("waiting: another process signs"), "v4 is silent")
+        assert stack.counters("v4")["guard.key_elsewhere"] == 1
+        before = max(signed_heights(stack, "v4"))
+        await grow(stack, 5)
+        assert max(signed_heights(stack, "v4")) == before <= context.height
+        await stack.stop("v4")
+        await stack.start("v4")
+        await until_it_votes(stack, "v4", before)
 
 
 async def test_an_old_guard_beside_a_chain_that_went_on_signs_no_old_height(

@@ -19,7 +19,7 @@ from agent_world.world.epochs import coming_validators
 
 PAUSE_S: Final = 0.5
 DECISION_S: Final = 8.0
-"""A change that is not approved by then lapses by itself; another is tried."""
+"""A change that is not approved by then is left to itself; another is tried."""
 MEMBERS_MIN: Final = 3
 
 
@@ -31,6 +31,8 @@ class Seats:
         self._honest = tuple(honest)
         self._traitors = frozenset(traitors)
         self._rng = rng
+        self._leaving: set[str] = set()
+        """Who may still leave by a change that was filed: one that was left to itself may be approved late."""
         self.counts: Counter[str] = Counter()
 
     async def run(self) -> None:
@@ -57,13 +59,13 @@ class Seats:
         return {str(entry.validator_id) for entry in coming.validators}
 
     def _pick(self, members: set[str]) -> MembershipChange | None:
-        left = len(members) - 1
-        may_leave = left >= MEMBERS_MIN and 3 * len(members & self._traitors) < left
-        moves = [name for name in self._honest if name not in members or may_leave]
+        self._leaving &= members
+        moves = [name for name in self._honest if name not in members or self._may_leave(name, members)]
         if not members or not moves:
             return None
         name = self._rng.choice(moves)
         if name in members:
+            self._leaving.add(name)
             return MembershipChange(
                 kind=ChangeKind.REMOVE, validators=(), removed=(ValidatorId(name),), with_lease=False, reason=None
             )
@@ -71,6 +73,10 @@ class Seats:
         assert key is not None, "the honest ones here are validators"
         entry = ValidatorEntry(validator_id=ValidatorId(name), public_key=key.public_key, stake=U64(100))
         return MembershipChange(kind=ChangeKind.ADD, validators=(entry,), removed=(), with_lease=False, reason=None)
+
+    def _may_leave(self, name: str, members: set[str]) -> bool:
+        left = len(members - self._leaving - {name})
+        return left >= MEMBERS_MIN and 3 * len(members & self._traitors) < left
 
     async def _decide(self, change: MembershipChange, voters: list[str]) -> None:
         first, *others = self._rng.sample(voters, len(voters))

@@ -8,7 +8,7 @@ from agent_world.errors import RemoteError
 from agent_world.wire.evidence import EquivocationEvidence
 from agent_world.wire.ids import U32, U64
 from agent_world.wire.limits import EQUIVOCATIONS_LISTED_MAX
-from agent_world.world.epochs import coming_validators, put_coming
+from agent_world.world.epochs import coming_validators, drop_changes_that_seat, put_coming
 from agent_world.world.events import EquivocationRecorded
 from agent_world.world.reasons import EVIDENCE_INVALID, EVIDENCE_KNOWN, RuleRefusal, refuse_unless
 from agent_world.world.records import (
@@ -54,6 +54,8 @@ def report_evidence(context: RuleContext, payload: EquivocationEvidence) -> None
     coming = coming_validators(state)
     left = without(coming, payload.validator_id) if world.slash_equivocation else coming
     put_coming(state, left)
+    if world.slash_equivocation:
+        drop_changes_that_seat(state, payload.validator_id, context.emit)
     context.emit(
         EquivocationRecorded(
             validator_id=payload.validator_id,

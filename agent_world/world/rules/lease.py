@@ -7,6 +7,7 @@ from agent_world.wire.ids import U64
 from agent_world.wire.lease import AcquireLease, LeaseState, ReleaseLease, RenewLease
 from agent_world.wire.limits import LEASE_TTL_MS_MAX
 from agent_world.world.events import LeaseChanged
+from agent_world.world.queries import held_lease
 from agent_world.world.reasons import LEASE_NOT_YOURS, LEASE_TTL_TOO_LONG, RuleRefusal, refuse_unless
 from agent_world.world.records import LEASE, LeaseRecord
 from agent_world.world.rules.context import RuleContext
@@ -15,11 +16,12 @@ _NEVER_GRANTED = LeaseRecord(term=U64(0), lease=None)
 
 
 def acquire_lease(context: RuleContext, payload: AcquireLease) -> None:
-    """Give the lease to a validator if nobody holds it at this block's time."""
+    """Give the lease to a validator if nobody of the set holds it at this block's time."""
     own = context.validator().validator_id
     refuse_unless(payload.ttl_ms <= LEASE_TTL_MS_MAX, LEASE_TTL_TOO_LONG)
     held = context.state.get(LEASE) or _NEVER_GRANTED
-    decision = lease.try_acquire(held.lease, held.term, own, now_ms=context.timestamp_ms, ttl_ms=payload.ttl_ms)
+    in_the_way = held_lease(context.state, context.timestamp_ms)
+    decision = lease.try_acquire(in_the_way, held.term, own, now_ms=context.timestamp_ms, ttl_ms=payload.ttl_ms)
     _take(context, decision)
 
 

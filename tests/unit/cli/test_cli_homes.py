@@ -168,6 +168,9 @@ def test_validators_of_a_stopped_home(run: Run, tmp_path: Path) -> None:
     assert "v1" in ran.out
     shown = run("validator", "list", "--home", tmp_path / "home", "--json").json
     assert shown["current"]["validators"][0]["stake"] == 100
+    lease = run("lease", "status", "--home", tmp_path / "home", "--json").json
+    assert (lease["term"], lease["holder_id"], lease["held_here"]) == (0, None, False)
+    assert run("validator", "changes", "--home", tmp_path / "home", "--json").json == []
 
 
 def test_validators_of_a_running_node(run: Run, node: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from agent_world.store.guard import GuardStore
 from agent_world.store.socket_path import outside_socket
 from agent_world.testing.ledger_chain import LedgerChain
 from agent_world.testing.stack_actions import actor, grant, register
@@ -26,6 +27,7 @@ WAIT_S = 20.0
 def home(tmp_path: Path) -> Path:
     """What a killed process leaves: the second height is in the write-ahead log only, and its socket is still there."""
     with LedgerChain(tmp_path / "living") as chain:
+        GuardStore.open(chain.home, chain.voter, committed_height=0).close()
         chain.do(chain.authority, register("alice"))
         chain.do(chain.authority, grant("alice", 5))
         shutil.copytree(chain.path, tmp_path / "home", ignore=shutil.ignore_patterns("*-shm"))
@@ -84,6 +86,16 @@ def test_the_commands_that_look_work_against_a_crashed_home(run: Run, home: Path
         assert run("validator", "list", "--home", home, "--json").json["height"] == 2
         refused = run("peer", "ban", status["peer_id"], "--home", home)
         assert (refused.code, "start its node" in refused.err) == (69, True)
+        assert run("lease", "status", "--home", home, "--json").json["term"] == 0
+        for command in (
+            ("fs", "ls"),
+            ("blob", "ls"),
+            ("replication", "status"),
+            ("challenge", "status"),
+            ("blob", "gc"),
+        ):
+            refused = run(*command, "--home", home)
+            assert (refused.code, "start its node" in refused.err) == (69, True), command
         assert run("node", "run", "--home", home).code == 65
         process.send_signal(signal.SIGINT)
         assert process.wait(WAIT_S) == 0

@@ -67,6 +67,9 @@ def test_approving_and_rejecting(node: Any, run: Callable[..., Any]) -> None:
     assert run("validator", "approve", CHANGE, "--home", node.home).code == 0
     assert run("validator", "approve", CHANGE, "--home", node.home, "--reject").code == 0
     assert sent == [{"approve": True}, {"approve": False}]
+    for wrong in ("zz", "../changes", CHANGE.upper().replace("0", "A"), ""):
+        ran = run("validator", "approve", wrong, "--home", node.home)
+        assert (ran.code, "no id of a change" in ran.err) == (64, True)
 
 
 def test_open_changes(node: Any, run: Callable[..., Any]) -> None:
@@ -88,11 +91,18 @@ def test_the_lease(node: Any, run: Callable[..., Any]) -> None:
     assert run("lease", "acquire", "--home", node.home, "--ttl-ms", 500, "--keep").code == 0
     assert sent == [{"ttl_ms": 500, "keep": True}]
     assert run("lease", "acquire", "--home", node.home, "--ttl-ms", 600_001).code == 64
-    answered(node, "/lease/acquire", {"code": "lease_held", "term": 4})
+    held = {"code": "lease_held", "term": 4, "holder_id": "v2", "expires_at_ms": 9_000, "block_time_ms": 2_000}
+    answered(node, "/lease/acquire", held)
     ran = run("lease", "acquire", "--home", node.home)
-    assert (ran.code, "lease_held" in ran.err) == (69, True)
+    assert ran.code == 69
+    assert "lease_held; v2 holds it, without a renewal for 7000 ms" in ran.err
+    answered(node, "/lease/acquire", {"code": "not_a_validator", "holder_id": None})
+    assert run("lease", "acquire", "--home", node.home).code == 69
     answered(node, "/lease/release", {"code": "ok"})
     assert run("lease", "release", "--home", node.home).code == 0
+    answered(node, "/lease/release", {"code": "lease_not_yours"})
+    ran = run("lease", "release", "--home", node.home)
+    assert (ran.code, "lease_not_yours" in ran.err) == (69, True)
 
 
 def epoch_answer(**lists: Any) -> dict[str, Any]:

@@ -191,6 +191,9 @@ def test_a_lost_guard_is_made_anew_after_a_question(
     assert made.code == 0, made.err
     assert (made.json["sign_floor"], made.json["waits_for_a_new_height"]) == (3, True)
     assert not permits(chain, chain.path, prevote(9))
+    again = run("validator", "guard", "init", "--home", chain.path, "--lost", "--yes")
+    assert again.code == 64
+    assert "waits for a height that begins" in again.err
     exported = run("validator", "guard", "export", "--home", chain.path)
     assert exported.code == 65
     assert "does not know all" in exported.err
@@ -216,11 +219,45 @@ def test_one_file_damaged_is_no_loss(run: Run, chain: LedgerChain) -> None:
     assert ran.json["waits_for_a_new_height"]
 
 
+def test_a_world_that_stands_still_is_set_going_by_the_operators_word(
+    run: Run, chain: LedgerChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init = ("validator", "guard", "init", "--home", chain.path)
+    lose(chain.path)
+    ran = run(*init, "--at-once")
+    assert (ran.code, "add --lost" in ran.err) == (64, True)
+    assert not HomeLayout(chain.path).guard_db.exists()
+    assert run(*init, "--lost", "--yes").code == 0
+    answers = iter([False, True])
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _text: "y" if next(answers) else "n")
+    refused = run(*init, "--lost", "--at-once")
+    assert refused.code == 130
+    assert "signs at height 3 at once" in refused.err
+    assert not permits(chain, chain.path, prevote(3))
+    made = run(*init, "--lost", "--at-once", "--json")
+    assert (made.json["sign_floor"], made.json["waits_for_a_new_height"]) == (2, False)
+    assert not permits(chain, chain.path, prevote(2))
+    assert permits(chain, chain.path, prevote(3))
+
+
+def test_at_once_is_asked_once_and_keeps_what_is_known(run: Run, chain: LedgerChain) -> None:
+    lost, torn = copy_of(chain, "lost", guard=True), copy_of(chain, "torn", guard=True)
+    lose(lost)
+    made = run("validator", "guard", "init", "--home", lost, "--lost", "--at-once", "--yes", "--json")
+    assert (made.json["sign_floor"], made.json["waits_for_a_new_height"]) == (2, False)
+    HomeLayout(torn).guard_db.unlink()
+    made = run("validator", "guard", "init", "--home", torn, "--lost", "--at-once", "--yes", "--json")
+    assert (made.json["sign_floor"], made.json["waits_for_a_new_height"]) == (2, False)
+    assert made.json["found"] == "guard.db: it is missing"
+    assert not permits(chain, torn, prevote(3, None))
+    assert permits(chain, torn, prevote(3))
+
+
 def test_a_sound_guard_is_not_touched(run: Run, chain: LedgerChain) -> None:
-    for options in ((), ("--lost", "--yes")):
+    for options in ((), ("--lost", "--yes"), ("--lost", "--at-once", "--yes")):
         ran = run("validator", "guard", "init", "--home", chain.path, *options)
         assert ran.code == 64
-        assert "sound vote guard" in ran.err
+        assert "a vote guard that is sound" in ran.err
     assert permits(chain, chain.path, prevote(3))
 
 

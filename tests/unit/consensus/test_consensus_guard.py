@@ -232,6 +232,18 @@ def test_a_watching_guard_signs_nothing_until_a_floor_ends_it() -> None:
     assert check(settled, vote(Step.PREVOTE, 0, X, height=10))
 
 
+def test_a_resumed_guard_keeps_what_it_knows() -> None:
+    known = after(vote(Step.PREVOTE, 0, X, height=5))
+    waiting = apply(known, floor_record(known, 5, watching=True))
+    resumed = guard.resumed(waiting, 4)
+    assert state_of(records_of(resumed)) == resumed
+    assert "another prevote" in refuses(resumed, vote(Step.PREVOTE, 0, Y, height=5))
+    assert "up to height 4" in refuses(resumed, vote(Step.PREVOTE, 0, X, height=4))
+    assert check(resumed, vote(Step.PREVOTE, 1, Y, height=5)).stored is None
+    with pytest.raises(LocalError):
+        guard.resumed(resumed, 4)
+
+
 def test_merge_of_equal_states_or_one_record_ahead_loses_nothing() -> None:
     steps = (vote(Step.PREVOTE, 0, X), vote(Step.PRECOMMIT, 0, X, **HELD), vote(Step.PREVOTE, 0, Y, height=2))
     for count in range(len(steps)):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import attrs
 import pytest
 from hypothesis import given, settings
@@ -69,7 +72,24 @@ def test_a_bad_set_is_refused(bad: ValidatorSetRecord) -> None:
 def test_the_largest_set() -> None:
     validators = ValidatorSet(attrs.evolve(GOOD, validators=of_many(VALIDATORS_MAX)))
     assert validators.total_stake == VALIDATORS_MAX
-    assert validators.proposer(7, 2**32 - 1)  # a far round costs no more than a near one
+    assert validators.proposer(7, 2**32 - 1)
+
+
+def test_a_far_round_costs_one_pass_over_the_largest_set() -> None:
+    """Any member can name one after the other, and each was once a quarter of a second of everybody's time."""
+    validators = ValidatorSet(attrs.evolve(GOOD, validators=of_many(VALIDATORS_MAX)))
+    encoded = 0
+
+    def count(_frame: object, event: str, called: Any) -> None:
+        nonlocal encoded
+        encoded += event == "c_call" and called.__name__ == "encode"
+
+    sys.setprofile(count)
+    try:
+        validators.proposer(7, 100 * VALIDATORS_MAX - 1)
+    finally:
+        sys.setprofile(None)
+    assert 0 < encoded <= 2 * VALIDATORS_MAX
 
 
 @pytest.mark.parametrize(("numerator", "denominator", "safe"), [(2, 3, True), (666, 1000, False), (51, 100, False)])

@@ -192,6 +192,13 @@ def test_another_world_or_key_is_refused(change: dict[str, Any], place: str) -> 
     assert error.value.place == place
 
 
+def test_what_a_file_says_is_not_repeated_at_length() -> None:
+    file = export_of(ONE, attrs.evolve(IDENTITY, world_id=WorldId("x" * 1_000_000)))
+    with pytest.raises(InterchangeError) as error:
+        take_in(ONE, file, IDENTITY)
+    assert len(str(error.value)) < 300
+
+
 def test_an_entry_that_is_no_message_is_damage() -> None:
     entry = GuardEntry(height=U64(1), round=U32(0), step=Step.PREVOTE, signed=b"no")
     with pytest.raises(DataError, match="no signed message"):

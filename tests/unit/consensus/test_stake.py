@@ -12,6 +12,7 @@ from agent_world.consensus.stake import (
     expected_proposer,
     honest_stake,
     is_byzantine_safe,
+    proposer_order,
     proposer_seed,
     required_stake,
     slot_epoch,
@@ -93,6 +94,15 @@ def test_the_excluded_are_never_drawn(stakes: dict[str, int], slot: int) -> None
         assert drawn in left
         left.remove(drawn)
         excluded.append(drawn)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 2**40)), st.integers(0, 2**63))
+def test_an_order_is_one_draw_after_the_other(stakes: dict[str, int], slot: int) -> None:
+    drawn: list[ValidatorId] = []
+    while (found := expected_proposer(ids(stakes), slot + len(drawn), drawn)) is not None:
+        drawn.append(found)
+    assert list(proposer_order(ids(stakes), slot)) == drawn
 
 
 @pytest.mark.parametrize(

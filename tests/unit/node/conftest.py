@@ -13,6 +13,7 @@ from planned import Rounds
 
 from agent_world.config import ReplicasConfig
 from agent_world.crypto.hashing import cid_of
+from agent_world.store.guard import GuardStore
 from agent_world.testing.ledger_chain import LedgerChain
 from agent_world.testing.stack import make_key
 from agent_world.testing.stack_actions import create, grant, pay, register
@@ -52,6 +53,7 @@ def grown_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A closed home with the chain of ``grow``; copy it before changing anything."""
     path = tmp_path_factory.mktemp("grown") / "home"
     with LedgerChain(path) as chain:
+        GuardStore.open(chain.home, chain.voter, committed_height=0).close()
         grow(chain)
     return path
 

@@ -158,6 +158,46 @@ def test_the_guard_and_the_peers_are_shown(home: Path) -> None:
     assert len(looked_at(path)["damage"]) == 2
 
 
+def test_a_file_of_the_guard_that_is_missing_is_damage(tmp_path: Path) -> None:
+    with LedgerChain(tmp_path / "home") as chain:
+        GuardStore.open(chain.home, chain.voter, committed_height=0).close()
+    path = chain.path
+    assert looked_at(path)["damage"] == []
+    (path / "guard.db").rename(path / "kept.db")
+    shown = looked_at(path)
+    assert shown["damage"] == ["guard.db: it is missing"]
+    assert shown["guard"] == {"files": 1, "height": 0, "sign_floor": 0, "watching": True}
+    whole = (path / "guard.log").read_bytes()
+    (path / "kept.db").rename(path / "guard.db")
+    (path / "guard.log").write_bytes(whole + b"\0\0\0\x50torn")
+    assert looked_at(path)["damage"] == ["guard.log: its last record is torn and not in guard.db"]
+    (path / "guard.db").rename(path / "kept.db")
+    (path / "guard.log").unlink()
+    assert looked_at(path)["damage"] == ["guard.log: it is missing", "guard.db: it is missing"]
+    (path / "kept.db").rename(path / "guard.db")
+    assert looked_at(path)["damage"] == ["guard.log: it is missing"]
+
+
+def test_a_seated_key_beside_blocks_has_lost_its_guard_also_where_none_was_noted(tmp_path: Path) -> None:
+    with LedgerChain(tmp_path / "home") as chain:
+        assert looked_at_open(chain) == []
+        chain.commit()
+        assert looked_at_open(chain) == ["guard.log: it is missing", "guard.db: it is missing"]
+    # Half made: the log comes first, and the home notes it last.
+    with LedgerChain(tmp_path / "half") as chain:
+        GuardStore.open(chain.home, chain.voter, committed_height=0).close()
+        (chain.path / "guard.db").unlink()
+    change(chain.path, "DELETE FROM guard_made")
+    assert looked_at(chain.path)["damage"] == []
+
+
+def looked_at_open(chain: LedgerChain) -> list[str]:
+    """The damage found in a copy of a home that is open."""
+    copy = chain.path.with_name(f"copy at {chain.ledger.height}")
+    shutil.copytree(chain.path, copy, ignore=shutil.ignore_patterns("*-shm"))
+    return list(looked_at(copy)["damage"])
+
+
 def test_a_damaged_state_leaves_the_chain_readable(home: Path) -> None:
     with StoppedHome(home) as stopped:
         root = stopped.head.state_root

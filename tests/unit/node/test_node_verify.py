@@ -12,6 +12,7 @@ from agent_world.crypto.hashing import content_hash, hash32
 from agent_world.errors import HomeError
 from agent_world.node.verify import Report, verify_home
 from agent_world.testing.ledger_chain import LedgerChain
+from agent_world.testing.stack_actions import register
 
 HEIGHT = 5
 
@@ -54,6 +55,19 @@ def test_an_untouched_home_is_sound(home: Path) -> None:
     assert done == [(height, HEIGHT) for height in range(1, HEIGHT + 1)]
     assert report.watched_root is not None
     assert report.watched_root != report.state_root
+
+
+def test_what_is_committed_meanwhile_is_no_damage(tmp_path: Path) -> None:
+    with LedgerChain(tmp_path / "home") as chain:
+        chain.do(chain.authority, register("alice"))
+
+        def go_on(_height: int, _total: int) -> None:
+            chain.do(chain.authority, register("bob"), register("carol"))
+
+        report = verify_home(chain.path, go_on)
+        assert report.ok, findings(report)
+        assert (report.height, report.stored_height, chain.ledger.height) == (1, 1, 2)
+        assert verify_home(chain.path).ok
 
 
 def test_a_home_of_genesis_only_is_sound(tmp_path: Path) -> None:

@@ -92,8 +92,10 @@ def test_rows_that_differ_are_listed_and_do_not_end_it(home: Path) -> None:
 
 
 def test_heights_that_are_not_there(home: Path, tmp_path: Path) -> None:
-    for first, last in ((0, 1), (3, 2), (1, 6), (6, None)):
-        with pytest.raises(UsageError, match="committed heights 1 to 5"):
+    beyond = "committed heights 1 to 5"
+    cases = ((0, 1, beyond), (3, 2, "2, is below the first, 3"), (1, 6, "5, and not 6"), (6, None, "5, and not 6"))
+    for first, last, expected in cases:
+        with pytest.raises(UsageError, match=expected):
             replayed(home, first, last)
     change(home, "DELETE FROM blocks WHERE height < 3")
     with pytest.raises(ChainError, match="height 1: block"):
@@ -101,5 +103,5 @@ def test_heights_that_are_not_there(home: Path, tmp_path: Path) -> None:
     assert replayed(home, 4)[0] == "the stored state of height 3"
     with LedgerChain(tmp_path / "new"):
         pass
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="no height is committed"):
         replayed(tmp_path / "new", 1)

@@ -62,6 +62,23 @@ def test_a_log_cut_at_any_byte_of_its_last_record_is_torn_not_damaged(path: Path
         assert path.read_bytes() == whole
 
 
+def test_a_tail_is_part_of_the_record_that_was_being_written_and_of_no_other(path: Path) -> None:
+    whole = path.read_bytes()
+    GuardLog.rewrite(path, GENESIS, KEY, RECORDS[:3]).close()
+    start = path.stat().st_size
+    holes = whole[: start + 10] + bytes(30) + whole[start + 40 :]
+    for data, is_part in (
+        (whole[: start + 5], True), (whole[:-1], True), (holes[:-1], True), (whole[:start] + bytes(60), True),
+        (whole[: start + 20] + b"\x01" + whole[start + 21 : -1], False), (whole[:start] + bytes(5_000), False),
+    ):  # fmt: skip
+        path.write_bytes(data)
+        content = guard_log.read(path, GENESIS, KEY)
+        assert (content.records, content.damage) == (RECORDS[:3], "")
+        assert content.is_part_of(RECORDS[3]) is is_part
+    path.write_bytes(whole[:-1])
+    assert not guard_log.read(path, GENESIS, KEY).is_part_of(RECORDS[2])
+
+
 @pytest.mark.parametrize("tail", [bytes(1), bytes(4), bytes(5000)])
 def test_a_file_that_grew_without_its_bytes_is_torn(path: Path, tail: bytes) -> None:
     end = path.stat().st_size

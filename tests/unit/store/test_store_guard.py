@@ -158,6 +158,41 @@ def test_a_lost_guard_is_made_again_only_on_the_operators_word(home: Home) -> No
         assert store.permit(vote(13)) == signed
 
 
+def test_a_guard_that_waits_is_resumed_by_the_operators_word_alone(home: Home) -> None:
+    with opened(home, committed_height=7, lost=True) as store:
+        store.resume(7)
+        assert (store.load().sign_floor, store.load().watching) == (7, False)
+        with pytest.raises(NotSafe):
+            store.permit(vote(7))
+        signed = store.permit(vote(8))
+        with pytest.raises(LocalError):
+            store.resume(7)
+    with opened(home, committed_height=7) as store:
+        assert (store.load().sign_floor, store.load().watching, store.disagreement) == (7, False, "")
+        assert store.permit(vote(8)) == signed
+        with pytest.raises(NotSafe):
+            store.permit(vote(8, block=OTHER))
+
+
+def test_a_crash_while_a_guard_is_resumed_leaves_one_that_waits(
+    home: Home, crash_images: Callable[[str], None]
+) -> None:
+    reopened(home, vote(7), vote(8))
+    home.files.guard_db.unlink()
+    with opened(home, committed_height=7, fault=crash_images) as store:
+        store.resume(7)
+    home.close()
+    images: dict[str, Path] = crash_images.taken  # type: ignore[attr-defined]
+    assert tuple(images) == GUARD_STEPS[1:]
+    for image in images.values():
+        with Home.open(image, GENESIS) as after, opened(after, committed_height=7) as store:
+            assert (store.load().sign_floor, store.load().watching) == (8, True)
+    with Home.open(home.files.path, GENESIS) as after, opened(after, committed_height=7) as store:
+        assert (store.load().sign_floor, store.load().watching, store.disagreement) == (7, False, "")
+        with pytest.raises(NotSafe):
+            store.permit(vote(8, block=OTHER))
+
+
 def test_a_guard_that_was_made_once_is_missed_even_before_the_first_block(home: Home) -> None:
     reopened(home, vote(1))
     for name in ("guard.db", "guard.log"):

@@ -10,9 +10,11 @@ from agent_world.crypto.signing import Domain, sign_record
 from agent_world.wire import record
 from agent_world.wire.consensus import Step, Vote
 from agent_world.wire.evidence import EquivocationEvidence, EvidenceKind
-from agent_world.wire.ids import U32, U64, ValidatorId
+from agent_world.wire.ids import U32, U64, Label, ValidatorId
 from agent_world.wire.limits import EQUIVOCATIONS_LISTED_MAX
-from agent_world.world.events import EquivocationRecorded
+from agent_world.wire.membership import ChangeKind, MembershipApproval, MembershipChange
+from agent_world.world.epochs import open_changes
+from agent_world.world.events import EquivocationRecorded, MembershipDecided
 from agent_world.world.records import EQUIVOCATION_LIST, EQUIVOCATIONS, NEXT_VALIDATORS
 
 LIAR = validator_key(4)
@@ -80,6 +82,32 @@ def test_with_the_switch_off_it_is_on_record_only(authority: KeyPair) -> None:
     assert world.do(authority, evidence(world)) == "ok"
     assert members(world) is None
     assert world.state.need(EQUIVOCATION_LIST).count == 1
+
+
+def test_a_change_that_was_filed_before_does_not_seat_it_again(authority: KeyPair) -> None:
+    """Half of the approvals were given without knowing of the contradiction."""
+    world = open_world(small_genesis())
+    everybody = world.genesis.validators.validators
+    smaller = tuple(attrs.evolve(entry, stake=U64(20)) for entry in everybody[:3])
+    seats_it = MembershipChange(
+        kind=ChangeKind.REPLACE, validators=(*smaller, everybody[3]), removed=(), with_lease=False, reason=None
+    )
+    other = attrs.evolve(seats_it, validators=smaller)
+    change, kept = world.sign(validator_key(3), seats_it), world.sign(validator_key(3), other)
+    world.commit(change, kept)
+    assert world.do(authority, evidence(world)) == "ok"
+    decided, _recorded = world.sealed[-1].execution.events
+    assert record.from_bytes(MembershipDecided, decided.payload_cbor, size_max=999) == MembershipDecided(
+        change_id=change.action_id, approved=False, code=Label("change_seats_offender")
+    )
+    assert open_changes(world.state) == (kept.action_id,)
+    approval = MembershipApproval(change_id=change.action_id, approve=True)
+    assert world.do(LIAR, approval) == "change_unknown"
+    assert members(world) == ["v1", "v2", "v3"]
+    # Whoever wants it back says so anew.
+    again = world.sign(validator_key(3), seats_it)
+    world.commit(again, world.sign(LIAR, attrs.evolve(approval, change_id=again.action_id)))
+    assert members(world) == ["v1", "v2", "v3", "v4"]
 
 
 def test_the_last_validator_keeps_its_seat(world: SmallWorld, authority: KeyPair) -> None:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import pytest
-from small_world import SmallWorld, validator_key
+from small_world import SmallWorld, open_world, small_genesis, validator_key
 
 from agent_world.crypto.hashing import hash32
 from agent_world.crypto.keys import KeyPair
 from agent_world.wire import record
-from agent_world.wire.ids import U64
+from agent_world.wire.ids import U64, ValidatorId
 from agent_world.wire.lease import AcquireLease, LeaseState, ReleaseLease, RenewLease
+from agent_world.wire.membership import ChangeKind, MembershipApproval, MembershipChange
+from agent_world.world import queries
 from agent_world.world.events import LeaseChanged
 from agent_world.world.records import LEASE
 
@@ -76,3 +78,20 @@ def test_only_validators_may_hold_it(world: SmallWorld, alice: KeyPair, authorit
         assert world.do(who, acquire()) == "not_a_validator"
     assert world.do(V1, acquire()) == "ok"
     assert world.do(alice, RenewLease(lease_id=current(world).lease_id, ttl_ms=U64(1))) == "not_a_validator"
+
+
+def test_who_loses_its_seat_does_not_keep_the_lease_from_the_others() -> None:
+    world = open_world(small_genesis(epoch_length_slots=4))
+    assert world.do(V1, acquire(600_000)) == "ok"
+    leave = MembershipChange(
+        kind=ChangeKind.REMOVE, validators=(), removed=(ValidatorId("v1"),), with_lease=False, reason=None
+    )
+    action = world.sign(validator_key(4), leave)
+    world.commit(action, world.sign(validator_key(3), MembershipApproval(change_id=action.action_id, approve=True)))
+    assert world.do(V2, acquire()) == "lease_held"
+    assert queries.held_lease(world.state, world.head.timestamp_ms) is None  # the epoch is over
+    renewed = RenewLease(lease_id=current(world).lease_id, ttl_ms=U64(9_000))
+    assert world.do(V1, renewed) == "not_a_validator"
+    assert world.do(V2, acquire()) == "ok"
+    assert (current(world).holder_id, current(world).term) == ("v2", 2)
+    assert queries.held_lease(world.state, world.head.timestamp_ms) == current(world)

@@ -44,9 +44,7 @@ class ValidatorSet:
     """Stake whose votes decide; ceil(total x supermajority)."""
     _by_key: dict[PublicKey, ValidatorEntry] = attrs.field(init=False, eq=False, repr=False)
     _by_id: dict[ValidatorId, ValidatorEntry] = attrs.field(init=False, eq=False, repr=False)
-    _draws: dict[tuple[int, int], tuple[list[ValidatorId], Iterator[ValidatorId]]] = attrs.field(
-        init=False, eq=False, repr=False, factory=dict
-    )
+    _draws: dict[tuple[int, int], _Draw] = attrs.field(init=False, eq=False, repr=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
         entries = self.record.validators

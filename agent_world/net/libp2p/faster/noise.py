@@ -133,7 +133,7 @@ class FasterSession(SecureSession):
             await self.write_sealed(rest)
 
     def write_at_once(self, data: bytes) -> memoryview | None:
-        """Encrypt, and send what the kernel takes now; what is left goes to ``write_sealed`` without a pause between."""
+        """Encrypt, and send what the kernel takes now; the rest goes to ``write_sealed`` without a pause between."""
         sealed = memoryview(self._seal(data))
         if self._socket is None or self._connection.stream.write_lock.locked():
             return sealed

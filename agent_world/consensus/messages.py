@@ -16,11 +16,11 @@ from agent_world.crypto.hashing import cid_of, hash32
 from agent_world.crypto.signing import Domain, is_valid
 from agent_world.errors import DecodeError, Ignored, RemoteError
 from agent_world.wire import cbor, record
-from agent_world.wire.block import WorldBlock, action_list_bytes
+from agent_world.wire.block import WorldBlock, action_list_bytes, world_block
 from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.consensus import Proposal, Step, ValidatorEntry, Vote, VoteSignature
 from agent_world.wire.ids import Hash32, PublicKey
-from agent_world.wire.limits import BLOCK_ACTIONS_MAX, HEADER_BYTES_MAX, PROPOSAL_BYTES_MAX, VOTE_BYTES_MAX
+from agent_world.wire.limits import BLOCK_ACTIONS_MAX, PROPOSAL_BYTES_MAX, VOTE_BYTES_MAX
 from agent_world.wire.signed import Signed
 
 EARLY_HEIGHTS_MAX: Final = 2
@@ -158,7 +158,10 @@ def _check_proposal_message(
 def check_proposal(proposal: Proposal, context: HeightContext) -> WorldBlock:
     """The block inside, if block and proposal fit the height; also run on an own block before it is signed."""
     # [REJECT] P7: the block is a strict WorldBlock of at most HEADER_BYTES_MAX.
-    block = _decode(WorldBlock, proposal.block, HEADER_BYTES_MAX, "P7")
+    try:
+        block = world_block(proposal.block)
+    except DecodeError as error:
+        raise DecodeError("P7", f"{error.rule}: {error.detail}") from None
     # [REJECT] P8: it is of this world and height, on top of the parent block.
     told = (block.world_id, block.height, block.prev_block_hash)
     if told != (context.world_id, context.height, context.parent_hash):

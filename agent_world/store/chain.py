@@ -19,7 +19,7 @@ from agent_world.store.durable import FaultHook, no_fault
 from agent_world.store.home import Home
 from agent_world.store.staged_blobs import PreparedBlobs
 from agent_world.wire import record
-from agent_world.wire.block import WorldBlock
+from agent_world.wire.block import WorldBlock, world_block
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.ids import Hash32
 from agent_world.wire.limits import (
@@ -140,11 +140,12 @@ class ChainStore:
         the stored one; DataErrors of the blobs; HomeError for the disk. After an error nothing has changed.
         """
         header, block_hash = _decode(committed)
-        head = self.head()
-        if head is not None and header.height <= head.height:
+        # The head's row alone: its block was checked when it was stored, or when this home was opened.
+        rows = self._database.query("SELECT height, block_hash FROM chain_head")
+        height, parent = rows[0] if rows else (0, self._genesis_hash)
+        if header.height <= height:
             self._require_same(header.height, block_hash)
             return False
-        height, parent = (0, self._genesis_hash) if head is None else (head.height, head.block_hash)
         if header.height != height + 1:
             raise ChainError(header.height, "height", f"not the next height: {height} is the last committed one")
         if header.prev_block_hash != parent:
@@ -342,7 +343,7 @@ _COLUMNS: Final = "height, block_hash, block, certificate, certificate_hash"
 
 def _decode(committed: CommittedHeight) -> tuple[WorldBlock, Hash32]:
     """Header and hash of a block to be stored; a fault here is the caller's, since peers' blocks were verified."""
-    header = record.from_bytes(WorldBlock, committed.block, size_max=HEADER_BYTES_MAX)
+    header = world_block(committed.block)
     if not 1 <= header.height <= I64_MAX:
         raise ChainError(header.height, "height", f"not in 1..{I64_MAX}")
     if len(committed.certificate) > CERTIFICATE_BYTES_MAX:

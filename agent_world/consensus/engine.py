@@ -59,6 +59,11 @@ class Engine:
         return self._run
 
     @property
+    def has_work(self) -> bool:
+        """Whether WorkAvailable was handed in for this height: once is enough."""
+        return self._work
+
+    @property
     def wake_at_ms(self) -> int | None:
         """When to hand in Wake, in the milliseconds of ``step``'s clock; None if nothing is waited for."""
         return None if self._run is None else self._run.timers.next_ms

@@ -138,7 +138,8 @@ class Voting:
 
     def work_available(self) -> None:
         """Actions wait in the pool."""
-        self._feed(events.WorkAvailable())
+        if not self._engine.has_work:
+            self._feed(events.WorkAvailable())
 
     def height_moved(self) -> None:
         """A height was committed by catch-up."""

@@ -212,3 +212,9 @@ def test_an_echo_of_our_own_messages_is_a_duplicate() -> None:
 def test_equal_inputs_give_equal_effects() -> None:
     runs = [OneEngine(own()).begin().hear(proposal_bytes(0, X)).tick(5_000).effects for _ in range(2)]
     assert runs[0] == runs[1]
+
+
+def test_work_is_known_until_the_next_height() -> None:
+    one = OneEngine(FIRST).start()
+    assert not one.engine.has_work
+    assert one.feed(WorkAvailable()).engine.has_work

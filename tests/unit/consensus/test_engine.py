@@ -16,6 +16,7 @@ from one_engine import (
     vote_bytes,
 )
 
+from agent_world.consensus import messages
 from agent_world.consensus.engine import Engine
 from agent_world.consensus.events import (
     BlockBuilt,
@@ -155,6 +156,17 @@ def test_early_votes_count_once_their_height_comes() -> None:
     assert one.all(Commit) == []
     one.feed(StartHeight(NEXT))
     assert [commit.block for commit in one.all(Commit)] == [block]
+
+
+def test_the_signature_of_an_early_message_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    verified = []
+    monkeypatch.setattr(messages, "is_valid", lambda *args: not verified.append(args[2]))
+    one = OneEngine(own()).start()
+    one.hear(*(vote_bytes(name, Step.PRECOMMIT, 0, HX, height=2) for name in others_of(own())))
+    assert len(verified) == len(others_of(own()))
+    one.feed(StartHeight(NEXT))
+    assert len(verified) == len(others_of(own()))
+    assert one.run.book.at(0).precommits.stake == sum(CONTEXT.validators.by_id(name).stake for name in others_of(own()))
 
 
 def test_an_early_message_that_breaks_a_rule_is_dropped_when_its_height_comes() -> None:

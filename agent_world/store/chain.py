@@ -108,6 +108,8 @@ class ChainStore:
         self._genesis_hash = home.genesis_hash
         self._blobs = blobs
         self._fault = fault
+        self._kept: frozenset[ContentHash] = frozenset()
+        """Blobs of the height stored last by this object: empty blocks have nearly the same ones."""
         head = self.head()
         if head is not None:
             self._check_floor(head)
@@ -276,7 +278,8 @@ class ChainStore:
 
     def _store(self, committed: CommittedHeight, header: WorldBlock, block_hash: Hash32) -> None:
         # Files first, rows after: a crash in between leaves files that nobody can see.
-        prepared = self._blobs.prepare(committed.blobs, kept=True)
+        new = {digest: data for digest, data in committed.blobs.items() if digest not in self._kept}
+        prepared = self._blobs.prepare(new, kept=True)
         with self._database.transaction():
             self._fault("begun")
             self._put(prepared)
@@ -299,6 +302,7 @@ class ChainStore:
             )
             self._fault("head_moved")
         self._fault("committed")
+        self._kept = frozenset(committed.blobs)
 
     def _put(self, prepared: PreparedBlobs) -> None:
         """Inside a transaction, and without a pause since they were prepared."""

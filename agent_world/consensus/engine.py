@@ -59,6 +59,11 @@ class Engine:
         return self._run
 
     @property
+    def has_work(self) -> bool:
+        """Whether WorkAvailable was handed in for this height: once is enough."""
+        return self._work
+
+    @property
     def wake_at_ms(self) -> int | None:
         """When to hand in Wake, in the milliseconds of ``step``'s clock; None if nothing is waited for."""
         return None if self._run is None else self._run.timers.next_ms
@@ -156,7 +161,7 @@ class Engine:
 
     def _take_own(self, run: HeightRun, data: bytes) -> None:
         try:
-            message = open_message(data, run.context, own=self._own)
+            message = open_message(data, run.context, verified=self._own)
         except Ignored as error:
             run.out.append(Dropped(Drop.STALE_HEIGHT, error.detail))
             return
@@ -178,7 +183,7 @@ class Engine:
 
     def _take_early(self, run: HeightRun, early: EarlyMessage) -> None:
         try:
-            message = open_message(early.data, run.context)
+            message = open_message(early.data, run.context, verified=early.key)  # its signature was, when it came
         except (Ignored, RemoteError) as error:
             run.out.append(Dropped(Drop.EARLY_INVALID, str(error)))
             return

@@ -14,10 +14,10 @@ from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.hashing import hash32
 from agent_world.errors import DecodeError, Ignored, RemoteError, UsageError
 from agent_world.wire import record
-from agent_world.wire.block import WorldBlock
+from agent_world.wire.block import WorldBlock, world_block
 from agent_world.wire.consensus import ValidatorSetRecord
 from agent_world.wire.ids import Hash32, WorldId
-from agent_world.wire.limits import HEADER_BYTES_MAX, RPC_INLINE_BYTES_MAX
+from agent_world.wire.limits import RPC_INLINE_BYTES_MAX
 from agent_world.wire.membership import EpochBoundary
 
 
@@ -121,7 +121,7 @@ def open_block(data: bytes) -> WorldBlock:
     """A block, not checked any further; raises DecodeError (G2)."""
     # [REJECT] G2: strict records.
     try:
-        return record.from_bytes(WorldBlock, data, size_max=HEADER_BYTES_MAX)
+        return world_block(data)
     except DecodeError as error:
         raise DecodeError("G2", f"{error.rule}: {error.detail}") from None
 

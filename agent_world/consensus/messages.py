@@ -16,11 +16,11 @@ from agent_world.crypto.hashing import cid_of, hash32
 from agent_world.crypto.signing import Domain, is_valid
 from agent_world.errors import DecodeError, Ignored, RemoteError
 from agent_world.wire import cbor, record
-from agent_world.wire.block import WorldBlock, action_list_bytes
+from agent_world.wire.block import WorldBlock, action_list_bytes, world_block
 from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.consensus import Proposal, Step, ValidatorEntry, Vote, VoteSignature
 from agent_world.wire.ids import Hash32, PublicKey
-from agent_world.wire.limits import BLOCK_ACTIONS_MAX, HEADER_BYTES_MAX, PROPOSAL_BYTES_MAX, VOTE_BYTES_MAX
+from agent_world.wire.limits import BLOCK_ACTIONS_MAX, PROPOSAL_BYTES_MAX, VOTE_BYTES_MAX
 from agent_world.wire.signed import Signed
 
 EARLY_HEIGHTS_MAX: Final = 2
@@ -72,10 +72,11 @@ class EarlyMessage:
 Message = VerifiedVote | VerifiedProposal | EarlyMessage
 
 
-def open_message(data: bytes, context: HeightContext, *, own: PublicKey | None = None) -> Message:
+def open_message(data: bytes, context: HeightContext, *, verified: PublicKey | None = None) -> Message:
     """Open a signed proposal or vote, whichever it is; one of the next heights becomes an EarlyMessage.
 
-    ``own`` says that the guard of this key has just signed it: then its signature is not verified again.
+    ``verified`` says that the guard of this key has just signed these bytes, or that its signature of them was
+    verified before: then it is not verified again.
     """
     signed = _decode(Signed, data, PROPOSAL_BYTES_MAX, "P1")
     body: Vote | Proposal
@@ -86,8 +87,8 @@ def open_message(data: bytes, context: HeightContext, *, own: PublicKey | None =
     if context.height < body.height <= context.height + EARLY_HEIGHTS_MAX:
         return _open_early(data, signed, body, context)
     if isinstance(body, Vote):
-        return _check_vote(data, signed, body, context, own)
-    return _check_proposal_message(data, signed, body, context, own)
+        return _check_vote(data, signed, body, context, verified)
+    return _check_proposal_message(data, signed, body, context, verified)
 
 
 def _is_vote(body: bytes) -> bool:
@@ -129,7 +130,7 @@ def open_proposal(data: bytes, context: HeightContext) -> VerifiedProposal:
 
 
 def _check_proposal_message(
-    data: bytes, signed: Signed, proposal: Proposal, context: HeightContext, own: PublicKey | None = None
+    data: bytes, signed: Signed, proposal: Proposal, context: HeightContext, verified: PublicKey | None = None
 ) -> VerifiedProposal:
     # [REJECT] P2: the proposal is of this world.
     if proposal.world_id != context.world_id:
@@ -142,7 +143,7 @@ def _check_proposal_message(
     if validator is None:
         raise RemoteError("P4", f"key {signed.key.hex()} is not in the validator set")
     # [REJECT] P5: the signature verifies.
-    known = signed.key == own
+    known = signed.key == verified
     if not known and not is_valid(Domain.PROPOSAL, context.genesis_hash, signed.body, signed.key, signed.sig):
         raise RemoteError("P5", f"the signature of {validator.validator_id} does not verify")
     # [REJECT] P6: the signer is the proposer of the proposal's round.
@@ -158,7 +159,10 @@ def _check_proposal_message(
 def check_proposal(proposal: Proposal, context: HeightContext) -> WorldBlock:
     """The block inside, if block and proposal fit the height; also run on an own block before it is signed."""
     # [REJECT] P7: the block is a strict WorldBlock of at most HEADER_BYTES_MAX.
-    block = _decode(WorldBlock, proposal.block, HEADER_BYTES_MAX, "P7")
+    try:
+        block = world_block(proposal.block)
+    except DecodeError as error:
+        raise DecodeError("P7", f"{error.rule}: {error.detail}") from None
     # [REJECT] P8: it is of this world and height, on top of the parent block.
     told = (block.world_id, block.height, block.prev_block_hash)
     if told != (context.world_id, context.height, context.parent_hash):
@@ -221,7 +225,7 @@ def _vote_of(body: bytes) -> Vote:
 
 
 def _check_vote(
-    data: bytes, signed: Signed, vote: Vote, context: HeightContext, own: PublicKey | None = None
+    data: bytes, signed: Signed, vote: Vote, context: HeightContext, verified: PublicKey | None = None
 ) -> VerifiedVote:
     # [REJECT] V2: the vote is of this world.
     if vote.world_id != context.world_id:
@@ -237,7 +241,7 @@ def _check_vote(
     if validator is None:
         raise RemoteError("V5", f"key {signed.key.hex()} is not in the validator set")
     # [REJECT] V6: the signature verifies.
-    known = signed.key == own
+    known = signed.key == verified
     if not known and not is_valid(Domain.VOTE, context.genesis_hash, signed.body, signed.key, signed.sig):
         raise RemoteError("V6", f"the signature of {validator.validator_id} does not verify")
     signature = VoteSignature(key=signed.key, sig=signed.sig)

@@ -129,6 +129,8 @@ class RoundBook:
 
         At least one honest validator is there, so nobody can be lured ahead by liars alone.
         """
+        if max(self._highest.values(), default=-1) <= self.current:
+            return None  # nearly always
         stake = 0
         for key, round_ in sorted(self._highest.items(), key=lambda item: item[1], reverse=True):
             if round_ <= self.current:

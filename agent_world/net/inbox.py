@@ -17,6 +17,9 @@ T = TypeVar("T")
 PEER_EVENTS_MAX: Final = 4_096
 """Peer events waiting for one reader; four times the peers a node knows, so only a dead reader loses any."""
 
+IN_A_ROW_MAX: Final = 16
+"""Entries that a reader gets before other tasks have their turn."""
+
 
 class DropOldestQueue(Generic[T]):
     """At most ``size_max`` entries (at least 1); a full queue drops its oldest and calls ``on_drop``."""
@@ -27,6 +30,7 @@ class DropOldestQueue(Generic[T]):
         self._on_drop = on_drop
         self._readers = trio.lowlevel.ParkingLot()
         self._closed = False
+        self._in_a_row = 0
 
     def put(self, entry: T) -> None:
         """Append; never blocks. Ignored after ``close``."""
@@ -57,10 +61,14 @@ class DropOldestQueue(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        await trio.lowlevel.checkpoint()
+        self._in_a_row += 1
+        if self._in_a_row >= IN_A_ROW_MAX:
+            self._in_a_row = 0
+            await trio.lowlevel.checkpoint()
         while not self._entries:
             if self._closed:
                 raise StopAsyncIteration
+            self._in_a_row = 0
             await self._readers.park()
         return self._entries.popleft()
 

@@ -93,8 +93,8 @@ class TokenBucket:
 
     def take(self, amount: float, now_s: float) -> bool:
         """Take ``amount`` if it is there. More than a burst counts as a burst, or it could never be had."""
-        amount = min(amount, self.rate.burst)
         self._fill(now_s)
+        amount = min(amount, self.rate.burst)
         if self.tokens < amount:
             return False
         self.tokens -= amount
@@ -106,8 +106,9 @@ class TokenBucket:
         return max(0.0, (min(amount, self.rate.burst) - self.tokens) / self.rate.per_s)
 
     def _fill(self, now_s: float) -> None:
-        self.tokens = min(self.rate.burst, self.tokens + max(0.0, now_s - self.filled_s) * self.rate.per_s)
-        self.filled_s = max(self.filled_s, now_s)
+        if now_s > self.filled_s:
+            self.tokens = min(self.rate.burst, self.tokens + (now_s - self.filled_s) * self.rate.per_s)
+            self.filled_s = now_s
 
 
 class Buckets(Generic[K]):

@@ -93,23 +93,24 @@ class ReplicaPublisher:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            self.poked = trio.Event()
-            height = self._ledger.height
-            if self._own_lease() is not None and self.lease() is None:
-                self.counters.add("replication.not_writing")
-            published = await self.publish_due()
-            if published == self._config.publish_batch:
-                continue
-            with trio.move_on_after(SEEK_S if self._follower.is_seeking else LOOK_S):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._until_above, height, nursery.cancel_scope)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._poke_at_heights)
+            while True:
+                self.poked = trio.Event()
+                if self._own_lease() is not None and self.lease() is None:
+                    self.counters.add("replication.not_writing")
+                published = await self.publish_due()
+                if published == self._config.publish_batch:
+                    continue
+                with trio.move_on_after(SEEK_S if self._follower.is_seeking else LOOK_S):
                     await self.poked.wait()
-                    nursery.cancel_scope.cancel()
 
-    async def _until_above(self, height: int, scope: trio.CancelScope) -> None:
-        await self._ledger.wait_above(height)
-        scope.cancel()
+    async def _poke_at_heights(self) -> None:
+        """A commit makes the writer look at once; who is none has nothing to publish."""
+        while True:
+            await self._ledger.wait_above(self._ledger.height)
+            if self._own_lease() is not None:
+                self.poked.set()
 
     def lease(self) -> WriterLease | None:
         """What this validator may write under now: its lease as of the head, not run out by its own clock either.

@@ -19,6 +19,7 @@ from agent_world.consensus.messages import EarlyMessage, Message, VerifiedPropos
 from agent_world.consensus.repeat import own_messages
 from agent_world.errors import ChainError, DataError, Refused, StoreNotWritable
 from agent_world.net.interface import DistributedNetwork
+from agent_world.node.alarm import Alarm
 from agent_world.node.clock import Clock
 from agent_world.node.courier import Courier
 from agent_world.node.disk_watch import until_written
@@ -75,6 +76,7 @@ class Voting:
         self._pending: deque[events.Input] = deque()
         self._bodies: dict[ContentHash, SignedAction] = {}
         self._heard = Heard()
+        self._alarm = Alarm()
         self._courier = Courier(parts.network, parts.peering, parts.ledger, parts.clock)
         self._nursery: trio.Nursery | None = None
         self._started = 0
@@ -135,7 +137,8 @@ class Voting:
 
     def work_available(self) -> None:
         """Actions wait in the pool."""
-        self._feed(events.WorkAvailable())
+        if not self._engine.has_work:
+            self._feed(events.WorkAvailable())
 
     def height_moved(self) -> None:
         """A height was committed by catch-up."""
@@ -168,6 +171,7 @@ class Voting:
             self._nursery = nursery
             self._begin_anew()
             nursery.start_soon(self._courier.run)
+            nursery.start_soon(self._alarm.run, lambda: self._feed(events.Wake()))
             self._start_height()
             while True:
                 await self._settle()
@@ -185,13 +189,10 @@ class Voting:
         self._pending.clear()
 
     async def _await_input(self) -> None:
-        """Take what comes next, or Wake when the engine wants to be woken."""
-        wake = None if self._is_away else self._engine.wake_at_ms
-        timeout = float("inf") if wake is None else max(0.0, (wake - self._parts.clock.now_ms()) / 1000)
-        item: events.Input = events.Wake()
-        with trio.move_on_after(timeout):
-            item = await self._inbox.receive()
-        self._pending.append(item)
+        """Take what comes next: Wake, when the engine wants to be woken."""
+        if not self._is_away:
+            self._alarm.set(self._engine.wake_at_ms)
+        self._pending.append(await self._inbox.receive())
 
     async def _settle(self) -> None:
         """Step until nothing is left to answer; inputs made by effects come before those from outside."""

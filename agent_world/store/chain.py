@@ -19,7 +19,7 @@ from agent_world.store.durable import FaultHook, no_fault
 from agent_world.store.home import Home
 from agent_world.store.staged_blobs import PreparedBlobs
 from agent_world.wire import record
-from agent_world.wire.block import WorldBlock
+from agent_world.wire.block import WorldBlock, world_block
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.ids import Hash32
 from agent_world.wire.limits import (
@@ -108,6 +108,8 @@ class ChainStore:
         self._genesis_hash = home.genesis_hash
         self._blobs = blobs
         self._fault = fault
+        self._kept: frozenset[ContentHash] = frozenset()
+        """Blobs of the height stored last by this object: empty blocks have nearly the same ones."""
         head = self.head()
         if head is not None:
             self._check_floor(head)
@@ -140,11 +142,12 @@ class ChainStore:
         the stored one; DataErrors of the blobs; HomeError for the disk. After an error nothing has changed.
         """
         header, block_hash = _decode(committed)
-        head = self.head()
-        if head is not None and header.height <= head.height:
+        # The head's row alone: its block was checked when it was stored, or when this home was opened.
+        rows = self._database.query("SELECT height, block_hash FROM chain_head")
+        height, parent = rows[0] if rows else (0, self._genesis_hash)
+        if header.height <= height:
             self._require_same(header.height, block_hash)
             return False
-        height, parent = (0, self._genesis_hash) if head is None else (head.height, head.block_hash)
         if header.height != height + 1:
             raise ChainError(header.height, "height", f"not the next height: {height} is the last committed one")
         if header.prev_block_hash != parent:
@@ -282,7 +285,8 @@ class ChainStore:
 
     def _store(self, committed: CommittedHeight, header: WorldBlock, block_hash: Hash32) -> None:
         # Files first, rows after: a crash in between leaves files that nobody can see.
-        prepared = self._blobs.prepare(committed.blobs, kept=True)
+        new = {digest: data for digest, data in committed.blobs.items() if digest not in self._kept}
+        prepared = self._blobs.prepare(new, kept=True)
         with self._database.transaction():
             self._fault("begun")
             self._put(prepared)
@@ -305,6 +309,7 @@ class ChainStore:
             )
             self._fault("head_moved")
         self._fault("committed")
+        self._kept = frozenset(committed.blobs)
 
     def _put(self, prepared: PreparedBlobs) -> None:
         """Inside a transaction, and without a pause since they were prepared."""
@@ -349,7 +354,7 @@ _COLUMNS: Final = "height, block_hash, block, certificate, certificate_hash"
 
 def _decode(committed: CommittedHeight) -> tuple[WorldBlock, Hash32]:
     """Header and hash of a block to be stored; a fault here is the caller's, since peers' blocks were verified."""
-    header = record.from_bytes(WorldBlock, committed.block, size_max=HEADER_BYTES_MAX)
+    header = world_block(committed.block)
     if not 1 <= header.height <= I64_MAX:
         raise ChainError(header.height, "height", f"not in 1..{I64_MAX}")
     if len(committed.certificate) > CERTIFICATE_BYTES_MAX:

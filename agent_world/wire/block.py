@@ -11,10 +11,13 @@ import attrs
 from agent_world.wire.blob import BlobRef
 from agent_world.wire.cid import Cid, Codec, ContentHash
 from agent_world.wire.ids import U16, U32, U64, Hash32, Label, TimeMs, ValidatorId, WorldId
-from agent_world.wire.record import V1, to_bytes
+from agent_world.wire.limits import HEADER_BYTES_MAX
+from agent_world.wire.record import V1, from_bytes, to_bytes
 
 ACTION_LISTS_CACHED_MAX: Final = 8
 """Lists kept encoded: checking, executing and storing a block all need the list of its actions."""
+BLOCKS_CACHED_MAX: Final = 16
+"""Blocks kept decoded; those of one height are rarely more than one a round."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -56,6 +59,15 @@ class WorldBlock:
     """Link to the StateRoot after this block."""
     lease_term: U64
     """Term of the last lease granted so far, 0 before the first: a writer with a lower one has been superseded."""
+
+
+@functools.lru_cache(maxsize=BLOCKS_CACHED_MAX)
+def world_block(data: bytes) -> WorldBlock:
+    """The block of these bytes, not checked any further; raises DecodeError.
+
+    A block is looked into when it is proposed, executed and stored, each time by its bytes.
+    """
+    return from_bytes(WorldBlock, data, size_max=HEADER_BYTES_MAX)
 
 
 @attrs.frozen(slots=True, kw_only=True)

@@ -207,7 +207,7 @@ class ObjectRecord:
     created_at_height: U64
 
 
-@attrs.frozen(slots=True)
+@attrs.frozen(slots=True, eq=False)  # each is the only one of its kind: found by identity, many times an action
 class Table(Generic[R]):
     """Entries of one kind: where they stand and which record they are."""
 

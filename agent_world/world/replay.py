@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from agent_world.crypto.hashing import hash32
 from agent_world.errors import ChainError, LocalError, Refused
 from agent_world.wire import record
-from agent_world.wire.block import ActionList, WorldBlock
+from agent_world.wire.block import ActionList, WorldBlock, world_block
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.head import WorldHead
 from agent_world.wire.ids import Hash32, WorldId
-from agent_world.wire.limits import BLOB_BYTES_MAX, BLOCK_ACTIONS_MAX, HEADER_BYTES_MAX
+from agent_world.wire.limits import BLOB_BYTES_MAX, BLOCK_ACTIONS_MAX
 from agent_world.world.admission import SignedAction, open_action
 from agent_world.world.block import SealedBlock, verify_execution
 from agent_world.world.state import WorldState
@@ -23,7 +23,7 @@ from agent_world.world.trie import NodeSource
 
 def open_block(data: bytes) -> WorldBlock:
     """The block of these bytes; raises DecodeError."""
-    return record.from_bytes(WorldBlock, data, size_max=HEADER_BYTES_MAX)
+    return world_block(data)
 
 
 def action_hashes(block: WorldBlock, source: NodeSource) -> tuple[ContentHash, ...]:

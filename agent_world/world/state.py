@@ -33,7 +33,7 @@ STATE_ROOTS_CACHED_MAX: Final = 32
 SET_HASHES_MAX: Final = 32
 """Validator sets whose hash is remembered: every block names two, which are almost always the same."""
 
-_Place = tuple[Label, bytes]
+_Place = tuple[Table[Any], tuple[str, ...]]
 
 
 @attrs.frozen(slots=True)
@@ -79,14 +79,14 @@ class WorldState:
 
     def get(self, table: Table[R], *parts: str) -> R | None:
         """A record, with all writes so far; None if there is none."""
-        place = (table.namespace, table.key(*parts))
+        place = (table, parts)
         for layer in reversed(self._layers):
             if place in layer:
                 return cast("R | None", layer[place])
         if place in self._read:
             return cast("R | None", self._read[place])
         trie = self._tries.get(table.namespace)
-        value = None if trie is None else trie.get(place[1])
+        value = None if trie is None else trie.get(table.key(*parts))
         found = None if value is None else record.structure(value, table.record)
         if len(self._read) >= READ_RECORDS_MAX:
             self._read.clear()
@@ -102,11 +102,11 @@ class WorldState:
 
     def put(self, table: Table[R], value: R, *parts: str) -> None:
         """Write a record."""
-        self._layers[-1][table.namespace, table.key(*parts)] = value
+        self._layers[-1][table, parts] = value
 
     def delete(self, table: Table[Any], *parts: str) -> None:
         """Delete a record, if there is one."""
-        self._layers[-1][table.namespace, table.key(*parts)] = None
+        self._layers[-1][table, parts] = None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -127,8 +127,9 @@ class WorldState:
         if len(self._layers) != 1:
             raise LocalError("flush inside a transaction")
         changes: dict[Label, dict[bytes, cbor.Value | None]] = {}
-        for (namespace, key), value in self._layers[0].items():
-            changes.setdefault(namespace, {})[key] = None if value is None else record.unstructure(value)
+        for (table, parts), value in self._layers[0].items():
+            unstructured = None if value is None else record.unstructure(value)
+            changes.setdefault(table.namespace, {})[table.key(*parts)] = unstructured
         blobs: Blobs = {}
         roots = dict(self._roots)
         for namespace, writes in changes.items():

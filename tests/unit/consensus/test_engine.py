@@ -16,6 +16,7 @@ from one_engine import (
     vote_bytes,
 )
 
+from agent_world.consensus import messages
 from agent_world.consensus.engine import Engine
 from agent_world.consensus.events import (
     BlockBuilt,
@@ -157,6 +158,17 @@ def test_early_votes_count_once_their_height_comes() -> None:
     assert [commit.block for commit in one.all(Commit)] == [block]
 
 
+def test_the_signature_of_an_early_message_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    verified = []
+    monkeypatch.setattr(messages, "is_valid", lambda *args: not verified.append(args[2]))
+    one = OneEngine(own()).start()
+    one.hear(*(vote_bytes(name, Step.PRECOMMIT, 0, HX, height=2) for name in others_of(own())))
+    assert len(verified) == len(others_of(own()))
+    one.feed(StartHeight(NEXT))
+    assert len(verified) == len(others_of(own()))
+    assert one.run.book.at(0).precommits.stake == sum(CONTEXT.validators.by_id(name).stake for name in others_of(own()))
+
+
 def test_an_early_message_that_breaks_a_rule_is_dropped_when_its_height_comes() -> None:
     one = OneEngine(own()).start()
     one.hear(proposal_bytes(0, block_of(0), context=attrs.evolve(CONTEXT, height=2)))
@@ -212,3 +224,9 @@ def test_an_echo_of_our_own_messages_is_a_duplicate() -> None:
 def test_equal_inputs_give_equal_effects() -> None:
     runs = [OneEngine(own()).begin().hear(proposal_bytes(0, X)).tick(5_000).effects for _ in range(2)]
     assert runs[0] == runs[1]
+
+
+def test_work_is_known_until_the_next_height() -> None:
+    one = OneEngine(FIRST).start()
+    assert not one.engine.has_work
+    assert one.feed(WorkAvailable()).engine.has_work

@@ -215,6 +215,6 @@ def test_only_what_the_own_guard_has_just_signed_is_not_verified_again(
 ) -> None:
     forged = make(domain=Domain.ACTION)
     other = next(name for name in NAMES if name != key)
-    assert open_message(forged, CONTEXT, own=KEYS[key].public_key).data == forged
-    assert rule_of(lambda: open_message(forged, CONTEXT, own=KEYS[other].public_key)) == rule
+    assert open_message(forged, CONTEXT, verified=KEYS[key].public_key).data == forged
+    assert rule_of(lambda: open_message(forged, CONTEXT, verified=KEYS[other].public_key)) == rule
     assert rule_of(lambda: open_message(forged, CONTEXT)) == rule

@@ -2,7 +2,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from agent_world.config import NetConfig
-from agent_world.net.inbox import PEER_EVENTS_MAX, DropOldestQueue, Inbox, PeerFeed
+from agent_world.net.inbox import IN_A_ROW_MAX, PEER_EVENTS_MAX, DropOldestQueue, Inbox, PeerFeed
 from agent_world.net.interface import GossipMessage, PeerDown, PeerUp
 from agent_world.wire.ids import PeerId
 
@@ -107,3 +107,23 @@ def test_feed_bounds_a_reader_that_reads_nothing_and_forgets_one_that_is_gone() 
     del events
     feed.up(PeerUp(A, "", True))
     assert len(drops) == PEER_EVENTS_MAX
+
+
+async def test_a_reader_with_much_to_read_lets_others_go_now_and_then() -> None:
+    queue: DropOldestQueue[int] = DropOldestQueue(1_000, lambda: None)
+    for number in range(4 * IN_A_ROW_MAX):
+        queue.put(number)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        for _ in range(4 * IN_A_ROW_MAX):
+            await anext(queue)
+        assert 2 <= turns <= 5
+        nursery.cancel_scope.cancel()

@@ -5,7 +5,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import attrs
@@ -17,6 +17,8 @@ from agent_world.store.blob_store import BlobUsage
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.chain import COMMIT_STEPS, ChainStore, CommittedHeight, ReceiptPosition
 from agent_world.store.home import Home
+from agent_world.store.staged_blobs import PreparedBlobs
+from agent_world.wire.cid import ContentHash
 from agent_world.wire.ids import Hash32
 from agent_world.wire.limits import CERTIFICATE_BYTES_MAX, RANGE_BLOCKS_MAX, U64_MAX
 
@@ -43,6 +45,28 @@ def test_a_new_home_is_at_height_zero(chain: ChainStore) -> None:
     assert (chain.committed_height, chain.base_height) == (0, 0)
     assert chain.block(1) is None
     assert chain.range(1, 5) == ()
+
+
+def test_what_the_height_before_has_stored_is_not_looked_at_again(
+    home: Home, height_of: HeightOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs, offered = LocalCasStore(home), []
+    prepare = blobs.prepare
+
+    def noted(new: Mapping[ContentHash, bytes], *, kept: bool) -> PreparedBlobs:
+        offered.append(sorted(new.values()))
+        return prepare(new, kept=kept)
+
+    monkeypatch.setattr(blobs, "prepare", noted)
+    chain, parent = ChainStore(home, blobs), GENESIS
+    for height, own in enumerate((b"a", b"b", b"c"), 1):
+        if height == 3:
+            chain = ChainStore(home, blobs)  # just opened, it knows of no height before
+        committed = height_of(height, parent, blobs=(b"empty list", own))
+        assert chain.commit_height(committed)
+        parent = hash32(committed.block)
+    assert offered == [[b"a", b"empty list"], [b"b"], [b"c", b"empty list"]]
+    assert [blobs.get(content_hash(data)) for data in (b"empty list", b"b")] == [b"empty list", b"b"]
 
 
 def test_a_committed_height_can_be_read_in_every_way(home: Home, chain: ChainStore, chain_of: ChainOf) -> None:

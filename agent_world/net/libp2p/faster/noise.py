@@ -2,13 +2,14 @@
 
 The library asks the socket twice for each message (two bytes of length, then the rest), copies a message five times
 and yields at every lock on the way. Here one receive takes what is there into a buffer that grows with the traffic,
-the cipher reads from it, and a message is written by the cipher directly to where it is sent from or read from. Keys,
-nonces and the handshake are the library's.
+the cipher reads from it, and a message is written by the cipher directly to where it is sent from or read from. What
+the kernel takes at once is sent without a turn of the scheduler. Keys, nonces and the handshake are the library's.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 from collections import deque
 from typing import Any, Final, Self
 
@@ -128,7 +129,27 @@ class FasterSession(SecureSession):
 
     async def write(self, data: bytes) -> None:
         """Encrypt and send all; messages of concurrent writers do not mix."""
-        await self._connection.write(self._seal(data))
+        if rest := self.write_at_once(data):
+            await self.write_sealed(rest)
+
+    def write_at_once(self, data: bytes) -> memoryview | None:
+        """Encrypt, and send what the kernel takes now; the rest goes to ``write_sealed`` without a pause between."""
+        sealed = memoryview(self._seal(data))
+        if self._socket is None or self._connection.stream.write_lock.locked():
+            return sealed
+        try:
+            sent = os.write(self._socket.fileno(), sealed)
+        except BlockingIOError:
+            return sealed
+        except OSError as error:
+            if error.errno in _CLOSED_HERE:
+                return None  # as the library: a connection that was closed here takes all, and loses it
+            raise _lost(error) from error
+        return sealed[sent:] if sent < len(sealed) else None
+
+    async def write_sealed(self, sealed: memoryview) -> None:
+        """Send the rest of what was encrypted."""
+        await self._connection.write(sealed)
 
     async def _receive(self) -> None:
         if self._broken is not None:
@@ -157,14 +178,24 @@ class FasterSession(SecureSession):
                 data = await self._connection.read(len(room))
                 room[: len(data)] = data
                 return len(data)
+            return await self._received_from_socket(room)
+
+    async def _received_from_socket(self, room: memoryview) -> int:
+        """Waits before it looks, and not after: the last receive has mostly taken all that there was."""
+        while self._socket.fileno() >= 0:
             try:
-                return int(await self._socket.recv_into(room))
+                await trio.lowlevel.wait_readable(self._socket)
+                # Asked for again: once it was closed, its number may be another connection's.
+                return os.readv(self._socket.fileno(), (room,))
+            except BlockingIOError:
+                continue
             except trio.ClosedResourceError:
                 return 0  # closed here, which the library too shows as an end
             except OSError as error:
                 if error.errno in _CLOSED_HERE:
                     return 0
-                raise ConnectionClosedError(f"TCP connection reset by remote peer: {error}", transport="tcp") from error
+                raise _lost(error) from error
+        return 0
 
     def _resize(self, received: int, *, is_full: bool) -> None:
         """Make the buffer fit the traffic; it always has room for more than is kept."""
@@ -215,6 +246,10 @@ class FasterSession(SecureSession):
                 state.n += 1
                 at += size
         return out
+
+
+def _lost(error: OSError) -> ConnectionClosedError:
+    return ConnectionClosedError(f"TCP connection reset by remote peer: {error}", transport="tcp")
 
 
 def _whole_messages(sealed: memoryview) -> tuple[list[tuple[int, int]], int]:

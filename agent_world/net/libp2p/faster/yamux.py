@@ -24,6 +24,7 @@ from libp2p.stream_muxer.yamux.yamux import (
     YamuxStream,
 )
 
+from agent_world.net.libp2p.faster.noise import FasterSession
 from agent_world.net.libp2p.faster.pieces import Pieces
 from agent_world.net.libp2p.faster.quiet_lock import QuietLock
 from agent_world.wire.limits import KIB
@@ -34,6 +35,8 @@ FRAME_BODY_BYTES_MAX: Final = MAX_PLAINTEXT_LENGTH - HEADER_SIZE
 """One Noise message takes a frame whole; the library's frames of 64 KiB make a second message of 17 bytes."""
 FRAMES_AT_ONCE: Final = 4
 """Frames of one stream written together; another stream waits for no more than 256 KiB."""
+QUICK_BYTES: Final = 16 * KIB
+"""A write of more gives other tasks a turn, even if the kernel takes it at once."""
 CREDIT_BYTES_MAX: Final = 512 * KIB
 """Credit waits for no more than this to be read."""
 CREDIT_WAIT_MAX_S: Final = 5.0
@@ -97,8 +100,7 @@ class FasterYamux(Yamux):
         batch = b"".join(self._queued.values())
         self._queued.clear()
         self._writing_failed = True
-        with trio.CancelScope(shield=True):
-            await self.secured_conn.write(batch)
+        await self.secured_conn.write(batch)
         self._writing_failed = False
 
 
@@ -113,6 +115,19 @@ class _UnusualFrames:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._below, name)
+
+    async def write(self, data: bytes) -> None:
+        """Write all, whoever is cancelled meanwhile."""
+        if isinstance(self._below, FasterSession):
+            rest = self._below.write_at_once(data)
+            if rest:
+                with trio.CancelScope(shield=True):
+                    await self._below.write_sealed(rest)
+            elif len(data) > QUICK_BYTES:
+                await trio.lowlevel.cancel_shielded_checkpoint()  # a body of many parts is not the only traffic
+            return
+        with trio.CancelScope(shield=True):
+            await self._below.write(data)
 
     async def read(self, n: int | None = None) -> bytes:
         """The next ``n`` bytes of what the library is to handle."""

@@ -22,16 +22,14 @@ from typing import Final
 
 import attrs
 
-from agent_world.distfs.links import links_in
-from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, ErrorCode, Refused
+from agent_world.errors import ErrorCode, Refused
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.home import Home
-from agent_world.wire.cid import Cid, Codec, ContentHash
+from agent_world.store.reached import Depth, Reached, TooMuch
+from agent_world.wire.cid import Cid, ContentHash
 
 PAGE_ROWS: Final = 512
 """Rows of a table that are read or written at a time."""
-READ_AT_ONCE: Final = 16
-"""Blobs read for their links in one step; about 2 ms."""
 SWEEP_AT_ONCE: Final = 256
 """Blobs removed in one transaction, in which no other writer gets a turn."""
 LATE_READS_MAX: Final = 256
@@ -53,10 +51,6 @@ class Garbage:
 _DUE: Final = "gc_candidates c JOIN blobs b ON b.content_hash = c.content_hash AND b.kept = 0 WHERE c.since_ms <= ?"
 
 
-class _TooMuch(Exception):
-    """More to mark than a transaction should wait for."""
-
-
 class Collector:
     """One collection of one home: ``mark``, ``note``, then ``sweep``. Generators yield after each small step."""
 
@@ -66,10 +60,17 @@ class Collector:
         self._lock_path = home.files.path / "gc.lock"
         self._blobs = blobs
         self._live_roots = live_roots
-        self.marked = 0
+        self._reached = Reached(home.database, blobs)
+
+    @property
+    def marked(self) -> int:
         """Blobs that roots were found to reach so far, one that several reach once."""
-        self.missing = 0
+        return self._reached.count
+
+    @property
+    def missing(self) -> int:
         """Linked content that is not here, or is damaged: it was met while marking."""
+        return self._reached.missing
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -92,7 +93,7 @@ class Collector:
         with self._database.transaction():
             self._database.execute("UPDATE gc_state SET marking = 0")
             self._database.execute("DELETE FROM gc_new_roots")
-        self._database.execute("DROP TABLE IF EXISTS temp.gc_marks")
+        self._reached.end()
 
     def mark(self, now_ms: int) -> Iterator[None]:
         """Follow every root; afterwards ``is_marked`` tells what is reached."""
@@ -100,26 +101,25 @@ class Collector:
             self._database.execute("UPDATE gc_state SET marking = 1")
             self._database.execute("DELETE FROM gc_new_roots")
             self._database.execute("DELETE FROM gc_holds WHERE until_ms <= ?", (now_ms,))
-        self._database.execute("DROP TABLE IF EXISTS temp.gc_marks")
-        self._database.execute("CREATE TEMP TABLE gc_marks (content_hash BLOB PRIMARY KEY) WITHOUT ROWID")
-        yield from self._walk([*self._live_roots()], through_chain=True)
-        for _, cid, recursive in self._named_roots(now_ms):
-            yield from self._walk([cid], recursive=recursive)
+        self._reached.begin()
+        yield from self._reached.follow(self._live_roots(), Depth.STATE)
+        for _, cid, depth in self._named_roots(now_ms):
+            yield from self._reached.follow([cid], depth)
 
-    def _named_roots(self, now_ms: int) -> Iterator[tuple[str, Cid, bool]]:
-        """Every root: what people know it by, and whether what it links to is kept too."""
+    def _named_roots(self, now_ms: int) -> Iterator[tuple[str, Cid, Depth]]:
+        """Every root: what people know it by, and how far its links keep what is below."""
         pins = "SELECT name, cid, recursive FROM pins WHERE coalesce(expires_ms > ?, 1) AND name > ? ORDER BY name"
         for name, cid, recursive in self._pages(pins, "", now_ms):
-            yield f"pin {name!r}", cid, bool(recursive)
+            yield f"pin {name!r}", cid, Depth.LINKS if recursive else Depth.ALONE
         for path, cid, _ in self._pages("SELECT path, cid, 1 FROM file_index WHERE path > ? ORDER BY path", ""):
-            yield f"file {path!r}", cid, True
+            yield f"file {path!r}", cid, Depth.LINKS
         # The record log may have dropped or replaced the row in the index of what still waits to be published.
         waiting = "SELECT position, cid, 1 FROM replication_outbox WHERE position > ? AND cid != x'' ORDER BY position"
         for _, cid, _ in self._pages(waiting, 0):
-            yield "the outbox of the record log", cid, True
+            yield "the outbox of the record log", cid, Depth.LINKS
         kept = "SELECT cid, cid, 1 FROM content WHERE state <> 'named' AND cid > ? ORDER BY cid"
         for _, cid, _ in self._pages(kept, b""):
-            yield "the world, whose content this node keeps,", cid, True
+            yield "the world, whose content this node keeps,", cid, Depth.LINKS
 
     def _pages(self, sql: str, after: object, *before: object) -> Iterator[tuple[str, Cid, int]]:
         """Rows (key, cid, number), read in pages: the tables may change meanwhile."""
@@ -130,62 +130,9 @@ class Collector:
                 return
             after = rows[-1][0]
 
-    def _walk(
-        self, stack: list[Cid], *, recursive: bool = True, reads_max: int | None = None, through_chain: bool = False
-    ) -> Iterator[None]:
-        """Mark these and all below that is not marked; raises _TooMuch after ``reads_max`` reads."""
-        reads = 0
-        while stack:
-            cid = stack.pop()
-            new = self._database.execute("INSERT OR IGNORE INTO temp.gc_marks VALUES (?)", (cid.digest,))
-            self.marked += bool(new)
-            if not new or not recursive or cid.codec is Codec.RAW:
-                continue
-            if not through_chain and self._is_chain(cid.digest):
-                continue  # what it links to is the chain's too, or reached from the state after the last block
-            if reads == reads_max:
-                self._database.execute("DELETE FROM temp.gc_marks WHERE content_hash = ?", (cid.digest,))
-                raise _TooMuch
-            reads += 1
-            below = self._below(cid)
-            if through_chain:
-                below = self._not_left_to_others(below)
-            raw = [(link.digest,) for link in below if link.codec is Codec.RAW]
-            self.marked += max(0, self._database.execute_many("INSERT OR IGNORE INTO temp.gc_marks VALUES (?)", raw))
-            stack += [link for link in below if link.codec is not Codec.RAW]
-            if reads % READ_AT_ONCE == 0:
-                yield
-        yield
-
-    def _is_chain(self, content_hash: ContentHash) -> bool:
-        return bool(self._database.query("SELECT 1 FROM blobs WHERE content_hash = ? AND kept = 1", (content_hash,)))
-
-    def _below(self, cid: Cid) -> list[Cid]:
-        try:
-            return links_in(cid, self._blobs.get(cid.digest))
-        except (BlobNotFound, BlobHashMismatch):
-            self.missing += 1
-        except DecodeError:
-            pass  # anybody may call any bytes dag-cbor: those that are not reach nothing
-        return []
-
-    def _not_left_to_others(self, links: list[Cid]) -> list[Cid]:
-        """Without content that the world names and other storage nodes keep."""
-        if not self._database.query("SELECT 1 FROM content_counts WHERE state = 'named' AND items > 0"):
-            return links
-        left: set[bytes] = set()
-        for start in range(0, len(links), PAGE_ROWS):
-            part = [link.to_bytes() for link in links[start : start + PAGE_ROWS]]
-            marks = ", ".join("?" * len(part))
-            rows = self._database.query(
-                f"SELECT cid FROM content WHERE state = 'named' AND cid IN ({marks})", tuple(part)
-            )
-            left.update(cid for (cid,) in rows)
-        return [link for link in links if link.to_bytes() not in left]
-
     def is_marked(self, content_hash: ContentHash) -> bool:
         """Whether a root reaches it, as of ``mark``."""
-        return bool(self._database.query("SELECT 1 FROM temp.gc_marks WHERE content_hash = ?", (content_hash,)))
+        return self._reached.has(content_hash)
 
     def unreachable(self) -> Iterator[tuple[ContentHash, int, int]]:
         """Hash, bytes and age (lower is older) of what is stored, not the chain's, and not marked.
@@ -275,7 +222,7 @@ class Collector:
                 with self._database.transaction():
                     self._mark_late(LATE_READS_MAX)
                     removed = self._remove(rows)
-            except _TooMuch:
+            except TooMuch:
                 yield from (Garbage() for _ in self._mark_late_roots(None))
                 continue
             after = rows[-1][0]
@@ -286,13 +233,18 @@ class Collector:
 
         Whether it went.
         """
-        with self._database.transaction():
-            self._mark_late(LATE_READS_MAX)
-            if self._database.query("SELECT 1 FROM gc_holds") or not self._is_garbage(content_hash):
-                return False
-            self._blobs.sweep([content_hash])
-            self._database.execute("DELETE FROM gc_candidates WHERE content_hash = ?", (content_hash,))
-        return True
+        while True:
+            try:
+                with self._database.transaction():
+                    self._mark_late(LATE_READS_MAX)
+                    if self._database.query("SELECT 1 FROM gc_holds") or not self._is_garbage(content_hash):
+                        return False
+                    self._blobs.sweep([content_hash])
+                    self._database.execute("DELETE FROM gc_candidates WHERE content_hash = ?", (content_hash,))
+                return True
+            except TooMuch:
+                for _ in self._mark_late_roots(None):
+                    pass
 
     def _is_garbage(self, content_hash: ContentHash) -> bool:
         found = self._database.query("SELECT 1 FROM blobs WHERE content_hash = ? AND kept = 0", (content_hash,))
@@ -304,13 +256,13 @@ class Collector:
             yield "it is part of the chain"
         if self._database.query("SELECT 1 FROM gc_holds WHERE until_ms > ?", (now_ms,)):
             yield "an import is under way, and may need it"
-        self._database.execute("DELETE FROM temp.gc_marks")
-        for _ in self._walk([*self._live_roots()], through_chain=True):
+        self._reached.begin()
+        for _ in self._reached.follow(self._live_roots(), Depth.STATE):
             yield None
         if self.is_marked(content_hash):
             yield "the state of the world reaches it"
-        for name, cid, recursive in self._named_roots(now_ms):
-            for _ in self._walk([cid], recursive=recursive):
+        for name, cid, depth in self._named_roots(now_ms):
+            for _ in self._reached.follow([cid], depth):
                 yield None
             if self.is_marked(content_hash):
                 yield f"{name} reaches it"
@@ -337,11 +289,12 @@ class Collector:
             pass
 
     def _mark_late_roots(self, reads_max: int | None) -> Iterator[None]:
-        """Follow the roots that came since ``mark`` began."""
+        """Follow the roots that came since ``mark`` began, and those that could not be followed then."""
         rows = self._database.query("SELECT cid FROM gc_new_roots")
         late = [Cid.from_bytes(row[0]) for row in rows]
-        yield from self._walk(late, reads_max=reads_max)
-        yield from self._walk([*self._live_roots()], reads_max=reads_max, through_chain=True)
+        yield from self._reached.follow(late, Depth.LINKS, reads_max)
+        yield from self._reached.follow(self._live_roots(), Depth.STATE, reads_max)
+        yield from self._reached.follow_what_came(reads_max)
         self._database.execute_many("DELETE FROM gc_new_roots WHERE cid = ?", [(cid.to_bytes(),) for cid in late])
 
     def _newest(self, now_ms: int, grace_ms: int) -> int:

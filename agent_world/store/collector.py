@@ -48,7 +48,9 @@ class Garbage:
         return Garbage(self.items + items, self.size_bytes + size_bytes)
 
 
-_DUE: Final = "gc_candidates c JOIN blobs b ON b.content_hash = c.content_hash AND b.kept = 0 WHERE c.since_ms <= ?"
+_DUE: Final = (
+    "gc_candidates c JOIN blobs b ON b.content_hash = c.content_hash AND b.kept = 0 WHERE c.since_ms BETWEEN ? AND ?"
+)
 
 
 class Collector:
@@ -97,6 +99,7 @@ class Collector:
 
     def mark(self, now_ms: int) -> Iterator[None]:
         """Follow every root; afterwards ``is_marked`` tells what is reached."""
+        self._blobs.renew_holds()
         with self._database.transaction():
             self._database.execute("UPDATE gc_state SET marking = 1")
             self._database.execute("DELETE FROM gc_new_roots")
@@ -198,7 +201,7 @@ class Collector:
     def due(self, now_ms: int, grace_ms: int) -> Garbage:
         """What ``sweep`` would remove now."""
         rows = self._database.query(
-            f"SELECT count(*), coalesce(sum(b.size_bytes), 0) FROM {_DUE}", (self._newest(now_ms, grace_ms),)
+            f"SELECT count(*), coalesce(sum(b.size_bytes), 0) FROM {_DUE}", self._due(now_ms, grace_ms)
         )
         return Garbage(*rows[0])
 
@@ -207,12 +210,11 @@ class Collector:
 
         ``down_to_bytes``: stop once all blobs that are not the chain's together have no more than this.
         """
-        newest = self._newest(now_ms, grace_ms)
         after = -1
         while True:
             rows = self._database.query(
                 f"SELECT c.age, c.content_hash, b.size_bytes FROM {_DUE} AND c.age > ? ORDER BY c.age LIMIT ?",
-                (newest, after, SWEEP_AT_ONCE),
+                (*self._due(now_ms, grace_ms), after, SWEEP_AT_ONCE),
             )
             if down_to_bytes is not None:
                 rows = _enough(rows, self._foreign_bytes() - down_to_bytes)
@@ -221,7 +223,7 @@ class Collector:
             try:
                 with self._database.transaction():
                     self._mark_late(LATE_READS_MAX)
-                    removed = self._remove(rows)
+                    removed = self._remove(rows, self._due(now_ms, grace_ms))
             except TooMuch:
                 yield from (Garbage() for _ in self._mark_late_roots(None))
                 continue
@@ -254,7 +256,7 @@ class Collector:
         """What reaches it, for people; None after each root that does not."""
         if self._database.query("SELECT 1 FROM blobs WHERE content_hash = ? AND kept = 1", (content_hash,)):
             yield "it is part of the chain"
-        if self._database.query("SELECT 1 FROM gc_holds WHERE until_ms > ?", (now_ms,)):
+        if self._database.query("SELECT 1 FROM gc_holds"):
             yield "an import is under way, and may need it"
         self._reached.begin()
         for _ in self._reached.follow(self._live_roots(), Depth.STATE):
@@ -267,7 +269,7 @@ class Collector:
             if self.is_marked(content_hash):
                 yield f"{name} reaches it"
 
-    def _remove(self, rows: list[tuple[int, ContentHash, int]]) -> Garbage:
+    def _remove(self, rows: list[tuple[int, ContentHash, int]], due: tuple[int, int]) -> Garbage:
         size_of = {content_hash: size_bytes for _, content_hash, size_bytes in rows}
         marks = ", ".join("?" * len(size_of))
         going = [
@@ -275,9 +277,10 @@ class Collector:
             for (key,) in self._database.query(
                 # EXISTS, not IN: SQLite may take the longer of two INs, here all candidates, to begin with.
                 f"SELECT content_hash FROM blobs b WHERE content_hash IN ({marks}) AND kept = 0 AND EXISTS"
-                " (SELECT 1 FROM gc_candidates c WHERE c.content_hash = b.content_hash) AND NOT EXISTS"
+                " (SELECT 1 FROM gc_candidates c WHERE c.content_hash = b.content_hash AND c.since_ms BETWEEN ? AND ?)"
+                " AND NOT EXISTS"
                 " (SELECT 1 FROM temp.gc_marks m WHERE m.content_hash = b.content_hash)",
-                tuple(size_of),
+                (*size_of, *due),
             )
         ]
         self._blobs.sweep(going)
@@ -297,10 +300,16 @@ class Collector:
         yield from self._reached.follow_what_came(reads_max)
         self._database.execute_many("DELETE FROM gc_new_roots WHERE cid = ?", [(cid.to_bytes(),) for cid in late])
 
-    def _newest(self, now_ms: int, grace_ms: int) -> int:
-        """Candidates since then or before may go."""
-        held = self._database.query("SELECT min(since_ms) FROM gc_holds WHERE until_ms > ?", (now_ms,))[0][0]
-        return now_ms - grace_ms if held is None else min(now_ms - grace_ms, int(held) - 1)
+    def _due(self, now_ms: int, grace_ms: int) -> tuple[int, int]:
+        """Candidates of this time, or between the two, may go.
+
+        A hold that nobody renewed counts until the next ``mark``: its process may have been stopped and go on.
+        """
+        held = self._database.query("SELECT min(since_ms) FROM gc_holds")[0][0]
+        if held is None:
+            return 0, now_ms - grace_ms
+        # 0 stands for what was given up at some time, perhaps after somebody had found it here under the hold.
+        return 1, min(now_ms - grace_ms, int(held) - 1)
 
     def _foreign_bytes(self) -> int:
         usage = self._blobs.usage()

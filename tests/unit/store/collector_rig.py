@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
 
 from agent_world.config import StorageConfig
 from agent_world.crypto.hashing import cid_of
 from agent_world.store.blobs import LocalCasStore
 from agent_world.store.collector import Collector, Garbage
+from agent_world.store.database import Database
 from agent_world.store.home import Home
 from agent_world.store.pins import Pin, PinTable
 from agent_world.wire import cbor
@@ -58,6 +62,20 @@ class Rig:
 
     def here(self, *cids: Cid) -> list[bool]:
         return [self.blobs.has(cid.digest) for cid in cids]
+
+
+def before_next_transaction(monkeypatch: pytest.MonkeyPatch, database: Database, act: Callable[[], object]) -> None:
+    """What another process does while this one waits for its turn to write."""
+    begin, waiting = database.transaction, [act]
+
+    @contextmanager
+    def transaction() -> Iterator[None]:
+        if waiting:
+            waiting.pop()()
+        with begin():
+            yield
+
+    monkeypatch.setattr(database, "transaction", transaction)
 
 
 def run(steps: Iterator[object]) -> None:

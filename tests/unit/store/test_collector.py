@@ -178,24 +178,6 @@ def test_what_is_put_again_during_a_sweep_stays(rig: Rig, monkeypatch: pytest.Mo
     assert rig.here(*items) == [True] * 5
 
 
-def test_an_import_whose_root_comes_last_is_safe_however_long_it_takes(rig: Rig) -> None:
-    present = rig.raw(b"present")
-    old = rig.raw(b"old")
-    rig.collect(grace_ms=10)
-    rig.now_ms += 5
-    with rig.blobs.hold():
-        rig.blobs.put(b"present")
-        chunk = rig.raw(b"chunk")
-        for _ in range(4):
-            rig.now_ms += 1_000
-            rig.collect(grace_ms=10)
-        assert rig.here(old, present, chunk) == [False, True, True]
-        rig.pin("import", rig.node(present, chunk))
-    rig.now_ms += 1_000
-    rig.collect(grace_ms=10)
-    assert rig.here(present, chunk) == [True, True]
-
-
 def test_prune_to_a_size_takes_the_oldest_first_and_nothing_that_is_pinned(rig: Rig) -> None:
     items = [rig.raw(bytes([number]) * 100) for number in range(6)]
     rig.pin("second", items[1])
@@ -297,21 +279,6 @@ def test_a_file_that_is_swept_between_its_writing_and_its_row_is_written_again(r
     rig.collect()
     assert rig.blobs.commit(staged.prepared) == data.keys()
     assert not rig.blobs.has_many(data)
-
-
-def test_a_put_under_a_hold_begun_between_marking_and_noting_keeps_its_blob(rig: Rig) -> None:
-    """The hold is younger than the collection, which notes the blob after the put took it off the candidates."""
-    cid = rig.raw(b"unreached until now")
-    collector = rig.collector()
-    with collector.alone():
-        run(collector.mark(rig.now_ms))
-        started_ms, rig.now_ms = rig.now_ms, rig.now_ms + 5
-        with rig.blobs.hold():
-            rig.raw(b"unreached until now")
-            run(collector.note(started_ms))
-            run(collector.sweep(started_ms, 0))
-            rig.index("its/root", cid)
-    assert rig.here(cid) == [True]
 
 
 def _write(path: Path, count: int) -> None:

@@ -106,8 +106,8 @@ class Archives:
                 reader.finish()
             if pin is not None and len(reader.roots) != 1:
                 raise UsageError(f"the archive has {len(reader.roots)} roots; a name can pin one")
-            missing = 0
             for root in reader.roots:
-                missing += await self._missing(root)
                 self._pinning.set(str(root) if pin is None else pin, root)
+        # What was here before and is not in the archive is under no hold: it stays only once the pins are there.
+        missing = sum([await self._missing(root) for root in reader.roots])
         return {"roots": [str(root) for root in reader.roots], "blocks": reader.blocks, "missing": missing}

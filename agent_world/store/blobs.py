@@ -39,6 +39,8 @@ from agent_world.wire.limits import BLOB_BYTES_MAX
 _PAGE_ROWS: Final = 256
 """Rows a query takes at a time: at most 4 MiB of inline data in memory."""
 
+_IS_GARBAGE: Final = "EXISTS (SELECT 1 FROM gc_candidates c WHERE c.content_hash = blobs.content_hash)"
+
 
 class LocalCasStore:
     """The BlobStore of one home."""
@@ -145,12 +147,11 @@ class LocalCasStore:
             self._database.execute_many(
                 "UPDATE blobs SET kept = 1 WHERE content_hash = ? AND kept = 0", ((key,) for key in prepared.present)
             )
-        gone = frozenset() if len(rows) == len(named) else frozenset(named) - self.has_many(named)
-        keys = [(key,) for key in named if key not in gone]
         if self._has_candidates():
-            self._database.execute_many("DELETE FROM gc_candidates WHERE content_hash = ?", keys)
+            self._take_off(named)
+        gone = frozenset() if len(rows) == len(named) else frozenset(named) - self.has_many(named)
         if self._database.query("SELECT 1 FROM kept_lost LIMIT 1"):
-            self._keep_again(keys)
+            self._keep_again([(key,) for key in named if key not in gone])
         self._counters["stored"] += len(rows)
         return gone
 
@@ -159,18 +160,25 @@ class LocalCasStore:
 
         For what is garbage until its root comes, ``has_many`` promises nothing. Raises StoreNotWritable.
         """
-        is_garbage = "EXISTS (SELECT 1 FROM gc_candidates c WHERE c.content_hash = blobs.content_hash)"
-        found = list(self._rows(f"content_hash, {is_garbage}, data IS NULL", dict.fromkeys(content_hashes)))
-        garbage = {key: is_file for key, listed, is_file in found if listed}
-        here = frozenset(key for key, listed, _ in found if not listed)
+        found = list(self._rows(f"content_hash, {_IS_GARBAGE}", dict.fromkeys(content_hashes)))
+        garbage = [key for key, is_garbage in found if is_garbage]
+        here = frozenset(key for key, is_garbage in found if not is_garbage)
         if not garbage:
             return here
         with self._database.transaction():
-            for key, is_file in garbage.items():
-                if is_file and not self._files.has(key):  # a sweep that was killed leaves its row
-                    self._reader.forget(key)
-            self._database.execute_many("DELETE FROM gc_candidates WHERE content_hash = ?", ((key,) for key in garbage))
+            self._take_off(garbage)
             return here | self.has_many(garbage)
+
+    def _take_off(self, content_hashes: list[ContentHash]) -> None:
+        """These are garbage no more, inside the caller's transaction; those that only seem to be here are not.
+
+        A sweep that is killed leaves rows of which it has removed the files.
+        """
+        for key, is_garbage in list(self._rows(f"content_hash, data IS NULL AND {_IS_GARBAGE}", content_hashes)):
+            if is_garbage and not self._files.has(key):
+                self._reader.forget(key)
+        keys = ((key,) for key in content_hashes)
+        self._database.execute_many("DELETE FROM gc_candidates WHERE content_hash = ?", keys)
 
     def free_bytes(self) -> int:
         """What the quota still leaves for content that is not the chain's."""

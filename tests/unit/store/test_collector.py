@@ -14,12 +14,13 @@ from agent_world.config import StorageConfig
 from agent_world.crypto.hashing import cid_of, content_hash
 from agent_world.errors import BlobNotFound, Refused, StoreFull
 from agent_world.store import schema
+from agent_world.store.blobs import LocalCasStore
 from agent_world.store.collector import Garbage
 from agent_world.store.content import ContentTable
 from agent_world.store.database import Database
 from agent_world.store.home import Home, HomeLayout
 from agent_world.wire import cbor
-from agent_world.wire.cid import Cid, Codec
+from agent_world.wire.cid import Cid, Codec, ContentHash
 
 
 @pytest.fixture
@@ -279,6 +280,31 @@ def test_a_file_that_is_swept_between_its_writing_and_its_row_is_written_again(r
     rig.collect()
     assert rig.blobs.commit(staged.prepared) == data.keys()
     assert not rig.blobs.has_many(data)
+
+
+def test_what_a_killed_sweep_has_left_without_its_file_is_not_taken_for_stored(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has found the blob whole, and relies on it after the sweep has removed its file and was killed."""
+    data = {content_hash(bytes(LARGE)): bytes(LARGE)}
+    rig.blobs.put_many(data.values())
+    staged = rig.blobs.stage(data)
+    run(staged.write())
+
+    class Killed(BaseException):
+        pass
+
+    def killed(_store: LocalCasStore, digests: list[ContentHash]) -> int:
+        rig.blobs._files.delete(digests[0])
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalCasStore, "sweep", killed)
+        with pytest.raises(Killed):
+            rig.collect()
+    assert rig.blobs.commit(staged.prepared) == data.keys()
+    rig.blobs.put_many(data.values())
+    assert rig.blobs.get_many(data) == data
 
 
 def _write(path: Path, count: int) -> None:

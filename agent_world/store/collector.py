@@ -64,6 +64,10 @@ class Collector:
         self._live_roots = live_roots
         self._reached = Reached(home.database, blobs)
 
+    def tell_lost(self, lost: Callable[[ContentHash], None]) -> None:
+        """Have ``lost`` told of content that marking finds damaged, so that it is fetched again."""
+        self._reached.lost = lost
+
     @property
     def marked(self) -> int:
         """Blobs that roots were found to reach so far, one that several reach once."""
@@ -73,6 +77,15 @@ class Collector:
     def missing(self) -> int:
         """Linked content that is not here, or is damaged: it was met while marking."""
         return self._reached.missing
+
+    @property
+    def damaged(self) -> int:
+        """Of the missing, what was here until it was read. With any of it this collection removes nothing.
+
+        What only a damaged manifest reaches would go before the manifest is fetched again; the next collection finds
+        it here, or takes it for what is missing anyhow.
+        """
+        return self._reached.damaged
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -208,7 +221,8 @@ class Collector:
     def sweep(self, now_ms: int, grace_ms: int, *, down_to_bytes: int | None = None) -> Iterator[Garbage]:
         """Remove candidates of at least this age, the oldest first; yields what went in each step.
 
-        ``down_to_bytes``: stop once all blobs that are not the chain's together have no more than this.
+        ``down_to_bytes``: stop once all blobs that are not the chain's together have no more than this. Removes nothing
+        once something is ``damaged``.
         """
         after = -1
         while True:
@@ -223,6 +237,8 @@ class Collector:
             try:
                 with self._database.transaction():
                     self._mark_late(LATE_READS_MAX)
+                    if self.damaged:
+                        return
                     removed = self._remove(rows, self._due(now_ms, grace_ms))
             except TooMuch:
                 yield from (Garbage() for _ in self._mark_late_roots(None))
@@ -231,15 +247,16 @@ class Collector:
             yield removed
 
     def remove(self, content_hash: ContentHash) -> bool:
-        """After ``mark``: remove one blob whatever its age, unless something reaches it or an import is under way.
+        """After ``mark``: remove one blob whatever its age; whether it went.
 
-        Whether it went.
+        Not if something reaches it, or may: an import is under way, or something is ``damaged``.
         """
         while True:
             try:
                 with self._database.transaction():
                     self._mark_late(LATE_READS_MAX)
-                    if self._database.query("SELECT 1 FROM gc_holds") or not self._is_garbage(content_hash):
+                    is_held = self._database.query("SELECT 1 FROM gc_holds")
+                    if is_held or self.damaged or not self._is_garbage(content_hash):
                         return False
                     self._blobs.sweep([content_hash])
                     self._database.execute("DELETE FROM gc_candidates WHERE content_hash = ?", (content_hash,))
@@ -258,6 +275,8 @@ class Collector:
             yield "it is part of the chain"
         if self._database.query("SELECT 1 FROM gc_holds"):
             yield "an import is under way, and may need it"
+        if self.damaged:
+            yield "content that was found damaged just now may link to it; try again once it is fetched"
         self._reached.begin()
         for _ in self._reached.follow(self._live_roots(), Depth.STATE):
             yield None

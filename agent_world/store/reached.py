@@ -7,7 +7,7 @@ again in a way that reaches more is followed again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 from typing import Final
 
@@ -48,6 +48,10 @@ class Reached:
         """Blobs so far, one that several roots reach once."""
         self.missing = 0
         """Of these, how many were to be followed and are not here, or damaged."""
+        self.damaged = 0
+        """Of the missing, how many were here until they were read."""
+        self.lost: Callable[[ContentHash], None] = lambda _content: None
+        """Told of each that is damaged."""
 
     def begin(self) -> None:
         """Nothing is marked yet."""
@@ -78,13 +82,17 @@ class Reached:
             goal = Depth.ALONE if cid.codec is Codec.RAW else depth
             if not self._reaches_more(cid.digest, goal) or goal is Depth.ALONE:
                 continue
-            is_chain = self._is_chain(cid.digest)
+            kept = self._database.query("SELECT kept FROM blobs WHERE content_hash = ?", (cid.digest,))
+            is_chain = kept == [(1,)]
             if goal is Depth.LINKS and is_chain:
                 continue
             if reads == reads_max:
                 raise TooMuch
             reads += 1
-            below = self._below(cid, goal)
+            below = self._below(cid) if kept else None
+            if below is None:
+                self._miss(cid, goal, is_damaged=bool(kept))
+                continue
             if is_chain:
                 below = self._not_left_to_others(below)
             raw = [(link.digest,) for link in below if link.codec is Codec.RAW]
@@ -117,21 +125,24 @@ class Reached:
             )
         )
 
-    def _is_chain(self, content_hash: ContentHash) -> bool:
-        return bool(self._database.query("SELECT 1 FROM blobs WHERE content_hash = ? AND kept = 1", (content_hash,)))
-
-    def _below(self, cid: Cid, depth: Depth) -> list[Cid]:
+    def _below(self, cid: Cid) -> list[Cid] | None:
+        """What it links to; None if it is damaged."""
         try:
             return links_in(cid, self._blobs.get(cid.digest))
         except (BlobNotFound, BlobHashMismatch):
-            self.missing += 1
-            self._database.execute(
-                "INSERT INTO temp.gc_missed VALUES (?, ?) ON CONFLICT DO UPDATE SET depth = max(depth, excluded.depth)",
-                (cid.digest, depth),
-            )
+            return None
         except DecodeError:
-            pass  # anybody may call any bytes dag-cbor: those that are not reach nothing
-        return []
+            return []  # anybody may call any bytes dag-cbor: those that are not reach nothing
+
+    def _miss(self, cid: Cid, depth: Depth, *, is_damaged: bool) -> None:
+        self.missing += 1
+        self._database.execute(
+            "INSERT INTO temp.gc_missed VALUES (?, ?) ON CONFLICT DO UPDATE SET depth = max(depth, excluded.depth)",
+            (cid.digest, depth),
+        )
+        if is_damaged:
+            self.damaged += 1
+            self.lost(cid.digest)
 
     def _not_left_to_others(self, links: list[Cid]) -> list[Cid]:
         """Without content that the world names and other storage nodes keep."""

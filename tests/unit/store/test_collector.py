@@ -189,7 +189,7 @@ def test_prune_to_a_size_takes_the_oldest_first_and_nothing_that_is_pinned(rig: 
     assert rig.collect(down_to_bytes=0) == Garbage()
 
 
-def test_damaged_and_missing_links_are_counted_and_stop_nothing(rig: Rig) -> None:
+def test_damaged_and_missing_links_are_counted_and_end_no_collection(rig: Rig) -> None:
     nowhere = cid_of(b"nowhere")
     not_cbor = Cid(Codec.DAG_CBOR, rig.blobs.put(b"\xff\xff"))
     damaged = rig.node(salt=9)

@@ -165,10 +165,11 @@ class Machine(StoreMachine):
         self.now_ms += 4 * HOLD_MS
         self.model.end_pins(self.now_ms)
         self.model.look()
-        collector = self.new_collector()
-        with collector.alone():
-            for _ in self.phases(collector, 0, None):
-                pass
+        for _ in range(2):  # the first may find damage, and then removes nothing
+            collector = self.new_collector()
+            with collector.alone():
+                for _ in self.phases(collector, 0, None):
+                    pass
         blobs = self.of[0].blobs
         blobs.remove_orphan_files()
         self.what_must_be_here_is_here()

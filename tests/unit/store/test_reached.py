@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from collector_rig import Rig, run
+from collector_rig import LARGE, Rig, run
 
 from agent_world.crypto.hashing import cid_of
+from agent_world.store.collector import Garbage
 from agent_world.store.content import ContentTable
 from agent_world.store.home import Home
 from agent_world.wire import cbor
-from agent_world.wire.cid import Cid, Codec
+from agent_world.wire.cid import Cid, Codec, ContentHash
 
 
 @pytest.fixture
@@ -119,6 +120,62 @@ def test_a_missing_manifest_that_comes_with_much_below_it_is_followed_before_the
         rig.blobs.put(data)
         run(collector.sweep(rig.now_ms, 0))
     assert rig.here(leaf, top, garbage) == [True, True, False]
+
+
+def damage(rig: Rig, cid: Cid) -> None:
+    rig.home.database.execute("UPDATE blobs SET data = x'00' WHERE content_hash = ?", (cid.digest,))
+
+
+def test_below_a_damaged_manifest_nothing_goes_before_it_can_be_fetched_again(rig: Rig) -> None:
+    leaf, garbage = rig.raw(b"leaf"), rig.raw(b"garbage")
+    top = rig.node(leaf)
+    rig.pin("a", top)
+    damage(rig, top)
+    assert rig.collect() == Garbage()
+    rig.node(leaf)  # from a peer
+    assert rig.collect() == Garbage(1, len(b"garbage"))
+    assert rig.here(leaf, top, garbage) == [True, True, False]
+
+
+def test_what_only_a_damaged_manifest_reaches_that_nobody_has_goes_in_time(rig: Rig) -> None:
+    leaf = rig.raw(b"leaf")
+    top = rig.node(leaf)
+    rig.pin("a", top)
+    damage(rig, top)
+    assert rig.collect(grace_ms=10) == rig.collect(grace_ms=10) == Garbage()
+    rig.now_ms += 10
+    assert rig.collect(grace_ms=10) == Garbage(1, 4)
+
+
+def test_damage_is_told_to_who_fetches_it_again_and_what_never_was_here_is_not(rig: Rig) -> None:
+    lost: list[ContentHash] = []
+    absent, damaged, torn = cid_of(b"absent"), rig.node(salt=1), rig.node(rig.raw(b"leaf" * LARGE), salt=2)
+    large = cbor.encode({"text": "x" * LARGE})
+    rig.blobs.put(large)
+    rig.pin("a", rig.node(absent, damaged, torn, cid_of(large)))
+    damage(rig, damaged)
+    rig.blobs._files.delete(cid_of(large).digest)
+    collector = rig.collector()
+    collector.tell_lost(lost.append)
+    with collector.alone():
+        run(collector.mark(rig.now_ms))
+    assert sorted(lost) == sorted([damaged.digest, cid_of(large).digest])
+    assert (collector.damaged, collector.missing) == (2, 3)
+
+
+def test_damage_that_a_sweep_meets_below_a_late_root_ends_it(rig: Rig) -> None:
+    leaf = rig.raw(b"leaf")
+    top = rig.node(leaf)
+    collector = rig.collector()
+    with collector.alone():
+        run(collector.mark(rig.now_ms))
+        run(collector.note(rig.now_ms))
+        rig.index("late", top)
+        damage(rig, top)
+        run(collector.sweep(rig.now_ms, 0))
+        assert not collector.remove(leaf.digest)
+        assert "damaged" in str(next(collector.holders(leaf.digest, rig.now_ms)))
+    assert rig.here(leaf) == [True]
 
 
 def test_one_blob_is_removed_however_much_late_roots_reach(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -52,14 +53,15 @@ class Process:
         self.index = FileIndex(self.home, self.blobs)
         self.content = ContentTable(self.home)
         self.own = OwnContent(self.home)
-        self.before: list[Callable[[], None]] = []
-        """What others do before its next transaction begins."""
+        self.before: list[Callable[[], None] | None] = []
+        """What others do before its next transactions begin, the last first; None lets one pass."""
         begin = database.transaction
 
         @contextmanager
         def transaction() -> Iterator[None]:
-            while self.before and not database.in_transaction:
-                self.before.pop()()
+            is_failing = sys.exc_info()[0] is not None  # what failed is judged by how it was then
+            if self.before and not (database.in_transaction or is_failing) and (act := self.before.pop()) is not None:
+                act()
             with begin():
                 yield
 
@@ -86,7 +88,9 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.path = next(self.folders)
         self.now_ms = 10**12
-        self.of = [Process(self.path, lambda: self.now_ms) for _ in range(2)]
+        self.expected: Any = None
+        self.queues = False
+        self.of = [self.open_process() for _ in range(2)]
         self.model = Model(UNIVERSE, self.is_present)
         self.holds: list[Open] = []
         self.torn: set[ContentHash] = set()
@@ -205,40 +209,68 @@ class StoreMachine(RuleBasedStateMachine):
         self.of[who].pins.remove(name)
         self.model.pins.pop(name, None)
 
-    @rule(who=WHO, path=NAMES, cid=st.sampled_from(UNIVERSE.leaves), expected=EXPECTED)
-    def write(self, who: int, path: str, cid: Cid, expected: Any) -> None:
-        with self.changing(path, expected):
-            self.of[who].index.write_file_if_match(path, expected, UNIVERSE.data[cid.digest])
-            self.model.index[path] = cid
+    def open_process(self) -> Process:
+        """Its changes of the index come into the model inside their transactions: others may come right after."""
+        process = Process(self.path, lambda: self.now_ms)
+        process.index.written = lambda file: self.wrote(process, file)
+        process.index.removed = lambda file, _at_ms: self.removed(file)
+        return process
 
-    @rule(who=WHO, path=NAMES, cid=CIDS, expected=EXPECTED)
-    def name_content(self, who: int, path: str, cid: Cid, expected: Any) -> None:
-        with self.changing(path, expected), suppress(FileMissing):
-            self.of[who].index.put_content(path, expected, cid, 1)
-            self.model.index[path] = cid
+    def wrote(self, process: Process, file: FileMetadata) -> None:
+        assert self.fits(file.path, self.expected)
+        self.model.index[file.path] = file.content
+        if self.queues:
+            process.home.database.execute(
+                "INSERT INTO replication_outbox (path, cid, size_bytes, updated_at_ms) VALUES ('-', ?, 1, 1)",
+                (file.content.to_bytes(),),
+            )
+            self.model.outbox.append(file.content)
+
+    def removed(self, file: FileMetadata) -> None:
+        assert self.model.index.pop(file.path) == file.content
+
+    def fits(self, path: str, expected: Any) -> bool:
+        there = self.model.index.get(path)
+        if expected is Expect.NOTHING_THERE:
+            return there is None
+        return expected is None or (there is not None and there.digest == expected)
 
     @contextmanager
-    def changing(self, path: str, expected: Any) -> Iterator[None]:
-        """Refused exactly if something else is there than is expected."""
-        there = self.model.index.get(path)
-        current = None if there is None else there.digest
-        fits = expected is None or (current is None if expected is Expect.NOTHING_THERE else current == expected)
-        told: list[ContentHash | None] = []
+    def expecting(self, path: str, expected: Any) -> Iterator[None]:
+        """Refused only if something else is there than is expected, as others have left it by then."""
+        self.expected, told = expected, True
         try:
             yield
         except FileConflict as error:
-            told = [error.current]
-        assert told == ([] if fits else [current])
+            there = self.model.index.get(path)
+            told = error.current == (None if there is None else there.digest) and not self.fits(path, expected)
+        finally:
+            self.expected = None
+        assert told
+
+    @rule(who=WHO, path=NAMES, cid=st.sampled_from(UNIVERSE.leaves), expected=EXPECTED)
+    def write(self, who: int, path: str, cid: Cid, expected: Any) -> None:
+        with self.expecting(path, expected):
+            self.of[who].index.write_file_if_match(path, expected, UNIVERSE.data[cid.digest])
+
+    @rule(who=WHO, path=NAMES, cid=CIDS, expected=EXPECTED, queues=st.booleans())
+    def name_content(self, who: int, path: str, cid: Cid, expected: Any, queues: bool) -> None:
+        """``queues``: as the log's writer, index and outbox in one transaction."""
+        self.queues = queues
+        with suppress(FileMissing), self.expecting(path, expected):
+            self.of[who].index.put_content(path, expected, cid, 1)
+        self.queues = False
 
     @rule(who=WHO, path=NAMES)
     def delete(self, who: int, path: str) -> None:
-        assert self.of[who].index.delete_file(path) == (self.model.index.pop(path, None) is not None)
+        self.of[who].index.delete_file(path)
+        assert path not in self.model.index
 
     @rule(who=WHO, source=NAMES, path=NAMES)
     def copy(self, who: int, source: str, path: str) -> None:
         with suppress(FileMissing):
             self.of[who].index.copy(source, path)
-            self.model.index[path] = self.model.index[source]
+            assert self.model.index[path] == self.model.index[source]
 
     @rule(who=WHO, files=st.dictionaries(NAMES, CIDS, max_size=3))
     def replace(self, who: int, files: dict[str, Cid]) -> None:
@@ -247,23 +279,7 @@ class StoreMachine(RuleBasedStateMachine):
             for path, cid in sorted(files.items())
         ]
         self.of[who].index.replace(lambda: iter(rows))
-        self.model.index = dict(files)
-
-    @rule(who=WHO, path=NAMES, cid=CIDS)
-    def queue(self, who: int, path: str, cid: Cid) -> None:
-        """A file of the log's writer: index and outbox in one transaction."""
-        self.of[who].index.written = lambda file: self.note(who, file)
-        with suppress(FileMissing):
-            self.of[who].index.put_content(path, None, cid, 1)
-            self.model.index[path] = cid
-            self.model.outbox.append(cid)
-        self.of[who].index.written = lambda _file: None
-
-    def note(self, who: int, file: FileMetadata) -> None:
-        self.of[who].home.database.execute(
-            "INSERT INTO replication_outbox (path, cid, size_bytes, updated_at_ms) VALUES ('-', ?, 1, 1)",
-            (file.content.to_bytes(),),
-        )
+        assert self.model.index == files
 
     @precondition(lambda self: self.model.outbox)
     @rule(who=WHO)
@@ -300,6 +316,11 @@ class StoreMachine(RuleBasedStateMachine):
                 if table.give_up(cid):
                     known[cid] = "named"
                     self.of[who].own.discard([cid.digest, *(link.digest for link in UNIVERSE.links[cid.digest])])
+
+    @rule(who=WHO, cids=SOME)
+    def discard(self, who: int, cids: list[Cid]) -> None:
+        """As for a copy that is given up; other roots and holds still keep it."""
+        self.of[who].own.discard([cid.digest for cid in cids])
 
     @rule(who=WHO, state=st.sampled_from(UNIVERSE.states))
     def commit_block(self, who: int, state: Cid) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
-from store_machine import CIDS, HOLD_MS, SOME, UNIVERSE, Process, StoreMachine
+from store_machine import CIDS, HOLD_MS, SOME, UNIVERSE, StoreMachine
 
 from agent_world.errors import Refused
 from agent_world.store.collector import Collector
@@ -113,7 +113,7 @@ class Machine(StoreMachine):
             self.holds.remove(held)
             self.model.held.pop(id(held), None)
         self.of[0].home.database.close()
-        self.of[0] = Process(self.path, lambda: self.now_ms)
+        self.of[0] = self.open_process()
 
     def kill_while_sweeping(self, files: int) -> None:
         store = self.of[0].blobs._files
@@ -134,25 +134,45 @@ class Machine(StoreMachine):
 
     # Between a look of the collecting process and its next transaction.
 
-    @rule(cids=SOME, root=st.sampled_from(["hold", "pin", "index", "take_up", "give_up", "head"]))
-    def another_comes_first(self, cids: list[Cid], root: str) -> None:
+    @rule(
+        cids=SOME,
+        root=st.sampled_from(
+            ["hold", "hold and discard", "pin", "index", "write", "delete", "take_up", "give_up", "head"]
+        ),
+        after=st.integers(0, 3),
+    )
+    def another_comes_first(self, cids: list[Cid], root: str, after: int) -> None:
+        """``after`` so many transactions that go before."""
+
         def act() -> None:
-            if root == "hold":
+            if root.startswith("hold"):
                 self.begin_hold(1)
                 if self.holds and self.holds[-1].who == 1 and not self.holds[-1].lost:
                     self.put_under_hold(len(self.holds) - 1, cids)
+                    if root == "hold and discard":
+                        self.discard(1, cids)
             elif root == "pin":
                 self.pin(1, "late", cids[0], True, None)
             elif root == "index":
-                self.name_content(1, "late", cids[0], None)
+                self.by_another(lambda: self.name_content(1, "late", cids[0], None, False))
+            elif root == "write":
+                self.by_another(lambda: self.write(1, "a", UNIVERSE.leaves[len(cids) - 1], None))
+            elif root == "delete":
+                self.by_another(lambda: self.delete(1, "a"))
             elif root == "head":
                 self.commit_block(1, UNIVERSE.states[len(cids) - 1])
             else:
                 self.content(1, cids[0], root)
             self.look()
 
-        if len(self.of[0].before) < 2:
-            self.of[0].before.append(act)
+        self.of[0].before[:] = [act, *[None] * after]
+
+    def by_another(self, change: Callable[[], None]) -> None:
+        """What the first process is about to do has its own condition."""
+        meant = self.expected, self.queues
+        self.expected, self.queues = None, False
+        change()
+        self.expected, self.queues = meant
 
     def teardown(self) -> None:
         """With nothing going on, a full collection leaves what is reached, and files and rows that fit each other."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -24,6 +24,7 @@ import attrs
 
 from agent_world.errors import ErrorCode, Refused
 from agent_world.store.blobs import LocalCasStore
+from agent_world.store.database import Row
 from agent_world.store.home import Home
 from agent_world.store.reached import Depth, Reached, TooMuch
 from agent_world.wire.cid import Cid, ContentHash
@@ -183,7 +184,7 @@ class Collector:
         yield from self._forget_reached(found)
         yield found
 
-    def _note(self, rows: list[tuple[ContentHash, int, int]]) -> None:
+    def _note(self, rows: Sequence[Row]) -> None:
         if rows:
             with self._database.transaction():
                 # What was put again since marking is under a hold that may have begun later than this collection.
@@ -251,6 +252,10 @@ class Collector:
 
         Not if something reaches it, or may: an import is under way, or something is ``damaged``.
         """
+        # Noted before, in a transaction of its own: of what is noted people look for the file, should this be killed.
+        return self._if_garbage(content_hash, self._note_one) and self._if_garbage(content_hash, self._remove_one)
+
+    def _if_garbage(self, content_hash: ContentHash, act: Callable[[ContentHash], None]) -> bool:
         while True:
             try:
                 with self._database.transaction():
@@ -258,12 +263,23 @@ class Collector:
                     is_held = self._database.query("SELECT 1 FROM gc_holds")
                     if is_held or self.damaged or not self._is_garbage(content_hash):
                         return False
-                    self._blobs.sweep([content_hash])
-                    self._database.execute("DELETE FROM gc_candidates WHERE content_hash = ?", (content_hash,))
+                    act(content_hash)
                 return True
             except TooMuch:
                 for _ in self._mark_late_roots(None):
                     pass
+
+    def _note_one(self, content_hash: ContentHash) -> None:
+        now_ms = self._blobs.wall_ms()
+        self._note(
+            self._database.query(
+                "SELECT content_hash, ?, rowid FROM blobs WHERE content_hash = ?", (now_ms, content_hash)
+            )
+        )
+
+    def _remove_one(self, content_hash: ContentHash) -> None:
+        self._blobs.sweep([content_hash])
+        self._database.execute("DELETE FROM gc_candidates WHERE content_hash = ?", (content_hash,))
 
     def _is_garbage(self, content_hash: ContentHash) -> bool:
         found = self._database.query("SELECT 1 FROM blobs WHERE content_hash = ? AND kept = 0", (content_hash,))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -291,20 +292,41 @@ def test_what_a_killed_sweep_has_left_without_its_file_is_not_taken_for_stored(
     staged = rig.blobs.stage(data)
     run(staged.write())
 
-    class Killed(BaseException):
-        pass
+    with killed_after_the_first_file(rig, monkeypatch):
+        rig.collect()
+    assert rig.blobs.commit(staged.prepared) == data.keys()
+    rig.blobs.put_many(data.values())
+    assert rig.blobs.get_many(data) == data
 
+
+class Killed(BaseException):
+    pass
+
+
+@contextmanager
+def killed_after_the_first_file(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def killed(_store: LocalCasStore, digests: list[ContentHash]) -> int:
         rig.blobs._files.delete(digests[0])
         raise Killed
 
-    with monkeypatch.context() as patched:
+    with monkeypatch.context() as patched, suppress(Killed):
         patched.setattr(LocalCasStore, "sweep", killed)
-        with pytest.raises(Killed):
-            rig.collect()
-    assert rig.blobs.commit(staged.prepared) == data.keys()
-    rig.blobs.put_many(data.values())
-    assert rig.blobs.get_many(data) == data
+        yield
+
+
+def test_what_a_killed_removal_has_left_without_its_file_is_not_found_here(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = rig.raw(bytes(LARGE))
+    collector = rig.collector()
+    with collector.alone():
+        run(collector.mark(rig.now_ms))
+        with killed_after_the_first_file(rig, monkeypatch):
+            collector.remove(item.digest)
+    with rig.blobs.hold():
+        assert rig.blobs.rely_on([item.digest]) == frozenset()
+    rig.blobs.put(bytes(LARGE))
+    assert rig.blobs.get(item.digest) == bytes(LARGE)
 
 
 def _write(path: Path, count: int) -> None:

@@ -9,7 +9,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -87,14 +87,15 @@ class Machine(StoreMachine):
             pass
 
     @precondition(lambda self: self.steps is None)
-    @rule(cid=CIDS)
-    def remove_one(self, cid: Cid) -> None:
+    @rule(cid=CIDS, is_killed=st.booleans())
+    def remove_one(self, cid: Cid, is_killed: bool) -> None:
         collector = self.new_collector()
         with collector.alone():
             self.lose_holds()
             for _ in collector.mark(self.now_ms):
                 pass
-            collector.remove(cid.digest)
+            with self.killed_after(1) if is_killed else ExitStack():
+                collector.remove(cid.digest)
 
     @rule()
     def remove_orphan_files(self) -> None:
@@ -105,7 +106,9 @@ class Machine(StoreMachine):
         """``files``: while it sweeps, after so many files are gone."""
         if self.steps is not None:
             if files is not None:
-                self.kill_while_sweeping(files)
+                with self.killed_after(files):
+                    for _ in self.steps:
+                        pass
             self.steps = None
             self.collector._end = lambda: None  # type: ignore[method-assign]
             self.collection.close()
@@ -115,22 +118,26 @@ class Machine(StoreMachine):
         self.of[0].home.database.close()
         self.of[0] = self.open_process()
 
-    def kill_while_sweeping(self, files: int) -> None:
+    @contextmanager
+    def killed_after(self, files: int) -> Iterator[None]:
+        """So many that are removed."""
         store = self.of[0].blobs._files
         delete, left = store.delete, [None] * files
 
         def delete_some(digest: ContentHash) -> None:
+            if left:
+                left.pop()
+                self.torn.add(digest)
+                delete(digest)
             if not left:
                 raise Killed
-            left.pop()
-            self.torn.add(digest)
-            delete(digest)
 
-        store.delete = delete_some  # type: ignore[method-assign]
-        assert self.steps is not None
         with suppress(Killed):
-            for _ in self.steps:
-                pass
+            try:
+                store.delete = delete_some  # type: ignore[method-assign]
+                yield
+            finally:
+                store.delete = delete  # type: ignore[method-assign]
 
     # Between a look of the collecting process and its next transaction.
 

@@ -22,7 +22,7 @@ from agent_world.errors import Refused
 from agent_world.store.collector import Collector
 from agent_world.wire.cid import Cid, ContentHash
 
-EXAMPLES = int(os.environ.get("COLLECTOR_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("COLLECTOR_EXAMPLES", "100"))
 
 
 class Killed(BaseException):

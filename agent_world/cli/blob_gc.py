@@ -33,3 +33,5 @@ def command(dry_run: bool, grace: int | None, home: Path, as_json: bool) -> None
     click.echo(f"{found['freed']['items']} blobs of {found['freed']['size_bytes']} bytes {went}")
     if found["missing"]:
         click.echo(f"{found['missing']} linked blobs are not here")
+    if found["damaged"]:
+        click.echo(f"{found['damaged']} of them were damaged and are fetched again: until then nothing goes")

@@ -37,9 +37,10 @@ class ArchiveRoutes:
         local_only = request.query_params.get("local_only") == "1"
         missing = await self._archives.prepare(cid, int(text) / 1000, local_only=local_only)
         if request.query_params.get("unixfs") == "1":
-            parts = self._archives.export_unixfs(await self._archives.unixfs_root(cid))
+            root = await self._archives.unixfs_root(cid)
+            parts = self._archives.export_unixfs(root, local_only=local_only)
         else:
-            parts = self._archives.export(cid)
+            parts = self._archives.export(cid, local_only=local_only)
         return StreamingResponse(parts, media_type="application/vnd.ipld.car", headers={"x-missing": str(missing)})
 
     async def _import(self, request: Request) -> Response:

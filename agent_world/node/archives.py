@@ -61,12 +61,16 @@ class Archives:
         except (BlobNotFound, BlobHashMismatch):
             return None  # counted by the store, and as missing by who asks
 
-    async def export(self, cid: Cid) -> AsyncIterator[bytes]:
-        """The archive of ``cid``, in parts; blocks that are not here are left out."""
+    async def export(self, cid: Cid, *, local_only: bool = False) -> AsyncIterator[bytes]:
+        """The archive of ``cid``, in parts; with ``local_only`` blocks that are not here are left out.
+
+        Else raises Refused (ERR_NOT_AVAILABLE) for one: it has gone since ``prepare``, and an archive that lacks it is
+        no copy of the content.
+        """
         yield car_header([cid])
-        for number, (name, data) in enumerate(blocks_of([cid], self._get)):
-            if data is not None:
-                yield car_section(name, data)
+        for number, block in enumerate(blocks_of([cid], self._get)):
+            if section := _section(*block, local_only=local_only):
+                yield section
             if number % BLOCKS_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
 
@@ -77,12 +81,12 @@ class Archives:
             raise UsageError(f"{cid} is no file of several blocks; export it without --unixfs")
         return root
 
-    async def export_unixfs(self, root: ContentHash) -> AsyncIterator[bytes]:
-        """The archive of a file for IPFS tools, in parts: its UnixFS nodes and its chunks, those that are here."""
+    async def export_unixfs(self, root: ContentHash, *, local_only: bool = False) -> AsyncIterator[bytes]:
+        """The archive of a file for IPFS tools, in parts: its UnixFS nodes and its chunks; as ``export``."""
         yield car_header([PbCid(root)])
-        for number, (name, data) in enumerate(unixfs_blocks(root, self._get_node)):
-            if data is not None:
-                yield car_section(name, data)
+        for number, block in enumerate(unixfs_blocks(root, self._get_node)):
+            if section := _section(*block, local_only=local_only):
+                yield section
             if number % BLOCKS_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
 
@@ -106,8 +110,17 @@ class Archives:
                 reader.finish()
             if pin is not None and len(reader.roots) != 1:
                 raise UsageError(f"the archive has {len(reader.roots)} roots; a name can pin one")
-            missing = 0
             for root in reader.roots:
-                missing += await self._missing(root)
                 self._pinning.set(str(root) if pin is None else pin, root)
+        # What was here before and is not in the archive is under no hold: it stays only once the pins are there.
+        missing = sum([await self._missing(root) for root in reader.roots])
         return {"roots": [str(root) for root in reader.roots], "blocks": reader.blocks, "missing": missing}
+
+
+def _section(name: Cid | PbCid, data: bytes | None, *, local_only: bool) -> bytes:
+    """Of an archive, nothing for a block that is not here and may be left out; else raises Refused."""
+    if data is not None:
+        return car_section(name, data)
+    if local_only:
+        return b""
+    raise Refused(ErrorCode.NOT_AVAILABLE, f"{name} has gone while it was exported; try again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
@@ -44,6 +45,8 @@ class Collected:
     """What went; of a dry run what would have gone."""
     missing: int
     """Links to content that is not here."""
+    damaged: int
+    """Of these, what was here until it was read; it is fetched again, and before that nothing was removed."""
     orphan_files: int
     took_ms: int
     dry_run: bool
@@ -61,6 +64,8 @@ class Collecting:
         self._one_at_a_time = trio.Lock()
         self._last: Collected | None = None
         self._last_at_ms = 0
+        self.lost: Callable[[ContentHash], None] = lambda _content: None
+        """Told of content that was found damaged, to have it fetched again."""
         self.counters = Counters()
 
     async def run(self) -> None:
@@ -102,10 +107,10 @@ class Collecting:
                     freed = collector.due(self._clock.wall_ms(), grace)
                 else:
                     freed = await self._sweep(collector, grace, tell, evict=evict)
-                missing = collector.missing
+                missing, damaged = collector.missing, collector.damaged
         orphans = 0 if dry_run else self._blobs.remove_orphan_files(older_than_s=ORPHAN_FILES_S)
         collected = Collected(
-            unreachable=unreachable, freed=freed, missing=missing, orphan_files=orphans,
+            unreachable=unreachable, freed=freed, missing=missing, damaged=damaged, orphan_files=orphans,
             took_ms=self._clock.now_ms() - started_ms, dry_run=dry_run,
         )  # fmt: skip
         if not dry_run:
@@ -117,7 +122,13 @@ class Collecting:
         return collected
 
     def _collector(self) -> Collector:
-        return Collector(self._home, self._blobs, lambda: (self._ledger.head.state_root,))
+        collector = Collector(self._home, self._blobs, lambda: (self._ledger.head.state_root,))
+        collector.tell_lost(self._found_damaged)
+        return collector
+
+    def _found_damaged(self, content: ContentHash) -> None:
+        self.counters.add("gc.damaged")
+        self.lost(content)
 
     async def _mark(self, collector: Collector, tell: Tell) -> Garbage:
         for _ in collector.mark(self._clock.wall_ms()):

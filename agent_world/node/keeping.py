@@ -46,12 +46,14 @@ def keep_content(node: Node, home: Home) -> Keeping:
     files = NodeFiles(FileIndex(home, node.blobs), node.blobs, node.large, trees, pinning, collecting)
     files.reader = node.reader.read
     files.lost = node.healer.lost
+    scrub = Scrubber(home, node.blobs, node.healer, storage, node.clock)
+    collecting.lost = scrub.lost
     unixfs = UnixfsViews(node.blobs, UnixfsTable(home))
     return Keeping(
         disk=DiskWatch(home.database.faults, node.blobs, node.clock),
         unixfs=unixfs,
         collecting=collecting,
-        scrub=Scrubber(home, node.blobs, node.healer, storage, node.clock),
+        scrub=scrub,
         pinning=pinning,
         files=files,
         archives=Archives(node.blobs, trees, pinning, unixfs),

@@ -97,6 +97,7 @@ class Releases:
             except Refused as error:  # another process collects
                 self.counters.add("replicas.not_freed")
                 _log.info("what was given up is freed later", error=str(error))
+            if self._own.discarded_bytes():  # an import is under way, and may have found it here
                 self._given_up.set()
             took_s = (self._holdings.now_ms() - started_ms) / 1_000
             await trio.sleep(max(FREE_PAUSE_S, FREE_SHARE * took_s))

@@ -132,8 +132,7 @@ class Scrubber:
         except (BlobNotFound, BlobHashMismatch) as error:
             self.counters.add("scrub.damaged")
             _log.warning("a stored blob is damaged", content_hash=content.hex(), problem=str(error))
-            if not self._table.add_lost(content, self._clock.wall_ms()):
-                self.counters.add("scrub.not_remembered")
+            self._remember(content)
             return await self._heal(content, Verdict.DAMAGED) if heal else Checked(Verdict.DAMAGED)
         except HomeError as error:
             self.counters.add("scrub.unreadable")
@@ -141,6 +140,15 @@ class Scrubber:
             return Checked(Verdict.UNREADABLE)
         self.counters.add("scrub.bytes", len(data))
         return Checked(Verdict.WHOLE, data)
+
+    def lost(self, content: ContentHash) -> None:
+        """Somebody else has found this blob damaged: it is fetched again soon, and then now and then."""
+        self._remember(content)
+        self._healer.lost(content)
+
+    def _remember(self, content: ContentHash) -> None:
+        if not self._table.add_lost(content, self._clock.wall_ms()):
+            self.counters.add("scrub.not_remembered")
 
     async def _heal(self, content: ContentHash, otherwise: Verdict) -> Checked:
         data = await self._tried(content)

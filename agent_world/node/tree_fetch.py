@@ -54,8 +54,9 @@ class TreeFetcher:
     async def bring(self, cid: Cid, timeout_s: float, *, recursive: bool = True) -> Brought:
         """Fetch what is missing below ``cid``; for a file's chunks several peers at once.
 
-        What is here already is looked at without a limit of time. Raises Refused (ERR_NOT_AVAILABLE) once the time is
-        over and nothing came in it, naming a blob that nobody gave; DecodeError for a file that is none; StoreFull.
+        What is here already is looked at without a limit of time, and stays like what is fetched while the caller has a
+        hold. Raises Refused (ERR_NOT_AVAILABLE) once the time is over and nothing came in it, naming a blob that nobody
+        gave; DecodeError for a file that is none; StoreFull.
         """
         until_ms = self._clock.now_ms() + int(timeout_s * 1000)
         brought = Brought()
@@ -73,7 +74,7 @@ class TreeFetcher:
         return brought
 
     async def _bring(self, group: Sequence[Cid], until_ms: int, brought: Brought) -> bool:
-        here = self._blobs.has_many([item.digest for item in group])
+        here = self._blobs.rely_on([item.digest for item in group])
         missing = [item.digest for item in group if item.digest not in here]
         while missing:
             found = await self._client.fetch(missing)

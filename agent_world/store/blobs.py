@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Final
 
 from agent_world.config import StorageConfig
@@ -22,9 +22,11 @@ from agent_world.errors import (
     StoreFull,
     StoreNotReadable,
     StoreNotWritable,
+    Unavailable,
 )
 from agent_world.store.blob_files import BlobFiles
 from agent_world.store.blob_hold import BlobHold
+from agent_world.store.blob_reader import BlobReader
 from agent_world.store.blob_store import BlobStat, BlobUsage
 from agent_world.store.content_range import read_range
 from agent_world.store.database import Row
@@ -36,6 +38,8 @@ from agent_world.wire.limits import BLOB_BYTES_MAX
 
 _PAGE_ROWS: Final = 256
 """Rows a query takes at a time: at most 4 MiB of inline data in memory."""
+
+_IS_GARBAGE: Final = "EXISTS (SELECT 1 FROM gc_candidates c WHERE c.content_hash = blobs.content_hash)"
 
 
 class LocalCasStore:
@@ -52,6 +56,8 @@ class LocalCasStore:
         self.wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
         """The clock of holds; that of whoever collects."""
         self._counters: Counter[str] = Counter()
+        self._reader = BlobReader(self._database, self._files, self._counters)
+        self._holds: set[BlobHold] = set()
         if home.writable and not home.is_shared:  # what others are writing is not unfinished
             self._counters["unfinished_removed"] = self._files.remove_unfinished()
 
@@ -137,19 +143,42 @@ class LocalCasStore:
             rows,
         )
         named = [*(row[0] for row in prepared.rows), *prepared.present]
-        keys = [(key,) for key in named]
         if kept and prepared.present:
             self._database.execute_many(
                 "UPDATE blobs SET kept = 1 WHERE content_hash = ? AND kept = 0", ((key,) for key in prepared.present)
             )
         if self._has_candidates():
-            self._database.execute_many("DELETE FROM gc_candidates WHERE content_hash = ?", keys)
+            self._take_off(named)
+        gone = frozenset() if len(rows) == len(named) else frozenset(named) - self.has_many(named)
         if self._database.query("SELECT 1 FROM kept_lost LIMIT 1"):
-            self._keep_again(keys)
+            self._keep_again([(key,) for key in named if key not in gone])
         self._counters["stored"] += len(rows)
-        if len(rows) == len(named):
-            return frozenset()
-        return frozenset(named) - self.has_many(named)
+        return gone
+
+    def rely_on(self, content_hashes: Iterable[ContentHash]) -> frozenset[ContentHash]:
+        """Those that are here, for who finds them under a hold: like those stored under it they stay until it ends.
+
+        For what is garbage until its root comes, ``has_many`` promises nothing. Raises StoreNotWritable.
+        """
+        found = list(self._rows(f"content_hash, {_IS_GARBAGE}", dict.fromkeys(content_hashes)))
+        garbage = [key for key, is_garbage in found if is_garbage]
+        here = frozenset(key for key, is_garbage in found if not is_garbage)
+        if not garbage:
+            return here
+        with self._database.transaction():
+            self._take_off(garbage)
+            return here | self.has_many(garbage)
+
+    def _take_off(self, content_hashes: list[ContentHash]) -> None:
+        """These are garbage no more, inside the caller's transaction; those that only seem to be here are not.
+
+        A sweep that is killed leaves rows of which it has removed the files.
+        """
+        for key, is_garbage in list(self._rows(f"content_hash, data IS NULL AND {_IS_GARBAGE}", content_hashes)):
+            if is_garbage and not self._files.has(key):
+                self._reader.forget(key)
+        keys = ((key,) for key in content_hashes)
+        self._database.execute_many("DELETE FROM gc_candidates WHERE content_hash = ?", keys)
 
     def free_bytes(self) -> int:
         """What the quota still leaves for content that is not the chain's."""
@@ -169,7 +198,13 @@ class LocalCasStore:
 
     def hold(self) -> BlobHold:
         """A hold on whatever is stored or found here from its beginning on; for imports whose root comes last."""
-        return BlobHold(self._database, self.wall_ms)
+        return BlobHold(self._database, self.wall_ms, self._holds)
+
+    def renew_holds(self) -> None:
+        """Those of this process are open, however long it was stopped; asked before holds end by their time."""
+        for hold in self._holds:
+            with suppress(Unavailable):  # told to who opened it, at its end
+                hold.renew()
 
     def discard(self, content_hashes: Iterable[ContentHash]) -> None:
         """Let these blobs be absent, inside the caller's transaction, in which ``insert`` writes them anew.
@@ -183,7 +218,7 @@ class LocalCasStore:
         rows = self._database.query("SELECT data FROM blobs WHERE content_hash = ?", (content_hash,))
         if not rows:
             raise BlobNotFound(f"no blob {content_hash.hex()} is stored here")
-        return self._verified(content_hash, rows[0][0])
+        return self._reader.read(content_hash, rows[0][0])
 
     def get_many(self, content_hashes: Iterable[ContentHash]) -> dict[ContentHash, bytes]:
         """Those that are here and verify, in the order asked; corrupt ones go to quarantine and are counted."""
@@ -194,7 +229,7 @@ class LocalCasStore:
             if content_hash not in rows:
                 continue
             try:
-                found[content_hash] = self._verified(content_hash, rows[content_hash])
+                found[content_hash] = self._reader.read(content_hash, rows[content_hash])
             except (BlobNotFound, BlobHashMismatch, StoreNotReadable):
                 continue  # counted where it was raised
         return found
@@ -257,8 +292,19 @@ class LocalCasStore:
             files, removed = self._delete_rows(wanted)
         for content_hash in files:
             with suppress(StoreNotWritable):  # the fault is noted, and shown while it lasts
-                self._files.delete(content_hash)
+                self._delete_orphan(content_hash)
         return removed
+
+    def _delete_orphan(self, content_hash: ContentHash) -> bool:
+        """Remove a file that no row names; whether none does, in the transaction in which nobody else can add one.
+
+        Who has put its own in its place and adds the row next finds no file then, and writes it again.
+        """
+        with self._database.transaction():
+            is_orphan = not self._is_file(content_hash)
+            if is_orphan:
+                self._files.delete(content_hash)
+        return is_orphan
 
     def sweep(self, content_hashes: Iterable[ContentHash]) -> int:
         """Remove all, inside the caller's transaction; returns how many were there.
@@ -288,10 +334,9 @@ class LocalCasStore:
             for content_hash in self._files.iterate(older_than_s=older_than_s)
             if not self._is_file(content_hash)
         ]
-        for content_hash in orphans:
-            self._files.delete(content_hash)
-        self._counters["orphans_removed"] += len(orphans)
-        return len(orphans)
+        removed = sum(map(self._delete_orphan, orphans))
+        self._counters["orphans_removed"] += removed
+        return removed
 
     def counters(self) -> Mapping[str, int]:
         """Since start: stored, corrupt, healed, file_missing, quarantine_dropped, unfinished_removed, orphans_removed,
@@ -319,57 +364,6 @@ class LocalCasStore:
             marks = ", ".join("?" * len(page))
             yield from self._database.query(f"SELECT {columns} FROM blobs WHERE content_hash IN ({marks})", page)
 
-    def _verified(self, content_hash: ContentHash, inline: object, expected: bytes | None = None) -> bytes:
-        """The bytes of a row, or the typed error; what is corrupt or lost no longer exists afterwards.
-
-        ``expected``, if given, hashes to ``content_hash``.
-        """
-        data = self._files.read(content_hash) if inline is None else _as_bytes(inline)
-        if data is None:
-            self._counters["file_missing"] += 1
-            with self._if_writable():
-                self._forget(content_hash)
-            raise BlobNotFound(f"the file of blob {content_hash.hex()} is gone; it has to be fetched again")
-        if data == expected:
-            return data
-        try:
-            return verify_blob(data, content_hash)
-        except BlobHashMismatch as error:
-            self._counters["corrupt"] += 1
-            where = ""
-            if not self._database.read_only:
-                with self._if_writable():
-                    self._set_aside(content_hash, None if inline is None else data)
-                    where = "; the damaged bytes are in quarantine/"
-            raise BlobHashMismatch(f"{error}{where}") from None
-
-    @contextmanager
-    def _if_writable(self) -> Iterator[None]:
-        """What a disk that takes no writes does not keep a reader from being told; the next reader finds it again.
-
-        Inside a caller's transaction it is raised: SQLite may have undone that as a whole.
-        """
-        try:
-            yield
-        except StoreNotWritable:
-            if self._database.in_transaction:
-                raise
-            self._counters["not_set_aside"] += 1
-
-    def _set_aside(self, content_hash: ContentHash, inline: bytes | None) -> None:
-        self._counters["quarantine_dropped"] += self._files.quarantine(content_hash, inline)
-        self._forget(content_hash)
-
-    def _forget(self, content_hash: ContentHash) -> None:
-        if not self._database.read_only:
-            with self._database.transaction():
-                self._database.execute(
-                    "INSERT OR IGNORE INTO kept_lost"
-                    " SELECT content_hash FROM blobs WHERE content_hash = ? AND kept = 1",
-                    (content_hash,),
-                )
-                self._database.execute("DELETE FROM blobs WHERE content_hash = ?", (content_hash,))
-
     def _unharmed(self, offered: Mapping[ContentHash, bytes]) -> frozenset[ContentHash]:
         """Which of the offered blobs are stored with exactly these bytes; a differing one is set aside (K-2.3).
 
@@ -378,14 +372,9 @@ class LocalCasStore:
         unharmed: set[ContentHash] = set()
         for key, inline in list(self._rows("content_hash, data", offered)):
             try:
-                self._verified(key, inline, offered[key])
+                self._reader.read(key, inline, offered[key])
             except (BlobNotFound, BlobHashMismatch, StoreNotReadable):
                 self._counters["healed"] += 1
             else:
                 unharmed.add(key)
         return frozenset(unharmed)
-
-
-def _as_bytes(value: object) -> bytes:
-    """A damaged page can make a column of any type; as bytes it fails the hash check like other damage."""
-    return value if isinstance(value, bytes) else repr(value).encode()

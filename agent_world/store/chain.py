@@ -20,7 +20,7 @@ from agent_world.store.home import Home
 from agent_world.store.staged_blobs import PreparedBlobs
 from agent_world.wire import record
 from agent_world.wire.block import WorldBlock, world_block
-from agent_world.wire.cid import ContentHash
+from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.ids import Hash32
 from agent_world.wire.limits import (
     CERTIFICATE_BYTES_MAX,
@@ -97,6 +97,12 @@ def committed_height_of(database: Database) -> int:
     """Height of the last committed block of a home; 0 before the first."""
     rows = database.query("SELECT height FROM chain_head")
     return int(rows[0][0]) if rows else 0
+
+
+def last_state(home: Home, blobs: LocalCasStore) -> tuple[Cid, ...]:
+    """Root of the state after the last committed block, for a collection; none before the first. Raises ChainError."""
+    head = ChainStore(home, blobs).head()
+    return () if head is None else (head.header.state_root,)
 
 
 class ChainStore:

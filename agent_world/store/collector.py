@@ -16,22 +16,21 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 import attrs
 
-from agent_world.distfs.links import links_in
-from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, ErrorCode, Refused
+from agent_world.errors import ErrorCode, Refused
 from agent_world.store.blobs import LocalCasStore
+from agent_world.store.database import Row
 from agent_world.store.home import Home
-from agent_world.wire.cid import Cid, Codec, ContentHash
+from agent_world.store.reached import Depth, Reached, TooMuch
+from agent_world.wire.cid import Cid, ContentHash
 
 PAGE_ROWS: Final = 512
 """Rows of a table that are read or written at a time."""
-READ_AT_ONCE: Final = 16
-"""Blobs read for their links in one step; about 2 ms."""
 SWEEP_AT_ONCE: Final = 256
 """Blobs removed in one transaction, in which no other writer gets a turn."""
 LATE_READS_MAX: Final = 256
@@ -50,11 +49,9 @@ class Garbage:
         return Garbage(self.items + items, self.size_bytes + size_bytes)
 
 
-_DUE: Final = "gc_candidates c JOIN blobs b ON b.content_hash = c.content_hash AND b.kept = 0 WHERE c.since_ms <= ?"
-
-
-class _TooMuch(Exception):
-    """More to mark than a transaction should wait for."""
+_DUE: Final = (
+    "gc_candidates c JOIN blobs b ON b.content_hash = c.content_hash AND b.kept = 0 WHERE c.since_ms BETWEEN ? AND ?"
+)
 
 
 class Collector:
@@ -66,10 +63,30 @@ class Collector:
         self._lock_path = home.files.path / "gc.lock"
         self._blobs = blobs
         self._live_roots = live_roots
-        self.marked = 0
+        self._reached = Reached(home.database, blobs)
+
+    def tell_lost(self, lost: Callable[[ContentHash], None]) -> None:
+        """Have ``lost`` told of content that marking finds damaged, so that it is fetched again."""
+        self._reached.lost = lost
+
+    @property
+    def marked(self) -> int:
         """Blobs that roots were found to reach so far, one that several reach once."""
-        self.missing = 0
+        return self._reached.count
+
+    @property
+    def missing(self) -> int:
         """Linked content that is not here, or is damaged: it was met while marking."""
+        return self._reached.missing
+
+    @property
+    def damaged(self) -> int:
+        """Of the missing, what was here until it was read. With any of it this collection removes nothing.
+
+        What only a damaged manifest reaches would go before the manifest is fetched again; the next collection finds
+        it here, or takes it for what is missing anyhow.
+        """
+        return self._reached.damaged
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -92,34 +109,34 @@ class Collector:
         with self._database.transaction():
             self._database.execute("UPDATE gc_state SET marking = 0")
             self._database.execute("DELETE FROM gc_new_roots")
-        self._database.execute("DROP TABLE IF EXISTS temp.gc_marks")
+        self._reached.end()
 
     def mark(self, now_ms: int) -> Iterator[None]:
         """Follow every root; afterwards ``is_marked`` tells what is reached."""
+        self._blobs.renew_holds()
         with self._database.transaction():
             self._database.execute("UPDATE gc_state SET marking = 1")
             self._database.execute("DELETE FROM gc_new_roots")
             self._database.execute("DELETE FROM gc_holds WHERE until_ms <= ?", (now_ms,))
-        self._database.execute("DROP TABLE IF EXISTS temp.gc_marks")
-        self._database.execute("CREATE TEMP TABLE gc_marks (content_hash BLOB PRIMARY KEY) WITHOUT ROWID")
-        yield from self._walk([*self._live_roots()], through_chain=True)
-        for _, cid, recursive in self._named_roots(now_ms):
-            yield from self._walk([cid], recursive=recursive)
+        self._reached.begin()
+        yield from self._reached.follow(self._live_roots(), Depth.STATE)
+        for _, cid, depth in self._named_roots(now_ms):
+            yield from self._reached.follow([cid], depth)
 
-    def _named_roots(self, now_ms: int) -> Iterator[tuple[str, Cid, bool]]:
-        """Every root: what people know it by, and whether what it links to is kept too."""
+    def _named_roots(self, now_ms: int) -> Iterator[tuple[str, Cid, Depth]]:
+        """Every root: what people know it by, and how far its links keep what is below."""
         pins = "SELECT name, cid, recursive FROM pins WHERE coalesce(expires_ms > ?, 1) AND name > ? ORDER BY name"
         for name, cid, recursive in self._pages(pins, "", now_ms):
-            yield f"pin {name!r}", cid, bool(recursive)
+            yield f"pin {name!r}", cid, Depth.LINKS if recursive else Depth.ALONE
         for path, cid, _ in self._pages("SELECT path, cid, 1 FROM file_index WHERE path > ? ORDER BY path", ""):
-            yield f"file {path!r}", cid, True
+            yield f"file {path!r}", cid, Depth.LINKS
         # The record log may have dropped or replaced the row in the index of what still waits to be published.
         waiting = "SELECT position, cid, 1 FROM replication_outbox WHERE position > ? AND cid != x'' ORDER BY position"
         for _, cid, _ in self._pages(waiting, 0):
-            yield "the outbox of the record log", cid, True
+            yield "the outbox of the record log", cid, Depth.LINKS
         kept = "SELECT cid, cid, 1 FROM content WHERE state <> 'named' AND cid > ? ORDER BY cid"
         for _, cid, _ in self._pages(kept, b""):
-            yield "the world, whose content this node keeps,", cid, True
+            yield "the world, whose content this node keeps,", cid, Depth.LINKS
 
     def _pages(self, sql: str, after: object, *before: object) -> Iterator[tuple[str, Cid, int]]:
         """Rows (key, cid, number), read in pages: the tables may change meanwhile."""
@@ -130,62 +147,9 @@ class Collector:
                 return
             after = rows[-1][0]
 
-    def _walk(
-        self, stack: list[Cid], *, recursive: bool = True, reads_max: int | None = None, through_chain: bool = False
-    ) -> Iterator[None]:
-        """Mark these and all below that is not marked; raises _TooMuch after ``reads_max`` reads."""
-        reads = 0
-        while stack:
-            cid = stack.pop()
-            new = self._database.execute("INSERT OR IGNORE INTO temp.gc_marks VALUES (?)", (cid.digest,))
-            self.marked += bool(new)
-            if not new or not recursive or cid.codec is Codec.RAW:
-                continue
-            if not through_chain and self._is_chain(cid.digest):
-                continue  # what it links to is the chain's too, or reached from the state after the last block
-            if reads == reads_max:
-                self._database.execute("DELETE FROM temp.gc_marks WHERE content_hash = ?", (cid.digest,))
-                raise _TooMuch
-            reads += 1
-            below = self._below(cid)
-            if through_chain:
-                below = self._not_left_to_others(below)
-            raw = [(link.digest,) for link in below if link.codec is Codec.RAW]
-            self.marked += max(0, self._database.execute_many("INSERT OR IGNORE INTO temp.gc_marks VALUES (?)", raw))
-            stack += [link for link in below if link.codec is not Codec.RAW]
-            if reads % READ_AT_ONCE == 0:
-                yield
-        yield
-
-    def _is_chain(self, content_hash: ContentHash) -> bool:
-        return bool(self._database.query("SELECT 1 FROM blobs WHERE content_hash = ? AND kept = 1", (content_hash,)))
-
-    def _below(self, cid: Cid) -> list[Cid]:
-        try:
-            return links_in(cid, self._blobs.get(cid.digest))
-        except (BlobNotFound, BlobHashMismatch):
-            self.missing += 1
-        except DecodeError:
-            pass  # anybody may call any bytes dag-cbor: those that are not reach nothing
-        return []
-
-    def _not_left_to_others(self, links: list[Cid]) -> list[Cid]:
-        """Without content that the world names and other storage nodes keep."""
-        if not self._database.query("SELECT 1 FROM content_counts WHERE state = 'named' AND items > 0"):
-            return links
-        left: set[bytes] = set()
-        for start in range(0, len(links), PAGE_ROWS):
-            part = [link.to_bytes() for link in links[start : start + PAGE_ROWS]]
-            marks = ", ".join("?" * len(part))
-            rows = self._database.query(
-                f"SELECT cid FROM content WHERE state = 'named' AND cid IN ({marks})", tuple(part)
-            )
-            left.update(cid for (cid,) in rows)
-        return [link for link in links if link.to_bytes() not in left]
-
     def is_marked(self, content_hash: ContentHash) -> bool:
         """Whether a root reaches it, as of ``mark``."""
-        return bool(self._database.query("SELECT 1 FROM temp.gc_marks WHERE content_hash = ?", (content_hash,)))
+        return self._reached.has(content_hash)
 
     def unreachable(self) -> Iterator[tuple[ContentHash, int, int]]:
         """Hash, bytes and age (lower is older) of what is stored, not the chain's, and not marked.
@@ -220,7 +184,7 @@ class Collector:
         yield from self._forget_reached(found)
         yield found
 
-    def _note(self, rows: list[tuple[ContentHash, int, int]]) -> None:
+    def _note(self, rows: Sequence[Row]) -> None:
         if rows:
             with self._database.transaction():
                 # What was put again since marking is under a hold that may have begun later than this collection.
@@ -251,21 +215,21 @@ class Collector:
     def due(self, now_ms: int, grace_ms: int) -> Garbage:
         """What ``sweep`` would remove now."""
         rows = self._database.query(
-            f"SELECT count(*), coalesce(sum(b.size_bytes), 0) FROM {_DUE}", (self._newest(now_ms, grace_ms),)
+            f"SELECT count(*), coalesce(sum(b.size_bytes), 0) FROM {_DUE}", self._due(now_ms, grace_ms)
         )
         return Garbage(*rows[0])
 
     def sweep(self, now_ms: int, grace_ms: int, *, down_to_bytes: int | None = None) -> Iterator[Garbage]:
         """Remove candidates of at least this age, the oldest first; yields what went in each step.
 
-        ``down_to_bytes``: stop once all blobs that are not the chain's together have no more than this.
+        ``down_to_bytes``: stop once all blobs that are not the chain's together have no more than this. Removes nothing
+        once something is ``damaged``.
         """
-        newest = self._newest(now_ms, grace_ms)
         after = -1
         while True:
             rows = self._database.query(
                 f"SELECT c.age, c.content_hash, b.size_bytes FROM {_DUE} AND c.age > ? ORDER BY c.age LIMIT ?",
-                (newest, after, SWEEP_AT_ONCE),
+                (*self._due(now_ms, grace_ms), after, SWEEP_AT_ONCE),
             )
             if down_to_bytes is not None:
                 rows = _enough(rows, self._foreign_bytes() - down_to_bytes)
@@ -274,25 +238,48 @@ class Collector:
             try:
                 with self._database.transaction():
                     self._mark_late(LATE_READS_MAX)
-                    removed = self._remove(rows)
-            except _TooMuch:
+                    if self.damaged:
+                        return
+                    removed = self._remove(rows, self._due(now_ms, grace_ms))
+            except TooMuch:
                 yield from (Garbage() for _ in self._mark_late_roots(None))
                 continue
             after = rows[-1][0]
             yield removed
 
     def remove(self, content_hash: ContentHash) -> bool:
-        """After ``mark``: remove one blob whatever its age, unless something reaches it or an import is under way.
+        """After ``mark``: remove one blob whatever its age; whether it went.
 
-        Whether it went.
+        Not if something reaches it, or may: an import is under way, or something is ``damaged``.
         """
-        with self._database.transaction():
-            self._mark_late(LATE_READS_MAX)
-            if self._database.query("SELECT 1 FROM gc_holds") or not self._is_garbage(content_hash):
-                return False
-            self._blobs.sweep([content_hash])
-            self._database.execute("DELETE FROM gc_candidates WHERE content_hash = ?", (content_hash,))
-        return True
+        # Noted before, in a transaction of its own: of what is noted people look for the file, should this be killed.
+        return self._if_garbage(content_hash, self._note_one) and self._if_garbage(content_hash, self._remove_one)
+
+    def _if_garbage(self, content_hash: ContentHash, act: Callable[[ContentHash], None]) -> bool:
+        while True:
+            try:
+                with self._database.transaction():
+                    self._mark_late(LATE_READS_MAX)
+                    is_held = self._database.query("SELECT 1 FROM gc_holds")
+                    if is_held or self.damaged or not self._is_garbage(content_hash):
+                        return False
+                    act(content_hash)
+                return True
+            except TooMuch:
+                for _ in self._mark_late_roots(None):
+                    pass
+
+    def _note_one(self, content_hash: ContentHash) -> None:
+        now_ms = self._blobs.wall_ms()
+        self._note(
+            self._database.query(
+                "SELECT content_hash, ?, rowid FROM blobs WHERE content_hash = ?", (now_ms, content_hash)
+            )
+        )
+
+    def _remove_one(self, content_hash: ContentHash) -> None:
+        self._blobs.sweep([content_hash])
+        self._database.execute("DELETE FROM gc_candidates WHERE content_hash = ?", (content_hash,))
 
     def _is_garbage(self, content_hash: ContentHash) -> bool:
         found = self._database.query("SELECT 1 FROM blobs WHERE content_hash = ? AND kept = 0", (content_hash,))
@@ -302,20 +289,22 @@ class Collector:
         """What reaches it, for people; None after each root that does not."""
         if self._database.query("SELECT 1 FROM blobs WHERE content_hash = ? AND kept = 1", (content_hash,)):
             yield "it is part of the chain"
-        if self._database.query("SELECT 1 FROM gc_holds WHERE until_ms > ?", (now_ms,)):
+        if self._database.query("SELECT 1 FROM gc_holds"):
             yield "an import is under way, and may need it"
-        self._database.execute("DELETE FROM temp.gc_marks")
-        for _ in self._walk([*self._live_roots()], through_chain=True):
+        if self.damaged:
+            yield "content that was found damaged just now may link to it; try again once it is fetched"
+        self._reached.begin()
+        for _ in self._reached.follow(self._live_roots(), Depth.STATE):
             yield None
         if self.is_marked(content_hash):
             yield "the state of the world reaches it"
-        for name, cid, recursive in self._named_roots(now_ms):
-            for _ in self._walk([cid], recursive=recursive):
+        for name, cid, depth in self._named_roots(now_ms):
+            for _ in self._reached.follow([cid], depth):
                 yield None
             if self.is_marked(content_hash):
                 yield f"{name} reaches it"
 
-    def _remove(self, rows: list[tuple[int, ContentHash, int]]) -> Garbage:
+    def _remove(self, rows: list[tuple[int, ContentHash, int]], due: tuple[int, int]) -> Garbage:
         size_of = {content_hash: size_bytes for _, content_hash, size_bytes in rows}
         marks = ", ".join("?" * len(size_of))
         going = [
@@ -323,9 +312,10 @@ class Collector:
             for (key,) in self._database.query(
                 # EXISTS, not IN: SQLite may take the longer of two INs, here all candidates, to begin with.
                 f"SELECT content_hash FROM blobs b WHERE content_hash IN ({marks}) AND kept = 0 AND EXISTS"
-                " (SELECT 1 FROM gc_candidates c WHERE c.content_hash = b.content_hash) AND NOT EXISTS"
+                " (SELECT 1 FROM gc_candidates c WHERE c.content_hash = b.content_hash AND c.since_ms BETWEEN ? AND ?)"
+                " AND NOT EXISTS"
                 " (SELECT 1 FROM temp.gc_marks m WHERE m.content_hash = b.content_hash)",
-                tuple(size_of),
+                (*size_of, *due),
             )
         ]
         self._blobs.sweep(going)
@@ -337,17 +327,24 @@ class Collector:
             pass
 
     def _mark_late_roots(self, reads_max: int | None) -> Iterator[None]:
-        """Follow the roots that came since ``mark`` began."""
+        """Follow the roots that came since ``mark`` began, and those that could not be followed then."""
         rows = self._database.query("SELECT cid FROM gc_new_roots")
         late = [Cid.from_bytes(row[0]) for row in rows]
-        yield from self._walk(late, reads_max=reads_max)
-        yield from self._walk([*self._live_roots()], reads_max=reads_max, through_chain=True)
+        yield from self._reached.follow(late, Depth.LINKS, reads_max)
+        yield from self._reached.follow(self._live_roots(), Depth.STATE, reads_max)
+        yield from self._reached.follow_what_came(reads_max)
         self._database.execute_many("DELETE FROM gc_new_roots WHERE cid = ?", [(cid.to_bytes(),) for cid in late])
 
-    def _newest(self, now_ms: int, grace_ms: int) -> int:
-        """Candidates since then or before may go."""
-        held = self._database.query("SELECT min(since_ms) FROM gc_holds WHERE until_ms > ?", (now_ms,))[0][0]
-        return now_ms - grace_ms if held is None else min(now_ms - grace_ms, int(held) - 1)
+    def _due(self, now_ms: int, grace_ms: int) -> tuple[int, int]:
+        """Candidates of this time, or between the two, may go.
+
+        A hold that nobody renewed counts until the next ``mark``: its process may have been stopped and go on.
+        """
+        held = self._database.query("SELECT min(since_ms) FROM gc_holds")[0][0]
+        if held is None:
+            return 0, now_ms - grace_ms
+        # 0 stands for what was given up at some time, perhaps after somebody had found it here under the hold.
+        return 1, min(now_ms - grace_ms, int(held) - 1)
 
     def _foreign_bytes(self) -> int:
         usage = self._blobs.usage()

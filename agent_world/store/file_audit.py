@@ -10,6 +10,7 @@ import attrs
 from agent_world.distfs.manifest import chunks_in
 from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError, StoreNotReadable
 from agent_world.store.blobs import LocalCasStore
+from agent_world.store.chain import last_state
 from agent_world.store.collector import Collector
 from agent_world.store.file_index import FileIndex
 from agent_world.store.home import Home
@@ -46,7 +47,7 @@ def audit_file_index(home: Home, blobs: LocalCasStore, *, reads: bool = False) -
 
     Raises Refused (ERR_BUSY) while another process collects.
     """
-    collector = Collector(home, blobs)
+    collector = Collector(home, blobs, lambda: last_state(home, blobs))
     with collector.alone():
         audit = Audit(FileIndex(home, blobs), PinTable(home), blobs, collector, reads=reads)
         for _ in audit.steps(blobs.wall_ms()):

@@ -66,8 +66,9 @@ def import_manifest(ref: FileIndexManifestRef, index: FileIndex, blobs: LocalCas
     Everything is read and checked first: each page, each blob of each file by its hash, each size. Raises BlobNotFound,
     BlobHashMismatch, and DecodeError naming the rule (F1 to F5) that the manifest breaks.
     """
-    with blobs.hold():
+    with blobs.hold() as hold:
         for file in open_index(ref, blobs):
+            hold.renew()
             _check_content(file, blobs)
         return index.replace(lambda: open_index(ref, blobs))
 
@@ -110,12 +111,16 @@ def _check_path(path: str, last: str) -> None:
 
 def _check_content(file: FileMetadata, blobs: LocalCasStore) -> None:
     # [REJECT] F5: a file has the size that is stated, all of it is here, and every byte hashes to its name.
+    def get(link: Cid) -> bytes:
+        blobs.rely_on((link.digest,))  # its root, the index, comes once all is checked
+        return blobs.get(link.digest)
+
     cid = file.content
     if cid.codec is Codec.RAW:
-        size = len(blobs.get(cid.digest))
+        size = len(get(cid))
     else:
-        size = open_manifest(cid, blobs.get(cid.digest)).size_bytes
-        for _part in assemble(cid, lambda link: blobs.get(link.digest)):
+        size = open_manifest(cid, get(cid)).size_bytes
+        for _part in assemble(cid, get):
             continue
     if size != file.size_bytes:
         raise DecodeError("F5", f"{file.path} has {size} bytes, the manifest says {file.size_bytes}")

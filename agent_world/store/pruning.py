@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agent_world.store.blobs import LocalCasStore
+from agent_world.store.chain import last_state
 from agent_world.store.collector import Collector
 from agent_world.store.home import Home
 
@@ -30,7 +31,7 @@ def prune_unpinned(home: Home, blobs: LocalCasStore, max_bytes: int) -> int:
 
 def _prune(home: Home, blobs: LocalCasStore, down_to_bytes: int | None) -> int:
     now_ms = blobs.wall_ms()
-    collector = Collector(home, blobs)
+    collector = Collector(home, blobs, lambda: last_state(home, blobs))
     with collector.alone():
         _run(collector.mark(now_ms))
         _run(collector.note(now_ms))

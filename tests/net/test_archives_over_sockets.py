@@ -10,6 +10,7 @@ from typing import Any
 
 from swarm import Swarm, run_command
 
+from agent_world.errors import Unavailable
 from agent_world.node.provision import NodeSpec, SwarmSpec, make_swarm
 from agent_world.wire.hello import Role
 from agent_world.wire.ids import TimeMs, WorldId
@@ -42,6 +43,11 @@ def test_a_file_goes_out_for_other_tools_and_comes_in_as_the_same_content(tmp_pa
         ran(swarm, "v1", "blob", "export", stored["cid"], "--unixfs", "-o", str(unixfs_car))
         ran(swarm, "v1", "blob", "export", stored["cid"], "-o", str(plain_car))
         assert unixfs_car.read_bytes() != plain_car.read_bytes()
+        # A damaged chunk is found only when it is read, in the middle of the answer, and nobody else has it.
+        max((swarm.home("v1") / "blobs").rglob("*"), key=lambda path: path.stat().st_size).write_bytes(b"damaged")
+        lacking = tmp_path / "lacking.car"
+        done = run_command("blob", "export", stored["cid"], "-o", str(lacking), "--home", str(swarm.home("v1")))
+        assert (done.returncode, lacking.exists()) == (Unavailable.exit_code, False), done.stderr
         swarm.interrupt("v1")
 
         swarm.start("o1")

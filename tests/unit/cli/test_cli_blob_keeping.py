@@ -78,13 +78,14 @@ def test_unpinning_and_removing(run: Run, node: Any) -> None:
 def test_collecting(run: Run, node: Any) -> None:
     found = {
         "unreachable": {"items": 3, "size_bytes": 30}, "freed": {"items": 2, "size_bytes": 20}, "missing": 1,
-        "orphan_files": 0, "took_ms": 5, "dry_run": True,
+        "damaged": 1, "orphan_files": 0, "took_ms": 5, "dry_run": True,
     }  # fmt: skip
     sent = answered(node, "/gc", {"result": found})
     ran = run("blob", "gc", "--dry-run", "--grace", "10m", "--home", node.home)
     assert sent == [{"dry_run": True, "grace_ms": 600_000}]
     assert ran.out.splitlines() == [
         "nothing reaches 3 blobs of 30 bytes", "2 blobs of 20 bytes would go", "1 linked blobs are not here",
+        "1 of them were damaged and are fetched again: until then nothing goes",
     ]  # fmt: skip
     assert run("blob", "gc", "--home", node.home, "--json").json == found
 

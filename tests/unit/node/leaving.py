@@ -27,6 +27,8 @@ class Leaving:
         self.collected_s: list[float] = []
         self.collecting: list[Exception | float] = []
         """What becomes of the next collections: an error, or the seconds that they take."""
+        self.frees = False
+        """Whether they find that nobody may need what was given up."""
 
     def _withdraw(self, cid: Cid) -> None:
         self.withdrawn.append((cid, self.node.state(cid)))
@@ -38,6 +40,8 @@ class Leaving:
         if isinstance(outcome, Exception):
             raise outcome
         await trio.sleep(outcome)  # virtual
+        if self.frees:
+            self.node.chain.home.database.execute("DELETE FROM gc_candidates")
 
     def hold(self, *keepers: Keeper) -> list[PeerId]:
         """More storage nodes; each keeps the content, or says so."""

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trio
 
 from agent_world.crypto.hashing import cid_of
 from agent_world.distfs.car import car_header, car_section
 from agent_world.distfs.content_stream import cid_of_stream
+from agent_world.distfs.links import links_in
 from agent_world.distfs.manifest import open_manifest
 from agent_world.distfs.unixfs_dag import UnixfsDag
 from agent_world.errors import ErrorCode, Refused, StoreNotWritable, UsageError
@@ -24,6 +26,7 @@ from agent_world.node.node_routes import node_routes
 from agent_world.store.car_file import CarFile
 from agent_world.testing.faulty_disk import FaultyDisk
 from agent_world.testing.stack import open_stack, specs
+from agent_world.wire import cbor
 from agent_world.wire.cid import Cid, Codec
 from agent_world.wire.limits import BLOB_BYTES_MAX
 
@@ -52,6 +55,53 @@ async def test_a_file_goes_out_and_comes_in_whole(tmp_path: Path, autojump_clock
         assert await other.large.here(stored.cid) == stored.size_bytes
         assert await exported(other, stored.cid) == data
         assert [row["name"] for row in other.pinning.rows()] == ["backup"]
+
+
+async def test_what_was_here_and_is_not_in_the_archive_stays_or_is_counted_as_missing(
+    tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collection comes right after it was seen to be here."""
+    async with open_stack(tmp_path, TWO) as stack:
+        await stack.start_all()
+        node = stack.node("o1")
+        leaf = Cid(Codec.RAW, node.blobs.put(b"leaf"))
+        top = cbor.encode({"leaf": leaf})
+        await node.collecting.collect()
+        await trio.sleep(1)
+        count = node.archives._missing
+
+        async def count_then_collect(cid: Cid) -> int:
+            missing = await count(cid)
+            await node.collecting.collect(grace_ms=0)
+            return missing
+
+        monkeypatch.setattr(node.archives, "_missing", count_then_collect)
+        found = await node.archives.take_in(parts(car_header([cid_of(top)]) + car_section(cid_of(top), top)), None)
+        assert found["missing"] == 0
+        assert node.blobs.has(leaf.digest)
+
+
+@pytest.mark.parametrize("unixfs", [False, True])
+async def test_an_export_that_comes_to_lack_a_block_fails_rather_than_leave_it_out(
+    tmp_path: Path, autojump_clock: object, unixfs: bool
+) -> None:
+    async with open_stack(tmp_path, TWO) as stack:
+        await stack.start_all()
+        node = stack.node("v1")
+        stored = await node.large.store(parts(os.urandom(2 * BLOB_BYTES_MAX)))
+        chunk = links_in(stored.cid, node.blobs.get(stored.cid.digest))[-1]
+        root = await node.archives.unixfs_root(stored.cid)
+
+        async def export(*, local_only: bool) -> int:
+            if unixfs:
+                return sum([len(part) async for part in node.archives.export_unixfs(root, local_only=local_only)])
+            return sum([len(part) async for part in node.archives.export(stored.cid, local_only=local_only)])
+
+        whole = await export(local_only=False)
+        node.blobs.delete(chunk.digest)
+        with pytest.raises(Refused, match="has gone"):
+            await export(local_only=False)
+        assert await export(local_only=True) < whole - 100_000
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])

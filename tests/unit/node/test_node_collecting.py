@@ -50,6 +50,29 @@ async def test_garbage_goes_on_the_period_after_its_grace_and_pins_stay(tmp_path
         assert stack.counters("v1")["gc.freed_bytes"] == 7
 
 
+async def test_a_manifest_that_a_collection_finds_damaged_is_fetched_again_and_its_file_stays(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_stack(tmp_path, specs(validators=1, observers=1)) as stack:
+        await stack.start_all()
+        other, node = stack.node("v1"), stack.node("o1")
+        stored = [await each.large.store(parts(bytes(MIB), b"end")) for each in (other, node)][1]
+        manifest = other.blobs.get(stored.cid.digest)
+        node.pinning.keep(stored.cid)
+        node.blobs._database.execute("UPDATE blobs SET data = x'00' WHERE content_hash = ?", (stored.cid.digest,))
+        other.blobs.delete(stored.cid.digest)
+        found = await node.collecting.collect(grace_ms=0)
+        assert (found.damaged, found.freed) == (1, Garbage())
+        await trio.sleep(5)
+        assert not node.blobs.has(stored.cid.digest)
+        other.blobs.put(manifest)  # nobody had it at first, and it is asked for again
+        await node.scrub.retry_lost()
+        assert await node.large.here(stored.cid) == stored.size_bytes
+        found = await node.collecting.collect(grace_ms=0)
+        assert (found.damaged, found.unreachable) == (0, Garbage())
+        assert stack.counters("o1")["gc.damaged"] == 1
+
+
 async def test_above_the_watermark_the_oldest_garbage_goes_at_once(tmp_path: Path, autojump_clock: object) -> None:
     storage = config(quota_bytes=1_000, gc_above_percent=50, gc_period_s=1e6, gc_grace_s=1e6)
     async with open_stack(tmp_path, specs(validators=1), config=storage) as stack:

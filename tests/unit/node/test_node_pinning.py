@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
-from agent_world.crypto.hashing import cid_of
+from agent_world.crypto.hashing import cid_of, content_hash
 from agent_world.errors import Refused, UsageError
 from agent_world.testing.stack import Stack, open_stack, specs
 from agent_world.wire import cbor
@@ -33,6 +34,26 @@ async def test_what_is_pinned_is_fetched_with_all_that_it_links_to(tmp_path: Pat
         assert await pinning.pin(pinning.new("tree again", top), 5) == 0
         assert [row["name"] for row in pinning.rows()] == ["tree", "tree again"]
         assert pinning.rows()[0]["expires_ms"] == pinning.rows()[0]["made_ms"] + 500
+
+
+async def test_what_was_here_as_garbage_is_kept_while_the_rest_is_fetched(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_stack(tmp_path, TWO) as stack:
+        await stack.start_all()
+        one, other = stack.node("v1"), stack.node("o1")
+        leaf, late = (Cid(Codec.RAW, content_hash(data)) for data in (b"leaf", b"late"))
+        top = cbor.encode({"leaf": leaf, "late": late})
+        one.blobs.put(top)
+        other.blobs.put(b"leaf")
+        await other.collecting.collect()
+        await trio.sleep(1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other.pinning.pin, other.pinning.new("tree", cid_of(top)), 30)
+            await trio.sleep(5)
+            await other.collecting.collect(grace_ms=0)
+            one.blobs.put(b"late")
+        assert len(other.blobs.has_many([leaf.digest, late.digest])) == 2
 
 
 async def test_a_direct_pin_fetches_one_blob(tmp_path: Path, autojump_clock: object) -> None:

@@ -16,6 +16,7 @@ from agent_world.crypto.hashing import cid_of
 from agent_world.distfs.manifest import ManifestBuilder
 from agent_world.errors import ErrorCode, Refused, StoreNotWritable
 from agent_world.node.replica_release import FREE_PAUSE_S, FREE_SHARE
+from agent_world.store.collector import Collector
 from agent_world.store.content import NEVER_MS, ContentState
 from agent_world.store.pins import Pin, PinTable
 from agent_world.testing.faulty_disk import FaultyDisk
@@ -38,7 +39,7 @@ async def test_it_is_given_up_when_as_many_others_as_wanted_promise_and_show_it(
     assert made.withdrawn == [(made.content, ContentState.HAVE)], "the withdrawal comes first"
     assert made.node.own.discarded_bytes() == len(data_of(1))
     assert made.node.chain.blobs.has(made.content.digest), "the bytes go with the next collection"
-    assert len(made.collected_s) == 1
+    assert len(made.collected_s) == 2, "tried again while they are there"
     assert dict(made.releases.counters) == {"replicas.given_up": 1}
     assert made.releases.last_error is None
     for peer, keeper in made.node.others.items():
@@ -211,6 +212,7 @@ async def test_what_is_given_up_is_freed_at_once_and_then_now_and_then(leaving: 
     """A collection follows every root of the home, and these come with every round of every planner."""
     made = await leaving(*range(1, 8), keepers=TARGET)
     made.collecting = [0.0, 3.0]
+    made.frees = True
     async with trio.open_nursery() as nursery:
         nursery.start_soon(made.releases.run)
         started = trio.current_time()
@@ -225,8 +227,31 @@ async def test_what_is_given_up_is_freed_at_once_and_then_now_and_then(leaving: 
     assert at == pytest.approx([0, FREE_PAUSE_S, FREE_PAUSE_S + 3 + FREE_SHARE * 3], abs=0.1)
 
 
+async def test_what_is_given_up_while_somebody_is_about_to_pin_it_stays(leaving: Any, autojump_clock: object) -> None:
+    """The pin fetches what else it needs, and has found this here."""
+    made = await leaving(keepers=TARGET)
+    home, blobs = made.node.chain.home, made.node.chain.blobs
+
+    async def collect() -> None:
+        collector, now_ms = Collector(home, blobs), blobs.wall_ms()
+        with collector.alone():
+            for _ in (*collector.mark(now_ms), *collector.note(now_ms), *collector.sweep(now_ms, 1_000_000)):
+                await trio.lowlevel.checkpoint()
+
+    made.releases.collect = collect
+    with blobs.hold():
+        assert blobs.rely_on([made.content.digest])
+        assert await made.give_up()
+        assert made.node.own.discarded_bytes()
+        await pinned(made)
+    await collect()
+    assert blobs.has(made.content.digest)
+    assert not made.node.own.discarded_bytes()
+
+
 async def test_what_was_given_up_before_a_restart_is_freed_after_it(leaving: Any, autojump_clock: object) -> None:
     made = await leaving(keepers=TARGET)
+    made.frees = True
     with trio.move_on_after(1):
         await made.releases.run()
     assert made.collected_s == [], "nothing was given up"
@@ -238,6 +263,7 @@ async def test_what_was_given_up_before_a_restart_is_freed_after_it(leaving: Any
 
 async def test_a_collection_that_is_refused_is_tried_again(leaving: Any, autojump_clock: object) -> None:
     made = await leaving(keepers=TARGET)
+    made.frees = True
     made.collecting = [Refused(ErrorCode.BUSY, "garbage is being collected already")]
     assert await made.give_up(seconds=3 * FREE_PAUSE_S)
     assert len(made.collected_s) == 2

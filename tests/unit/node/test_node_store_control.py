@@ -53,7 +53,13 @@ class Fake:
         tell({"marked": 3})
         self.asked.append((dry_run, grace_ms, evict))
         return Collected(
-            unreachable=Garbage(2, 20), freed=Garbage(1, 10), missing=0, orphan_files=0, took_ms=1, dry_run=dry_run
+            unreachable=Garbage(2, 20),
+            freed=Garbage(1, 10),
+            missing=0,
+            damaged=0,
+            orphan_files=0,
+            took_ms=1,
+            dry_run=dry_run,
         )
 
     async def remove(self, content: ContentHash) -> int:

@@ -5,74 +5,23 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from collector_rig import LARGE, Rig, run
 
 from agent_world.config import StorageConfig
 from agent_world.crypto.hashing import cid_of, content_hash
 from agent_world.errors import BlobNotFound, Refused, StoreFull
 from agent_world.store import schema
 from agent_world.store.blobs import LocalCasStore
-from agent_world.store.collector import Collector, Garbage
+from agent_world.store.collector import Garbage
 from agent_world.store.content import ContentTable
 from agent_world.store.database import Database
 from agent_world.store.home import Home, HomeLayout
-from agent_world.store.pins import Pin, PinTable
 from agent_world.wire import cbor
-from agent_world.wire.cid import Cid, Codec
-from agent_world.wire.ids import TimeMs
-
-LARGE = 20_000
-"""Bytes of a blob that is a file."""
-
-
-class Rig:
-    def __init__(self, home: Home, config: StorageConfig | None = None) -> None:
-        self.home = home
-        self.now_ms = 1_000_000
-        self.blobs = LocalCasStore(home, config)
-        self.blobs.wall_ms = lambda: self.now_ms
-        self.pins = PinTable(home)
-        self.live: list[Cid] = []
-
-    def collector(self) -> Collector:
-        return Collector(self.home, self.blobs, lambda: self.live)
-
-    def raw(self, data: bytes) -> Cid:
-        return Cid(Codec.RAW, self.blobs.put(data))
-
-    def node(self, *links: Cid, salt: int = 0) -> Cid:
-        data = cbor.encode({"links": list(links), "salt": salt})
-        self.blobs.put(data)
-        return cid_of(data)
-
-    def pin(self, name: str, cid: Cid, *, recursive: bool = True, expires_ms: int | None = None) -> None:
-        end = None if expires_ms is None else TimeMs(expires_ms)
-        self.pins.put(Pin(name=name, cid=cid, recursive=recursive, made_ms=TimeMs(1), expires_ms=end))
-
-    def index(self, path: str, cid: Cid) -> None:
-        with self.home.database.transaction():
-            self.home.database.execute("INSERT OR REPLACE INTO file_index VALUES (?, ?, 1, 1)", (path, cid.to_bytes()))
-
-    def collect(self, grace_ms: int = 0, down_to_bytes: int | None = None) -> Garbage:
-        collector = self.collector()
-        freed = Garbage()
-        with collector.alone():
-            run(collector.mark(self.now_ms))
-            run(collector.note(self.now_ms))
-            for step in collector.sweep(self.now_ms, grace_ms, down_to_bytes=down_to_bytes):
-                freed = freed.plus(step.items, step.size_bytes)
-        return freed
-
-    def here(self, *cids: Cid) -> list[bool]:
-        return [self.blobs.has(cid.digest) for cid in cids]
-
-
-def run(steps: Iterator[object]) -> None:
-    for _ in steps:
-        pass
+from agent_world.wire.cid import Cid, Codec, ContentHash
 
 
 @pytest.fixture
@@ -231,24 +180,6 @@ def test_what_is_put_again_during_a_sweep_stays(rig: Rig, monkeypatch: pytest.Mo
     assert rig.here(*items) == [True] * 5
 
 
-def test_an_import_whose_root_comes_last_is_safe_however_long_it_takes(rig: Rig) -> None:
-    present = rig.raw(b"present")
-    old = rig.raw(b"old")
-    rig.collect(grace_ms=10)
-    rig.now_ms += 5
-    with rig.blobs.hold():
-        rig.blobs.put(b"present")
-        chunk = rig.raw(b"chunk")
-        for _ in range(4):
-            rig.now_ms += 1_000
-            rig.collect(grace_ms=10)
-        assert rig.here(old, present, chunk) == [False, True, True]
-        rig.pin("import", rig.node(present, chunk))
-    rig.now_ms += 1_000
-    rig.collect(grace_ms=10)
-    assert rig.here(present, chunk) == [True, True]
-
-
 def test_prune_to_a_size_takes_the_oldest_first_and_nothing_that_is_pinned(rig: Rig) -> None:
     items = [rig.raw(bytes([number]) * 100) for number in range(6)]
     rig.pin("second", items[1])
@@ -259,7 +190,7 @@ def test_prune_to_a_size_takes_the_oldest_first_and_nothing_that_is_pinned(rig: 
     assert rig.collect(down_to_bytes=0) == Garbage()
 
 
-def test_damaged_and_missing_links_are_counted_and_stop_nothing(rig: Rig) -> None:
+def test_damaged_and_missing_links_are_counted_and_end_no_collection(rig: Rig) -> None:
     nowhere = cid_of(b"nowhere")
     not_cbor = Cid(Codec.DAG_CBOR, rig.blobs.put(b"\xff\xff"))
     damaged = rig.node(salt=9)
@@ -352,19 +283,50 @@ def test_a_file_that_is_swept_between_its_writing_and_its_row_is_written_again(r
     assert not rig.blobs.has_many(data)
 
 
-def test_a_put_under_a_hold_begun_between_marking_and_noting_keeps_its_blob(rig: Rig) -> None:
-    """The hold is younger than the collection, which notes the blob after the put took it off the candidates."""
-    cid = rig.raw(b"unreached until now")
+def test_what_a_killed_sweep_has_left_without_its_file_is_not_taken_for_stored(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has found the blob whole, and relies on it after the sweep has removed its file and was killed."""
+    data = {content_hash(bytes(LARGE)): bytes(LARGE)}
+    rig.blobs.put_many(data.values())
+    staged = rig.blobs.stage(data)
+    run(staged.write())
+
+    with killed_after_the_first_file(rig, monkeypatch):
+        rig.collect()
+    assert rig.blobs.commit(staged.prepared) == data.keys()
+    rig.blobs.put_many(data.values())
+    assert rig.blobs.get_many(data) == data
+
+
+class Killed(BaseException):
+    pass
+
+
+@contextmanager
+def killed_after_the_first_file(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def killed(_store: LocalCasStore, digests: list[ContentHash]) -> int:
+        rig.blobs._files.delete(digests[0])
+        raise Killed
+
+    with monkeypatch.context() as patched, suppress(Killed):
+        patched.setattr(LocalCasStore, "sweep", killed)
+        yield
+
+
+def test_what_a_killed_removal_has_left_without_its_file_is_not_found_here(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = rig.raw(bytes(LARGE))
     collector = rig.collector()
     with collector.alone():
         run(collector.mark(rig.now_ms))
-        started_ms, rig.now_ms = rig.now_ms, rig.now_ms + 5
-        with rig.blobs.hold():
-            rig.raw(b"unreached until now")
-            run(collector.note(started_ms))
-            run(collector.sweep(started_ms, 0))
-            rig.index("its/root", cid)
-    assert rig.here(cid) == [True]
+        with killed_after_the_first_file(rig, monkeypatch):
+            collector.remove(item.digest)
+    with rig.blobs.hold():
+        assert rig.blobs.rely_on([item.digest]) == frozenset()
+    rig.blobs.put(bytes(LARGE))
+    assert rig.blobs.get(item.digest) == bytes(LARGE)
 
 
 def _write(path: Path, count: int) -> None:

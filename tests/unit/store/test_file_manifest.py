@@ -11,9 +11,12 @@ import pytest
 from agent_world.crypto.hashing import cid_of, content_hash
 from agent_world.errors import BlobHashMismatch, BlobNotFound, DecodeError
 from agent_world.store.blobs import LocalCasStore
+from agent_world.store.collector import Collector
 from agent_world.store.file_index import FileIndex
 from agent_world.store.file_manifest import export_manifest, import_manifest
 from agent_world.store.home import Home
+from agent_world.store.pins import Pin, PinTable
+from agent_world.store.pruning import prune_orphan_blobs
 from agent_world.wire import record
 from agent_world.wire.cid import Cid, Codec, ContentHash
 from agent_world.wire.file_index import (
@@ -157,3 +160,37 @@ def test_a_file_that_is_no_manifest_and_a_manifest_with_a_wrong_size(index: File
         with pytest.raises(DecodeError):
             import_manifest(ref, index, blobs)
     assert listed(index) == before
+
+
+def test_what_an_import_has_checked_stays_until_the_index_reaches_it(
+    home: Home, index: FileIndex, blobs: LocalCasStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program collects between the checks and the change: all of it was garbage until then."""
+    ref, before = export_manifest(index, blobs), listed(index)
+    now_ms = 1_000_000
+    blobs.wall_ms = lambda: now_ms
+    for file in before:
+        index.delete_file(file.path)
+    collector = Collector(home, blobs)
+    with collector.alone():
+        for _ in (*collector.mark(now_ms), *collector.note(now_ms)):
+            pass
+    now_ms += 5
+    replace = index.replace
+
+    def after_a_collection(files: Any) -> int:
+        prune_orphan_blobs(home, blobs)
+        return replace(files)
+
+    monkeypatch.setattr(index, "replace", after_a_collection)
+    PinTable(home).put(
+        Pin(name="manifest", cid=Cid(Codec.DAG_CBOR, ref.content_hash), recursive=False, made_ms=TimeMs(1))
+    )
+    for page in (
+        link.digest
+        for link in record.from_bytes(FileIndexManifest, blobs.get(ref.content_hash), size_max=BLOB_BYTES_MAX).pages
+    ):
+        PinTable(home).put(Pin(name="page", cid=Cid(Codec.DAG_CBOR, page), recursive=False, made_ms=TimeMs(1)))
+    assert import_manifest(ref, index, blobs) == len(before)
+    assert b"".join(index.read_parts("b/large")) == b"2" * (BLOB_BYTES_MAX + 7)
+    assert index.read_file("a") == b"one"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from agent_world.crypto.hashing import hash32
 from agent_world.store.blobs import LocalCasStore
+from agent_world.store.chain import ChainStore, CommittedHeight
+from agent_world.store.file_audit import audit_file_index
 from agent_world.store.file_index import FileIndex
 from agent_world.store.home import Home
 from agent_world.store.pins import Pin, PinTable
 from agent_world.store.pruning import prune_orphan_blobs, prune_unpinned
+from agent_world.wire import cbor
 from agent_world.wire.cid import Cid, Codec, ContentHash
 from agent_world.wire.ids import TimeMs
 
@@ -54,3 +60,20 @@ def test_t_2_15_a_store_of_pins_frees_nothing(rig: Rig) -> None:
     digests = [rig.put(octet, pinned=True) for octet in range(3)]
     assert prune_unpinned(rig.home, rig.blobs, 0) == 0
     assert rig.blobs.has_many(digests) == set(digests)
+
+
+def test_content_that_only_the_last_state_reaches_is_no_orphan(
+    rig: Rig, height_of: Callable[..., CommittedHeight]
+) -> None:
+    """What an agent has put here and an object names, on a node that stores nothing for the world."""
+    content, old = rig.put(1), rig.put(2)
+    states = [cbor.encode({"content": Cid(Codec.RAW, digest)}) for digest in (old, content)]
+    chain = ChainStore(rig.home, rig.blobs)
+    parent = rig.home.genesis_hash
+    for height, state in enumerate(states, 1):
+        committed = height_of(height, parent, salt=state, blobs=(state,))
+        chain.commit_height(committed)
+        parent = hash32(committed.block)
+    assert audit_file_index(rig.home, rig.blobs).orphan_blob_hashes == [old]
+    assert prune_orphan_blobs(rig.home, rig.blobs) == 100
+    assert rig.blobs.has_many([content, old]) == {content}

@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 from agent_world.errors import DataError, DecodeError, ErrorCode, Refused
 from agent_world.store.blobs import LocalCasStore
-from agent_world.store.chain import StoredBlock
+from agent_world.store.chain_rows import StoredBlock
 from agent_world.wire import cbor, record
 from agent_world.wire.block import Receipt, WorldBlock
 from agent_world.wire.consensus import CommitCertificate

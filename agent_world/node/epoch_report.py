@@ -11,7 +11,7 @@ import trio
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.errors import ChainError, ErrorCode, Refused
 from agent_world.node.chain_views import Committed
-from agent_world.store.chain import StoredBlock
+from agent_world.store.chain_rows import StoredBlock
 from agent_world.wire import record
 from agent_world.wire.block import Event, WorldBlock
 from agent_world.wire.cid import ContentHash

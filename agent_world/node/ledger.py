@@ -16,7 +16,8 @@ from agent_world.consensus.validators import ValidatorSet
 from agent_world.crypto.hashing import hash32
 from agent_world.errors import ChainError, RemoteError
 from agent_world.store.blobs import LocalCasStore
-from agent_world.store.chain import ChainStore, CommittedHeight, StoredBlock
+from agent_world.store.chain import ChainStore, CommittedHeight
+from agent_world.store.chain_rows import StoredBlock
 from agent_world.sync.light_chain import LightChain
 from agent_world.wire import record
 from agent_world.wire.blob import BlobRef

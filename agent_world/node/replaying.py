@@ -15,7 +15,8 @@ from agent_world.consensus.certificate import verify_certificate
 from agent_world.consensus.validators import ValidatorSet
 from agent_world.errors import BlobHashMismatch, BlobNotFound, ChainError, DecodeError, RemoteError
 from agent_world.node.ledger import check_seat
-from agent_world.store.chain import ChainStore, StoredBlock
+from agent_world.store.chain import ChainStore
+from agent_world.store.chain_rows import StoredBlock
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.genesis import Genesis
 from agent_world.wire.head import WorldHead

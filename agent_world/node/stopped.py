@@ -8,7 +8,8 @@ from typing import Self
 
 from agent_world.errors import BlobNotFound, DataError, HomeError
 from agent_world.store.blobs import LocalCasStore
-from agent_world.store.chain import ChainStore, StoredBlock
+from agent_world.store.chain import ChainStore
+from agent_world.store.chain_rows import StoredBlock
 from agent_world.store.home import Home
 from agent_world.wire import record
 from agent_world.wire.block import Receipt, ReceiptList, WorldBlock

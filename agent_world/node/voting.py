@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
@@ -19,6 +19,7 @@ from agent_world.consensus.messages import EarlyMessage, Message, VerifiedPropos
 from agent_world.consensus.repeat import own_messages
 from agent_world.errors import ChainError, DataError, Refused, StoreNotWritable
 from agent_world.net.interface import DistributedNetwork
+from agent_world.node.action_bodies import ActionBodies
 from agent_world.node.alarm import Alarm
 from agent_world.node.clock import Clock
 from agent_world.node.courier import Courier
@@ -33,7 +34,7 @@ from agent_world.node.seat import Seat
 from agent_world.wire.block import WorldBlock
 from agent_world.wire.cid import ContentHash
 from agent_world.wire.ids import PeerId, PublicKey, TimeMs
-from agent_world.world.admission import SignedAction, open_action
+from agent_world.world.admission import SignedAction
 
 _log = structlog.get_logger("agent_world.consensus")
 
@@ -41,10 +42,6 @@ INBOX_MAX: Final = 4_096
 """Inputs waiting for the engine; above it the newest is dropped and counted, and sent again by its sender."""
 INPUTS_AT_ONCE: Final = 32
 """Inputs that are taken before other tasks have their turn: each costs about 0.05 ms."""
-BODIES_TIMEOUT_S: Final = 3.0
-"""How long a proposal's missing action bodies are looked for before the block is judged invalid."""
-BODIES_PATIENCE_S: Final = 0.1
-"""A peer that has not sent them after this is not waited for alone: a round's proposal has a second or less."""
 MEND_S: Final = 1.0
 """Pause between two tries to open a vote guard again that could not be written, such as on a full disk."""
 
@@ -74,13 +71,15 @@ class Voting:
         self._engine = self._new_engine()
         self._send, self._inbox = trio.open_memory_channel[events.Input](INBOX_MAX)
         self._pending: deque[events.Input] = deque()
-        self._bodies: dict[ContentHash, SignedAction] = {}
         self._heard = Heard()
         self._alarm = Alarm()
         self._courier = Courier(parts.network, parts.peering, parts.ledger, parts.clock)
         self._nursery: trio.Nursery | None = None
         self._started = 0
         self.counters = self._courier.counters
+        self._bodies = ActionBodies(
+            parts.ledger, parts.pool, parts.peering, parts.fetcher, parts.network.peer_id, self.counters
+        )
         self._is_mending = False
         self._is_away = False
         """Whether rounds are left alone while this node catches up."""
@@ -156,8 +155,7 @@ class Voting:
 
     def find_body(self, content: ContentHash) -> bytes | None:
         """An action of a block being decided here, so that others can fetch it."""
-        action = self._bodies.get(content)
-        return None if action is None else action.data
+        return self._bodies.kept(content)
 
     def _feed(self, item: events.Input) -> None:
         try:
@@ -256,7 +254,7 @@ class Voting:
             case events.BuildBlock():
                 await self._build(effect)
             case events.JudgeBlock():
-                if self._missing(effect):
+                if self._bodies.missing(effect.actions):
                     assert self._nursery is not None
                     self._nursery.start_soon(self._judge_later, effect)
                 else:
@@ -302,13 +300,9 @@ class Voting:
             self.counters.add("consensus.build_failed")
             _log.error("no block could be built", height=effect.height, error=str(error))
             return
-        self._remember(actions)
+        self._bodies.keep(actions)
         ids = tuple(ContentHash(action.action_id) for action in actions)
         self._pending.append(events.BlockBuilt(effect.height, effect.round, built, ids))
-
-    def _remember(self, actions: list[SignedAction]) -> None:
-        for action in actions:
-            self._bodies[ContentHash(action.action_id)] = action
 
     async def _judge_later(self, effect: events.JudgeBlock) -> None:
         """A block whose actions have to be fetched first."""
@@ -326,7 +320,7 @@ class Voting:
 
     async def _is_valid(self, effect: events.JudgeBlock) -> bool | None:
         """None if it cannot be judged now, for want of bodies: the engine asks again."""
-        actions = await self._actions_of(effect)
+        actions = await self._bodies.get(effect.actions)
         if actions is None or effect.height != self._ledger.height + 1:
             self.counters.add("consensus.bodies_missing")
             return None
@@ -341,42 +335,10 @@ class Voting:
         self.counters.add("consensus.block_from_future")
         return False
 
-    async def _actions_of(self, effect: events.JudgeBlock) -> list[SignedAction] | None:
-        """The proposal's actions in order; None if bodies could not be had in time."""
-        pool = self._parts.pool
-        missing = self._missing(effect)
-        if missing:
-            self.counters.add("consensus.bodies_fetched", len(missing))
-            with trio.move_on_after(BODIES_TIMEOUT_S):
-                peers = self._parts.fetcher.peers(self._parts.peering.validators())
-                found = await self._parts.fetcher.fetch(
-                    missing, peers, timeout_s=BODIES_TIMEOUT_S / 2, patience_s=BODIES_PATIENCE_S
-                )
-                self._take_in(found.values())
-        actions = [self._bodies.get(item) or pool.get(item) for item in effect.actions]
-        whole = [action for action in actions if action is not None]
-        self._remember(whole)
-        return whole if len(whole) == len(actions) else None
-
-    def _missing(self, effect: events.JudgeBlock) -> list[ContentHash]:
-        """Actions of a block whose bodies are not here."""
-        pool = self._parts.pool
-        return [item for item in effect.actions if item not in self._bodies and pool.get(item) is None]
-
-    def _take_in(self, bodies: Iterable[bytes]) -> None:
-        """Bodies that only the proposer had: for this block, and for a later one if this comes too late."""
-        for data in bodies:
-            self._remember([open_action(data, self._ledger.world_id, self._ledger.genesis_hash)])
-            try:
-                self._parts.pool.admit(data, source=self._parts.network.peer_id)
-            except Refused as error:
-                _log.debug("a fetched body does not go into the pool", error=str(error))  # counted by the pool
-
     async def _commit(self, effect: events.Commit) -> None:
         if effect.height == self._ledger.height + 1:
-            bodies = [self._bodies.get(item) or self._parts.pool.get(item) for item in effect.actions]
-            actions = [action for action in bodies if action is not None]
-            if len(actions) < len(bodies):
+            actions = self._bodies.here(effect.actions)
+            if actions is None:
                 # Decided by the others before the bodies came here: catch-up brings the whole block.
                 self.counters.add("consensus.decided_without_bodies")
                 self.behind()

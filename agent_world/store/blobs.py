@@ -185,6 +185,10 @@ class LocalCasStore:
         usage = self.usage()
         return max(0, self._quota_bytes - (usage.size_bytes - usage.kept_bytes))
 
+    def has_lost_kept(self) -> bool:
+        """Whether a part of the chain was damaged, and nobody has stored it again yet."""
+        return bool(self._database.query("SELECT 1 FROM kept_lost LIMIT 1"))
+
     def _has_candidates(self) -> bool:
         return bool(self._database.query("SELECT 1 FROM gc_candidates LIMIT 1"))
 

@@ -7,24 +7,23 @@ a height is refused, and everything is checked again when it is read.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from agent_world.crypto.hashing import hash32
-from agent_world.errors import ChainError, DecodeError, HomeError, LocalError
+from agent_world.errors import ChainError, HomeError, LocalError
 from agent_world.store.blobs import LocalCasStore
-from agent_world.store.database import Database, Row
+from agent_world.store.chain_rows import BLOCK_COLUMNS, StoredBlock, StoredBoundary, stored_block, stored_boundary
+from agent_world.store.database import Database
 from agent_world.store.durable import FaultHook, no_fault
 from agent_world.store.home import Home
 from agent_world.store.staged_blobs import PreparedBlobs
-from agent_world.wire import record
 from agent_world.wire.block import WorldBlock, world_block
 from agent_world.wire.cid import Cid, ContentHash
 from agent_world.wire.ids import Hash32
 from agent_world.wire.limits import (
     CERTIFICATE_BYTES_MAX,
-    HEADER_BYTES_MAX,
     I64_MAX,
     RANGE_BLOCKS_MAX,
     RANGE_BYTES_MAX,
@@ -61,28 +60,6 @@ class CommittedHeight:
     """What the block links to and is new: actions, lists, receipts, journal, state nodes."""
     next_validators: bytes | None = None
     """Encoded ValidatorSetRecord that decides the next height; needed only where it is another than this height's."""
-
-
-@attrs.frozen(slots=True, kw_only=True)
-class StoredBlock:
-    """A committed block as stored and checked."""
-
-    height: int
-    block_hash: Hash32
-    block: bytes
-    certificate: bytes
-    header: WorldBlock
-    """``block`` decoded."""
-
-
-@attrs.frozen(slots=True)
-class StoredBoundary:
-    """A block after which another set decides, with its certificate and that set, all encoded."""
-
-    height: int
-    block: bytes
-    certificate: bytes
-    validators: bytes
 
 
 @attrs.frozen(slots=True)
@@ -217,13 +194,13 @@ class ChainStore:
 
     def block(self, height: int) -> StoredBlock | None:
         """The committed block at ``height``, checked; None if it is not held. Raises ChainError if damaged."""
-        rows = self._database.query(f"SELECT {_COLUMNS} FROM blocks WHERE height = ?", (_bound(height),))
-        return _checked(rows[0]) if rows else None
+        rows = self._database.query(f"SELECT {BLOCK_COLUMNS} FROM blocks WHERE height = ?", (_bound(height),))
+        return stored_block(rows[0]) if rows else None
 
     def block_by_hash(self, block_hash: Hash32) -> StoredBlock | None:
         """The committed block with this hash, checked; None if it is not held. Raises ChainError if damaged."""
-        rows = self._database.query(f"SELECT {_COLUMNS} FROM blocks WHERE block_hash = ?", (block_hash,))
-        return _checked(rows[0]) if rows else None
+        rows = self._database.query(f"SELECT {BLOCK_COLUMNS} FROM blocks WHERE block_hash = ?", (block_hash,))
+        return stored_block(rows[0]) if rows else None
 
     def range(self, from_height: int, to_height: int, *, bytes_max: int = RANGE_BYTES_MAX) -> tuple[StoredBlock, ...]:
         """Consecutive blocks from ``from_height`` to ``to_height``, both inclusive, starting with the first.
@@ -233,12 +210,13 @@ class ChainStore:
         """
         last = min(_bound(to_height), _bound(from_height) + RANGE_BLOCKS_MAX - 1)
         rows = self._database.query(
-            f"SELECT {_COLUMNS} FROM blocks WHERE height BETWEEN ? AND ? ORDER BY height", (_bound(from_height), last)
+            f"SELECT {BLOCK_COLUMNS} FROM blocks WHERE height BETWEEN ? AND ? ORDER BY height",
+            (_bound(from_height), last),
         )
         blocks: list[StoredBlock] = []
         total = 0
         for row in rows:
-            stored = _checked(row)
+            stored = stored_block(row)
             total += len(stored.block) + len(stored.certificate)
             if stored.height != from_height + len(blocks) or (blocks and total > bytes_max):
                 break
@@ -254,7 +232,7 @@ class ChainStore:
             "SELECT height, block, certificate, validators FROM boundaries WHERE height >= ? ORDER BY height LIMIT ?",
             (_bound(from_height), count_max),
         )
-        return tuple(_checked_boundary(row) for row in rows)
+        return tuple(stored_boundary(row) for row in rows)
 
     def receipt_position(self, action_id: Hash32) -> ReceiptPosition | None:
         """Where this action was committed; None if it was not, or before ``base_height``."""
@@ -291,7 +269,8 @@ class ChainStore:
 
     def _store(self, committed: CommittedHeight, header: WorldBlock, block_hash: Hash32) -> None:
         # Files first, rows after: a crash in between leaves files that nobody can see.
-        new = {digest: data for digest, data in committed.blobs.items() if digest not in self._kept}
+        here = frozenset() if self._blobs.has_lost_kept() else self._kept
+        new = {digest: data for digest, data in committed.blobs.items() if digest not in here}
         prepared = self._blobs.prepare(new, kept=True)
         with self._database.transaction():
             self._fault("begun")
@@ -355,9 +334,6 @@ class ChainStore:
             raise ChainError(head.height, "head", "head and blocks do not agree; restore the home from a copy")
 
 
-_COLUMNS: Final = "height, block_hash, block, certificate, certificate_hash"
-
-
 def _decode(committed: CommittedHeight) -> tuple[WorldBlock, Hash32]:
     """Header and hash of a block to be stored; a fault here is the caller's, since peers' blocks were verified."""
     header = world_block(committed.block)
@@ -366,39 +342,6 @@ def _decode(committed: CommittedHeight) -> tuple[WorldBlock, Hash32]:
     if len(committed.certificate) > CERTIFICATE_BYTES_MAX:
         raise ChainError(header.height, "certificate", f"{len(committed.certificate)} bytes are above the limit")
     return header, hash32(committed.block)
-
-
-def _checked(row: Row) -> StoredBlock:
-    """A row as a block, if everything in it fits together; raises ChainError."""
-    height, block_hash, block, certificate, certificate_hash = row
-    if not isinstance(block, bytes) or hash32(block) != block_hash:
-        raise _damaged(height, "block", "the stored bytes do not hash to the block's name")
-    if not isinstance(certificate, bytes) or hash32(certificate) != certificate_hash:
-        raise _damaged(height, "certificate", "the stored bytes do not hash to what was stored")
-    try:
-        header = record.from_bytes(WorldBlock, block, size_max=HEADER_BYTES_MAX)
-    except DecodeError as error:
-        raise _damaged(height, "block", str(error)) from None
-    if header.height != height:
-        raise _damaged(height, "height", f"the block says {header.height}")
-    return StoredBlock(height=height, block_hash=block_hash, block=block, certificate=certificate, header=header)
-
-
-def _checked_boundary(row: Row) -> StoredBoundary:
-    height, block, certificate, validators = row
-    try:
-        header = record.from_bytes(WorldBlock, block, size_max=HEADER_BYTES_MAX)
-    except DecodeError as error:
-        raise _damaged(height, "boundary", str(error)) from None
-    if header.height != height or hash32(validators) != header.next_validators_hash:
-        raise _damaged(height, "boundary", "block and validator set do not belong together")
-    return StoredBoundary(height, block, certificate, validators)
-
-
-def _damaged(height: Any, what: str, detail: str) -> ChainError:
-    """``height`` as read; a damaged page can make it of any type."""
-    place = height if isinstance(height, int) else 0
-    return ChainError(place, what, f"{detail}; restore the home from a copy, or make a new one and let it sync")
 
 
 def _bound(number: int) -> int:

@@ -69,6 +69,20 @@ def test_what_the_height_before_has_stored_is_not_looked_at_again(
     assert [blobs.get(content_hash(data)) for data in (b"empty list", b"b")] == [b"empty list", b"b"]
 
 
+def test_what_was_damaged_since_the_height_before_is_stored_again(home: Home, height_of: HeightOf) -> None:
+    blobs = LocalCasStore(home)
+    chain, shared = ChainStore(home, blobs), content_hash(b"empty list")
+    first = height_of(1, GENESIS, blobs=(b"empty list", b"a"))
+    chain.commit_height(first)
+    with home.database.transaction():
+        home.database.execute("UPDATE blobs SET data = x'00' WHERE content_hash = ?", (shared,))
+    with pytest.raises(BlobHashMismatch):
+        blobs.get(shared)
+    chain.commit_height(height_of(2, hash32(first.block), blobs=(b"empty list", b"b")))
+    assert blobs.get(shared) == b"empty list"
+    assert not blobs.has_lost_kept()
+
+
 def test_a_committed_height_can_be_read_in_every_way(home: Home, chain: ChainStore, chain_of: ChainOf) -> None:
     heights = chain_of(3)
     for committed in heights:

@@ -105,7 +105,9 @@ class Reached:
     def follow_what_came(self, reads_max: int | None = None) -> Iterator[None]:
         """Mark what is below blobs that were missing and are here now; raises as ``follow``."""
         came = self._database.query(
-            "SELECT content_hash, depth FROM temp.gc_missed WHERE content_hash IN (SELECT content_hash FROM blobs)"
+            # EXISTS, not IN: SQLite goes through all blobs otherwise, though mostly nothing is missing.
+            "SELECT content_hash, depth FROM temp.gc_missed m WHERE EXISTS"
+            " (SELECT 1 FROM blobs b WHERE b.content_hash = m.content_hash)"
         )
         keys = [(content_hash,) for content_hash, _ in came]
         self._database.execute_many("DELETE FROM temp.gc_missed WHERE content_hash = ?", keys)

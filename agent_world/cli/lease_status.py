@@ -7,12 +7,11 @@ from typing import Any
 
 import click
 
-from agent_world.cli.client import NodeClient, home_option
+from agent_world.cli.ask_home import ask_or_read
+from agent_world.cli.client import home_option
 from agent_world.cli.output import json_option, show
-from agent_world.errors import Unavailable
 from agent_world.node.lease_keeper import lease_of
 from agent_world.node.stopped import StoppedHome
-from agent_world.wire.jsonable import jsonable
 
 
 @click.command("status")
@@ -23,13 +22,8 @@ def command(home: Path, as_json: bool) -> None:
 
     Asks the node that runs there, or reads the home if none does.
     """
-    show(_lease(home), as_json=as_json)
+    show(ask_or_read(home, "/lease", _read), as_json=as_json)
 
 
-def _lease(home: Path) -> Any:
-    try:
-        with NodeClient(home) as node:
-            return node.get("/lease")
-    except Unavailable:
-        with StoppedHome(home) as stopped:
-            return {**jsonable(lease_of(stopped)), "held_here": False, "keeps_it": False}
+def _read(stopped: StoppedHome) -> dict[str, Any]:
+    return {**lease_of(stopped), "held_here": False, "keeps_it": False}

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 import trio
 
-from agent_world.cli.client import NodeClient, home_option
+from agent_world.cli.ask_home import ask_or_read
+from agent_world.cli.client import home_option
 from agent_world.cli.output import json_option, show, show_rows
-from agent_world.errors import Unavailable
 from agent_world.node.epoch_report import epoch_report
-from agent_world.node.stopped import StoppedHome
-from agent_world.wire.jsonable import jsonable
 
 _MEMBER_COLUMNS: Final = (
     "validator_id", "stake", "stake_per_mille", "proposed", "proposed_per_mille", "signed", "heights_in_set",
@@ -41,7 +39,8 @@ def command(epoch: int | None, home: Path, as_json: bool) -> None:
       agent-world validator epoch --home swarm/observer-1
       agent-world validator epoch 12 --home swarm/observer-1 --json
     """
-    found = _report(home, epoch)
+    path = "/epochs" if epoch is None else f"/epochs/{epoch}"
+    found = ask_or_read(home, path, lambda stopped: trio.run(epoch_report, stopped, stopped.blobs.get, epoch))
     if as_json:
         show(found, as_json=True)
         return
@@ -58,12 +57,3 @@ def command(epoch: int | None, home: Path, as_json: bool) -> None:
         if found[name]:
             click.echo(f"\n{name.replace('_', ' ')}")
             show_rows(found[name], columns, as_json=False)
-
-
-def _report(home: Path, epoch: int | None) -> Any:
-    try:
-        with NodeClient(home) as node:
-            return node.get("/epochs" if epoch is None else f"/epochs/{epoch}")
-    except Unavailable:
-        with StoppedHome(home) as stopped:
-            return jsonable(trio.run(epoch_report, stopped, stopped.blobs.get, epoch))

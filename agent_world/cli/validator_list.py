@@ -7,12 +7,10 @@ from typing import Any, Final
 
 import click
 
-from agent_world.cli.client import NodeClient, home_option
+from agent_world.cli.ask_home import ask_or_read
+from agent_world.cli.client import home_option
 from agent_world.cli.output import json_option, show, show_rows
-from agent_world.errors import Unavailable
 from agent_world.node.chain_views import ChainViews
-from agent_world.node.stopped import StoppedHome
-from agent_world.wire.jsonable import jsonable
 
 _MEMBER_COLUMNS: Final = ("set", "validator_id", "stake", "public_key")
 _CHANGE_COLUMNS: Final = ("change_id", "kind", "requester", "approvals", "rejections", "stake", "lapses_after_epoch")
@@ -31,7 +29,7 @@ def command(home: Path, as_json: bool) -> None:
     Example:
       agent-world validator list --home swarm/observer-1
     """
-    found = _validators(home)
+    found = ask_or_read(home, "/validators", lambda stopped: ChainViews(stopped, stopped.blobs).validators())
     if as_json:
         show(found, as_json=True)
         return
@@ -50,15 +48,6 @@ def command(home: Path, as_json: bool) -> None:
         click.echo(f"\nequivocations on record: {found['equivocations']}; the newest:")
         rows = [{**item["place"], **item["equivocation"]} for item in found["newest_equivocations"]]
         show_rows(rows, _EQUIVOCATION_COLUMNS, as_json=False)
-
-
-def _validators(home: Path) -> Any:
-    try:
-        with NodeClient(home) as node:
-            return node.get("/validators")
-    except Unavailable:
-        with StoppedHome(home) as stopped:
-            return jsonable(ChainViews(stopped, stopped.blobs).validators())
 
 
 def _members(name: str, shown: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -170,7 +170,17 @@ def test_validators_of_a_stopped_home(run: Run, tmp_path: Path) -> None:
     assert shown["current"]["validators"][0]["stake"] == 100
     lease = run("lease", "status", "--home", tmp_path / "home", "--json").json
     assert (lease["term"], lease["holder_id"], lease["held_here"]) == (0, None, False)
-    assert run("validator", "changes", "--home", tmp_path / "home", "--json").json == []
+
+
+def test_open_changes_of_a_stopped_home(run: Run, tmp_path: Path) -> None:
+    with LedgerChain(tmp_path / "home", others={ValidatorId("v2"): make_key("v2")}) as chain:
+        payload = MembershipChange(
+            kind=ChangeKind.REMOVE, validators=(), removed=(ValidatorId("v2"),), with_lease=False, reason=None
+        )
+        chain.do(chain.voter, payload)
+    (row,) = run("validator", "changes", "--home", tmp_path / "home", "--json").json
+    assert (row["requester_id"], row["approvals"], row["change"]["removed"]) == ("v1", ["v1"], ["v2"])
+    assert row["change_id"] in run("validator", "changes", "--home", tmp_path / "home").out
 
 
 def test_validators_of_a_running_node(run: Run, node: Any) -> None:

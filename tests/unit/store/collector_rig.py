@@ -42,6 +42,12 @@ class Rig:
         self.blobs.put(data)
         return cid_of(data)
 
+    def tower(self, below: Cid, height: int) -> Cid:
+        """The topmost of so many nodes, each linking to the next below it."""
+        for salt in range(height):
+            below = self.node(below, salt=salt)
+        return below
+
     def pin(self, name: str, cid: Cid, *, recursive: bool = True, expires_ms: int | None = None) -> None:
         end = None if expires_ms is None else TimeMs(expires_ms)
         self.pins.put(Pin(name=name, cid=cid, recursive=recursive, made_ms=TimeMs(1), expires_ms=end))

@@ -153,9 +153,8 @@ def test_a_late_root_with_much_below_it_is_followed_before_the_sweep_goes_on(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent_world.store.collector.LATE_READS_MAX", 3)
-    top = leaf = rig.raw(b"leaf")
-    for salt in range(40):
-        top = rig.node(top, salt=salt)
+    leaf = rig.raw(b"leaf")
+    top = rig.tower(leaf, 40)
     garbage = rig.raw(b"garbage")
     collector = rig.collector()
     with collector.alone():

@@ -107,9 +107,8 @@ def test_a_missing_manifest_that_comes_with_much_below_it_is_followed_before_the
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent_world.store.collector.LATE_READS_MAX", 3)
-    top = leaf = rig.raw(b"leaf")
-    for salt in range(40):
-        top = rig.node(top, salt=salt)
+    leaf = rig.raw(b"leaf")
+    top = rig.tower(leaf, 40)
     data = cbor.encode({"links": [top]})
     rig.pin("its manifest is damaged", cid_of(data))
     garbage = rig.raw(b"garbage")
@@ -180,9 +179,8 @@ def test_damage_that_a_sweep_meets_below_a_late_root_ends_it(rig: Rig) -> None:
 
 def test_one_blob_is_removed_however_much_late_roots_reach(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent_world.store.collector.LATE_READS_MAX", 3)
-    top = leaf = rig.raw(b"leaf")
-    for salt in range(40):
-        top = rig.node(top, salt=salt)
+    leaf = rig.raw(b"leaf")
+    top = rig.tower(leaf, 40)
     garbage = rig.raw(b"garbage")
     collector = rig.collector()
     with collector.alone():
